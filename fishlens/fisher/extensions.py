@@ -1,0 +1,218 @@
+"""BackPACK extensions: from a leaf module's input and output gradient to the per-example gradient of its
+parameters.
+
+BackPACK keeps the books (which extension is active, when stored tensors are dropped); the rules are ours. A
+call of a leaf module becomes a `Call`: BackPACK looks rules up by the exact class of what it is handed, so
+there is one class of calls per rule, and subclasses of a module, two calls of one module, and modules with
+a child called `output` (the name BackPACK would store the output under) need no exception.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from backpack import hook_run_extensions
+from backpack.extensions.firstorder.base import FirstOrderBackpropExtension, FirstOrderModuleExtension
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from fishlens.fisher.gradients import Dense, OuterSum, PerExampleGradient, RowSum
+
+
+class Call:
+    """One call of a leaf module, as BackPACK sees a module: `input0` and `output` live here, not on the
+    module."""
+
+    def __init__(self, module: nn.Module, leaf_input: Tensor) -> None:
+        self.module = module
+        self.input0 = leaf_input
+
+    @property
+    def stored(self) -> Tensor:
+        return self.input0
+
+
+class LinearCall(Call): ...
+
+
+class Conv1DCall(Call): ...
+
+
+class LayerNormCall(Call): ...
+
+
+class EmbeddingCall(Call): ...
+
+
+class LoRACall(Call): ...
+
+
+class Rule(FirstOrderModuleExtension):
+    """Per-example gradients of the parameters of one kind of leaf module.
+
+    `covers` says whether the rule is exact for this very module. `gradients` gets the input `a` and the
+    output gradient `g`, both `[N, T, …]` and float32 or wider, and returns the gradient of each parameter
+    by its local name.
+    """
+
+    call: ClassVar[type[Call]]
+    label: ClassVar[str]
+
+    def __call__(
+        self, extension: Any, module: Any, g_inp: tuple[Tensor, ...], g_out: tuple[Tensor, ...]
+    ) -> None:
+        extension.receive(module, self, g_out[0])
+
+    @abstractmethod
+    def covers(self, module: nn.Module) -> bool: ...
+
+    @abstractmethod
+    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]: ...
+
+    def leaf_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The tensor that the module transforms: its first argument, however it was passed."""
+        return args[0] if args else next(iter(kwargs.values()))
+
+
+def _runs(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether `module` is a `kind` that computes what a `kind` computes (a subclass may not)."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
+def _adds(lora: Any) -> bool:
+    """Whether an adapters LoRA module adds to the output of the linear map, and leaves that itself alone."""
+    return getattr(lora, "composition_mode", "") == "add" and not getattr(lora, "use_dora", False)
+
+
+def _no_positions(x: Tensor) -> Tensor:
+    return x.sum(1)
+
+
+class LinearRule(Rule):
+    """y = W a + b:  s_W = Σ_t g_t a_tᵀ,  s_b = Σ_t g_t.
+
+    adapters turns the attention's linear maps into `LoRALinear`, whose output is the same map plus what
+    active LoRA modules add: the gradient of its own weight is the same, unless an adapter *scales* the
+    output (IA3) or is merged.
+    """
+
+    call = LinearCall
+    label = "linear"
+
+    def covers(self, module: nn.Module) -> bool:
+        if _runs(module, nn.Linear):
+            return True
+        if not isinstance(module, nn.Linear) or type(module).__name__ != "LoRALinearTorch":
+            return False
+        loras: Any = module.loras
+        plain = all(_adds(lora) for lora in loras.values())
+        return plain and not module.fan_in_fan_out
+
+    def gradients(self, module: nn.Linear, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        return {"weight": OuterSum(g, a), "bias": Dense(_no_positions(g))}
+
+
+class Conv1DRule(Rule):
+    """GPT-2's `Conv1D`, a linear map with its weight transposed: s_W = Σ_t a_t g_tᵀ."""
+
+    call = Conv1DCall
+    label = "conv1d"
+
+    def covers(self, module: nn.Module) -> bool:
+        return _runs(module, Conv1D)
+
+    def gradients(self, module: Conv1D, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        return {"weight": OuterSum(a, g), "bias": Dense(_no_positions(g))}
+
+
+class LayerNormRule(Rule):
+    """y = w ∘ x̂ + b:  s_w = Σ_t g_t ∘ x̂_t,  s_b = Σ_t g_t."""
+
+    call = LayerNormCall
+    label = "layer norm"
+
+    def covers(self, module: nn.Module) -> bool:
+        return _runs(module, nn.LayerNorm) and len(module.normalized_shape) == 1  # type: ignore[arg-type]
+
+    def gradients(self, module: nn.LayerNorm, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        normal = functional.layer_norm(a, module.normalized_shape, eps=module.eps)
+        return {"weight": Dense(_no_positions(g * normal)), "bias": Dense(_no_positions(g))}
+
+
+class EmbeddingRule(Rule):
+    """Row v of the table gets Σ g_t over the positions t that read it; the padding row gets nothing."""
+
+    call = EmbeddingCall
+    label = "embedding"
+
+    def covers(self, module: nn.Module) -> bool:
+        return _runs(module, nn.Embedding) and not module.scale_grad_by_freq
+
+    def gradients(self, module: nn.Embedding, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        return {"weight": RowSum(a.squeeze(-1), g, module.num_embeddings, module.padding_idx)}
+
+
+class LoRARule(Rule):
+    """adapters' LoRA, y = c B A x:  s_B = c Σ_t g_t (A x_t)ᵀ,  s_A = c Σ_t (Bᵀ g_t) x_tᵀ."""
+
+    call = LoRACall
+    label = "lora"
+
+    def covers(self, module: nn.Module) -> bool:
+        from adapters.methods.lora import LoRA
+
+        if type(module) is not LoRA or module.use_gating or module.use_dora:
+            return False
+        dropout = module.lora_dropout
+        return not (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0)
+
+    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        down, up = module.lora_A.detach().to(a.dtype), module.lora_B.detach().to(a.dtype)
+        g = g * module.scaling
+        return {"lora_A": OuterSum(g @ up, a), "lora_B": OuterSum(g, a @ down.T)}
+
+    def leaf_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """`forward(hidden_states, layer_input)`: the first may be None, then the second is meant."""
+        named = dict(zip(("hidden_states", "layer_input"), args, strict=False)) | kwargs
+        hidden = named.get("hidden_states")
+        return named["layer_input"] if hidden is None else hidden
+
+
+RULES: tuple[Rule, ...] = (LinearRule(), Conv1DRule(), LayerNormRule(), EmbeddingRule(), LoRARule())
+
+
+def rule_for(module: nn.Module) -> Rule | None:
+    """The rule that is exact for `module`, if there is one."""
+    return next((rule for rule in RULES if rule.covers(module)), None)
+
+
+class PerExampleExtension(FirstOrderBackpropExtension):
+    """The BackPACK extension of one probe: hands every (call, rule, output gradient) to `receive`."""
+
+    def __init__(self, receive: Callable[[Call, Rule, Tensor], None]) -> None:
+        super().__init__("fishlens", {rule.call: rule for rule in RULES}, fail_mode="ERROR")
+        self.receive = receive
+
+
+class Tap(torch.autograd.Function):
+    """The identity on a leaf's output; its backward runs BackPACK's active extensions on that `Call`.
+
+    `thread` is a scalar that requires a gradient and runs through every tap: asking autograd for the
+    gradient of this one number makes it visit every tapped leaf, and compute no parameter's gradient on the
+    way.
+
+    The output leaves as an alias, not as a view: autograd would not let the model change a view in place.
+    No leaf that has a rule needs its own output in its backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, thread: Tensor, call: Call) -> Tensor:
+        ctx.call, ctx.thread = call, thread
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        hook_run_extensions(ctx.call, (), (gradient,))
+        return gradient, torch.zeros_like(ctx.thread), None

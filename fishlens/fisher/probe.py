@@ -1,0 +1,261 @@
+"""estimate_fisher: one forward pass, a few backward passes, and the model as it was before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from fishlens import __version__
+from fishlens.errors import InputError
+from fishlens.fisher.anatomy import unwrapped
+from fishlens.fisher.batches import Batch, batches_of
+from fishlens.fisher.blocks import Block, check_blocks, find_blocks
+from fishlens.fisher.estimate import FisherEstimate, summarise
+from fishlens.fisher.forward import predict
+from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
+from fishlens.fisher.observe import observing
+from fishlens.fisher.outputs import Output, Prediction, find_output
+from fishlens.fisher.refusals import refuse_what_cannot_be_measured
+from fishlens.fisher.roads import batch_gradients, one_at_a_time
+from fishlens.fisher.tally import Tally
+from fishlens.fisher.taps import Roads, Taps, uses_in_graph
+
+MEMORY = 256 * 2**20
+MODES = ("eval", "train", "as is")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of choices; `outputs` are the shapes for which it is defined.
+
+    `published` is the procedure in the published code of Liu et al. (2024): the loss of the most likely
+    labels, averaged over the batch (for QA over starts and ends alike, hence over twice the examples); its
+    gradient squared and divided by the batch size; the *sum* over the first 41 batches.
+    """
+
+    labels: str
+    granularity: str
+    batches: int
+    outputs: tuple[str, ...]
+
+
+PRESETS = {
+    "published": Preset("mode", "batch", 41, ("classification", "multiple_choice", "question_answering"))
+}
+
+
+def estimate_fisher(
+    model: nn.Module,
+    data: Any,
+    *,
+    blocks: Sequence[Block] | None = None,
+    labels: str = "auto",
+    samples: int = 1,
+    granularity: str = "example",
+    output: str = "auto",
+    diagonal: bool = False,
+    spectrum: bool = False,
+    noise_scale: bool = False,
+    seed: int = 0,
+    preset: str | None = None,
+    mode: str = "eval",
+    autocast: torch.dtype | None = None,
+    memory: int = MEMORY,
+    max_passes: int = 64,
+    first_example: int = 0,
+) -> FisherEstimate:
+    """Fisher information of every block of `model` on `data`, with standard errors.
+
+    `data`: a batch (a mapping of tensors as the model takes them, a tensor, or a pair of inputs and
+    labels), or an iterable of batches, which is streamed. `blocks`: from `find_blocks` (the default,
+    `find_blocks(model)`). `labels`: `exact`, `mc` (with `samples` draws), `empirical`, `mode`, or `auto`
+    (`exact` up to five classes, else `mc`). `granularity`: `example`, or `batch` for the squared batch-mean
+    gradient over the batch size. `output`: the output shape, told from the model by default. `diagonal`,
+    `spectrum`, `noise_scale`: what else to return. `preset="published"`: as the published code of Liu et
+    al. (2024) does it. `mode`: `eval`, `train`, or `as is`. `autocast`: run the forward pass under autocast
+    in this dtype; squares are float32 in any case. `memory`: bytes that materialised per-example gradients
+    of one parameter may take. `first_example`: the position of the first example in its stream; `mc` labels
+    depend on it and on `seed`, not on how the stream is cut into batches.
+
+    The model is the same afterwards in every respect (see `observe`). Raises `InputError` on bad input.
+    """
+    if preset is not None:
+        if preset not in PRESETS:
+            raise InputError(f"preset={preset!r} is unknown; expected one of {', '.join(PRESETS)}")
+        labels, granularity = PRESETS[preset].labels, PRESETS[preset].granularity
+    check_labels(labels, samples, seed)
+    _check_choices(granularity, labels, mode, spectrum, noise_scale)
+    model = unwrapped(model)
+    blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
+    refuse_what_cannot_be_measured(model, blocks, mode)
+    probe = Probe(
+        model=model,
+        blocks=list(blocks),
+        output=find_output(model, output),
+        labels=labels,
+        samples=samples,
+        seed=seed,
+        max_passes=max_passes,
+        granularity=granularity,
+        autocast=autocast,
+        preset=preset,
+        tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
+    )
+    limit = PRESETS[preset].batches if preset else None
+    parameters = [p for block in blocks for p in block.parameters.values()]
+    with observing(model, parameters, mode):
+        if mode == "train":
+            torch.manual_seed(seed)
+        for batch in islice(batches_of(data), limit):
+            probe.measure(batch, first_example)
+            first_example += batch.size
+    return probe.finish(mode)
+
+
+def _check_choices(granularity: str, labels: str, mode: str, spectrum: bool, noise_scale: bool) -> None:
+    if granularity not in ("example", "batch"):
+        raise InputError(f"granularity={granularity!r} is unknown; expected 'example' or 'batch'")
+    if mode not in MODES:
+        raise InputError(f"mode={mode!r} is unknown; expected one of {', '.join(map(repr, MODES))}")
+    if granularity == "batch" and labels in ("exact", "auto"):
+        raise InputError(
+            f"granularity='batch' squares the gradient of one set of labels, which labels={labels!r} "
+            "does not have; use 'mc', 'empirical' or 'mode'"
+        )
+    if granularity == "batch" and spectrum:
+        raise InputError(
+            "spectrum=True needs granularity='example'; one gradient per batch has no spectrum to show"
+        )
+    if noise_scale and (granularity, labels) != ("example", "empirical"):
+        raise InputError(
+            f"noise_scale=True is about the gradient of the data's loss: it needs labels='empirical' and "
+            f"granularity='example', not {labels!r} and {granularity!r}"
+        )
+
+
+@dataclass
+class Probe:
+    """One estimate in the making: measures batch after batch into its tally."""
+
+    model: nn.Module
+    blocks: list[Block]
+    output: Output
+    labels: str
+    samples: int
+    seed: int
+    max_passes: int
+    granularity: str
+    autocast: torch.dtype | None
+    preset: str | None
+    tally: Tally
+    source: LabelSource | None = None
+    passes: int = 0
+    dtype: str = ""
+    by_road: frozenset[str] = frozenset()
+    unused: frozenset[str] = frozenset()
+    roads: dict[Any, Roads] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = {n: p for block in self.blocks for n, p in block.parameters.items()}
+        self.device = next(iter(self.parameters.values())).device
+        if self.preset is not None and self.output.name not in PRESETS[self.preset].outputs:
+            known = ", ".join(PRESETS[self.preset].outputs)
+            raise InputError(
+                f"preset={self.preset!r} is not defined for {self.output.name}; expected one of {known}"
+            )
+
+    def measure(self, batch: Batch, first: int) -> None:
+        """Adds the examples of one batch, the first of which is number `first` of the stream."""
+        batch = batch.to(self.device)
+        if self.granularity == "batch":
+            self._measure_batch_gradient(batch, first)
+            return
+        rows = self.output.rows_per_example(batch.inputs)
+        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens) as taps:
+            prediction = self.predict(batch)
+        draw = self._draw(prediction, batch, first)
+        self.tally.start(prediction.logits, batch.size, draw.passes, draw.samples, draw.invalid)
+        fast, slow, unused = self._sorted_out(taps, prediction)
+        self.by_road |= slow
+        self.unused = unused if not self.tally.batches else self.unused & unused
+        taps.run(prediction.logits, draw, fast, self.tally.add)
+        if slow:
+            chosen = {name: self.parameters[name] for name in slow}
+            one_at_a_time(self.predict, self._draw, batch, first, chosen, self.tally.add)
+        self.tally.end(batch.size)
+
+    def _sorted_out(self, taps: Taps, prediction: Prediction) -> Roads:
+        """Walks the graph once for every pattern of calls: batches of one shape share it."""
+        pattern = (tuple(sorted(taps.calls.items())), frozenset(taps.unruly))
+        if pattern not in self.roads:
+            self.roads[pattern] = taps.sort_out(uses_in_graph(prediction.logits, self.parameters))
+        return self.roads[pattern]
+
+    def predict(self, batch: Batch) -> Prediction:
+        return predict(self.model, self.output, batch, self.autocast)
+
+    def _draw(self, prediction: Prediction, batch: Batch, first: int) -> Draw:
+        if self.source is None:
+            self.source = choose_source(self.labels, self.samples, self.seed, self.max_passes, prediction)
+        draw = self.source.draw(prediction, batch.labels, self.output, first)
+        self.passes = max(self.passes, draw.passes)
+        return draw
+
+    def _measure_batch_gradient(self, batch: Batch, first: int) -> None:
+        prediction = self.predict(batch)
+        draw = self._draw(prediction, batch, first)
+        self.tally.start(prediction.logits, 1, draw.passes, draw.samples, draw.invalid)
+        terms = batch.size * (1 if self.preset is None else prediction.logits.shape[1])
+        batch_gradients(prediction.logits, draw, self.parameters, terms * batch.size**0.5, self.tally.add)
+        self.tally.end(batch.size)
+
+    def finish(self, mode: str) -> FisherEstimate:
+        """The estimate; the one transfer from the device happens here."""
+        if not self.tally.batches:
+            raise InputError("data has no batches; expected at least one example")
+        over = "examples" if self.granularity == "example" else "batches"
+        normalisation = f"mean over {over}"
+        if self.preset is not None:
+            self.tally.scale, normalisation = self.tally.batches, "sum over batches"
+        per_example = self.tally.per_example()
+        trace, stderr = summarise(per_example)
+        assert self.source is not None
+        notes = [
+            f"{name}: no rule covers it; measured one example at a time" for name in sorted(self.by_road)
+        ]
+        notes += [
+            f"{name}: the output does not depend on it; its Fisher is zero" for name in sorted(self.unused)
+        ]
+        dtype = str(next(iter(self.parameters.values())).dtype).removeprefix("torch.")
+        meta = {
+            "labels": self.source.name,
+            "samples": self.samples if self.source.name == "mc" else 1,
+            "granularity": self.granularity,
+            "examples": self.tally.examples,
+            "batches": self.tally.batches,
+            "mode": mode,
+            "dtype": dtype
+            if self.autocast is None
+            else f"{dtype} autocast {self.autocast}".replace("torch.", ""),
+            "seed": self.seed,
+            "blocks": ", ".join(dict.fromkeys(block.defined_by for block in self.blocks)),
+            "normalisation": normalisation,
+            "preset": self.preset,
+            "output": self.output.name,
+            "passes": self.passes,
+            "version": __version__,
+            "notes": notes,
+        }
+        return FisherEstimate(
+            trace=trace,
+            stderr=stderr,
+            per_example=per_example,
+            meta=meta,
+            diagonal=self.tally.diagonal(),
+            mean_gradient=self.tally.mean_gradient(),
+            spectrum=self.tally.spectrum(),
+            parameters={block.name: tuple(block.parameters) for block in self.blocks},
+        )

@@ -1,0 +1,63 @@
+"""The roads without rules: plain autograd, one example at a time; and the gradient of a whole batch."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fishlens.fisher.batches import Batch
+from fishlens.fisher.distributions import widened
+from fishlens.fisher.gradients import Dense
+from fishlens.fisher.labels import Draw
+from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.taps import Receive
+
+
+def one_at_a_time(
+    predict: Callable[[Batch], Prediction],
+    draw_labels: Callable[[Prediction, Batch, int], Draw],
+    batch: Batch,
+    first: int,
+    parameters: Mapping[str, nn.Parameter],
+    receive: Callable[..., None],
+) -> None:
+    """Gradients of `parameters` for every example alone: right whatever the model does, N times the
+    passes."""
+    for n in range(batch.size):
+        example = batch.example(n)
+        prediction = predict(example)
+        draw = draw_labels(prediction, example, first + n)
+        for number, name, gradient in _gradients(prediction.logits, draw, parameters):
+            receive(name, Dense(gradient.unsqueeze(0)), number, example=n)
+
+
+def batch_gradients(
+    logits: Tensor, draw: Draw, parameters: Mapping[str, nn.Parameter], divisor: float, receive: Receive
+) -> None:
+    """The gradient of the batch's log p over `divisor`.
+
+    With N·√N this is the gradient of the mean over √N, and its square the one in Algorithm 2 of Liu et al.
+    (2024).
+    """
+    for number, name, gradient in _gradients(logits, draw, parameters):
+        receive(name, Dense(gradient.unsqueeze(0) / divisor), number)
+
+
+def _gradients(
+    logits: Tensor, draw: Draw, parameters: Mapping[str, nn.Parameter]
+) -> Iterator[tuple[int, str, Tensor]]:
+    """(backward pass, name, gradient) of every cotangent; nothing for parameters that the logits ignore."""
+    if not logits.requires_grad:
+        return
+    for number, cotangent in enumerate(draw.cotangents):
+        with torch.autocast(logits.device.type, enabled=False):
+            gradients = torch.autograd.grad(
+                logits,
+                list(parameters.values()),
+                cotangent.to(logits.dtype),
+                retain_graph=number + 1 < draw.passes,
+                allow_unused=True,
+            )
+        for name, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                yield number, name, widened(gradient)

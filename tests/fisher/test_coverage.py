@@ -1,0 +1,129 @@
+"""coverage and self_check: what `fishlens check` shows before the first number."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fishlens import InputError, estimate_fisher, find_blocks
+from fishlens.fisher import coverage, self_check
+from fishlens.fisher.extensions import LinearRule
+from fishlens.fisher.gradients import Dense, OuterSum
+
+from .models import mad_x, sentences
+
+
+def test_every_parameter_of_every_block_has_one_row_and_a_rule():
+    model = mad_x("lora")
+    blocks = find_blocks(model)
+    table = coverage(model, blocks, sentences())
+    assert [row.parameter for row in table] == [name for block in blocks for name in block.parameters]
+    assert {row.rule for row in table} == {"lora", "linear"}
+    assert {row.block for row in table} == {"layer.0", "layer.1", "head"}
+
+
+@pytest.mark.parametrize("labels", ["exact", "mc", "empirical", "mode"])
+def test_the_self_check_passes_on_a_sound_model(labels):
+    model = mad_x("double_seq_bn")
+    check = self_check(model, sentences(), labels=labels)
+    assert check.passed and check.examples == 2 and check.error < 1e-9
+    single = self_check(model.float(), [sentences()], labels=labels, block="layer.1")
+    assert single.passed and single.block == "layer.1" and single.tolerance == 1e-4
+
+
+def test_the_self_check_draws_another_block_with_another_seed():
+    model = mad_x()
+    assert {self_check(model, sentences(), seed=seed).block for seed in range(12)} == {
+        "layer.0",
+        "layer.1",
+        "head",
+    }
+    with pytest.raises(InputError, match=r"no block 'layer.9'; there are layer.0, layer.1, head"):
+        self_check(model, sentences(), block="layer.9")
+
+
+def test_the_self_check_finds_a_rule_that_squares_tokens(monkeypatch):
+    def per_token(self, module, a, g):
+        return {"weight": OuterSum(g[:, :1], a[:, :1]), "bias": Dense(g.square().sum(1).sqrt())}
+
+    monkeypatch.setattr(LinearRule, "gradients", per_token)
+    assert not self_check(mad_x(), sentences(), block="layer.0").passed
+
+
+class TimeFirst(nn.Module):
+    """Transposes to `[T, N, d]` inside, as some models do: with T = N no shape tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.inner, self.out = nn.Embedding(20, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids):
+        h = torch.tanh(self.inner(self.embed(input_ids).transpose(0, 1)))
+        return self.out(h.transpose(0, 1).sum(1))
+
+
+def test_the_self_check_finds_a_model_that_puts_time_first_in_a_square_batch():
+    torch.manual_seed(0)
+    model = TimeFirst().double()
+    blocks = find_blocks(model, by="module")
+    ids = torch.randint(20, (4, 4))
+    assert not self_check(model, {"input_ids": ids}, blocks=blocks, block="inner").passed
+    # with T ≠ N the layout is seen, and the parameters take the other road
+    assert self_check(model, {"input_ids": ids[:3]}, blocks=blocks, block="inner").passed
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return self.norm(self.linear(x))
+
+
+def test_batch_norm_is_refused_in_train_mode_and_measured_in_eval_mode():
+    model, x = Normed().double(), torch.randn(5, 4, dtype=torch.float64)
+    blocks = find_blocks(model, by="module")
+    with pytest.raises(InputError, match=r"module 'norm' \(BatchNorm1d\)"):
+        estimate_fisher(model, x, blocks=blocks, mode="train")
+    with pytest.raises(InputError, match="norm"):
+        estimate_fisher(model.train(), x, blocks=blocks, mode="as is")
+    before = model.norm.running_mean.clone()
+    assert self_check(model, x, blocks=blocks, block="norm").passed
+    assert torch.equal(before, model.norm.running_mean)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda m: setattr(m, "linear", m.linear.to("meta")), r"'linear.weight' .* has no data"),
+        (lambda m: setattr(m.linear.weight, "ds_id", 0), r"'linear.weight' .* sharded"),
+        (
+            lambda m: setattr(m, "whole", nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)),
+            r"'whole' .* torch.int8",
+        ),
+        (lambda m: setattr(m, "table", nn.Embedding(3, 2, max_norm=1.0)), r"'table' \(Embedding\) rescales"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_by_name(spoil, says):
+    model = Normed()
+    spoil(model)
+    with pytest.raises(InputError, match=says):
+        estimate_fisher(model, torch.randn(2, 4), blocks=find_blocks(model, by="module"))
+    with pytest.raises(InputError, match=says):
+        coverage(model, find_blocks(model, by="module"))
+
+
+def test_blocks_of_another_model_are_refused_though_their_names_fit():
+    model = mad_x()
+    with pytest.raises(InputError, match="is not one of this model's"):
+        estimate_fisher(copy.deepcopy(model), sentences(), blocks=find_blocks(model))
+
+
+def test_gradient_checkpointing_in_train_mode_is_refused():
+    model = mad_x()
+    model.base_model.gradient_checkpointing_enable()
+    with pytest.raises(InputError, match="gradient checkpointing"):
+        estimate_fisher(model, sentences(), mode="train")
+    assert estimate_fisher(model, sentences()).trace == estimate_fisher(mad_x(), sentences()).trace
