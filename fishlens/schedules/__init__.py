@@ -1,0 +1,18 @@
+"""Which block to unfreeze when: Algorithm 1 as small pure objects, with no model and no torch in sight."""
+
+from fishlens.schedules.base import RELATIVE_GRADIENT, TRACE, Schedule, budget_warning
+from fishlens.schedules.registry import SCHEDULES, make_schedule
+from fishlens.schedules.scores import Scores
+from fishlens.schedules.state import Event, State
+
+__all__ = [
+    "RELATIVE_GRADIENT",
+    "SCHEDULES",
+    "TRACE",
+    "Event",
+    "Schedule",
+    "Scores",
+    "State",
+    "budget_warning",
+    "make_schedule",
+]

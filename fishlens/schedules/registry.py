@@ -1,0 +1,70 @@
+"""Schedules by name."""
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from fishlens.errors import InputError
+from fishlens.schedules.auto_rgn import AutoRgn
+from fishlens.schedules.base import Schedule
+from fishlens.schedules.fixed import Fixed
+from fishlens.schedules.fun import Fun
+from fishlens.schedules.gradual import Gradual, GradualReverse
+from fishlens.schedules.lpft import LinearProbingThenFineTuning
+from fishlens.schedules.random_order import RandomOrder
+from fishlens.schedules.standard import Full, Standard
+from fishlens.schedules.surgical import Surgical
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    cls.name: cls
+    for cls in (
+        Standard,
+        Gradual,
+        GradualReverse,
+        LinearProbingThenFineTuning,
+        RandomOrder,
+        Fixed,
+        Fun,
+        Surgical,
+        AutoRgn,
+        Full,
+    )
+}
+
+
+def make_schedule(name: str, *, every: int, blocks: Sequence[str], seed: int = 0, **options: Any) -> Schedule:
+    """The schedule called `name` (or the user's class `module:Class`) over `blocks`, bottom to top without the head.
+
+    Raises `InputError` for an unknown name, an option that the schedule does not have, or a bad value.
+    """
+    cls = schedule_class(name)
+    known = set(inspect.signature(cls).parameters) - {"every", "blocks", "seed"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InputError(
+            f"schedule.{unknown[0]} is not an option of the schedule {name!r}, which has "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    try:
+        return cls(every=every, blocks=tuple(blocks), seed=seed, **options)
+    except TypeError as error:
+        raise InputError(f"the schedule {name!r} cannot be made with {options}: {error}") from error
+
+
+def schedule_class(name: str) -> type[Schedule]:
+    """The class behind a schedule's name, bundled or `module:Class`."""
+    if name in SCHEDULES:
+        return SCHEDULES[name]
+    if ":" not in name:
+        raise InputError(
+            f"schedule.name is {name!r}, expected one of {', '.join(SCHEDULES)} or your own class as module:Class"
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"schedule.name is {name!r}, which cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Schedule)):
+        raise InputError(f"schedule.name is {name!r}, expected a subclass of fishlens.schedules.Schedule")
+    return cls
