@@ -1,0 +1,35 @@
+"""The run journal: what a run leaves behind, written as it happens and read as tidy data frames.
+
+One append-only file per attempt, `journal-<attempt>.jsonl`, with one writer and any number of readers. No
+lock, no rename, nothing rewritten: it works on network file systems and survives `kill -9`. The format is
+in docs/journal.md.
+"""
+
+from typing import Any
+
+from fishlens.journal.reader import Run, attempts, find_runs, read_run
+from fishlens.journal.records import FORMAT, KINDS, installed_versions
+from fishlens.journal.writer import JournalWriter
+
+_COLUMNS = ("Runs", "load_runs")  # these need pandas, which a process that only writes should not wait for
+
+__all__ = [
+    "FORMAT",
+    "KINDS",
+    "JournalWriter",
+    "Run",
+    "Runs",
+    "attempts",
+    "find_runs",
+    "installed_versions",
+    "load_runs",
+    "read_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _COLUMNS:
+        from fishlens.journal import columns
+
+        return getattr(columns, name)
+    raise AttributeError(f"module 'fishlens.journal' has no attribute {name!r}")

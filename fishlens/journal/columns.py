@@ -1,0 +1,330 @@
+"""Columns: the records of many runs as tidy data frames, one row per observation.
+
+Built run by run as numpy columns and joined column by column, so that 13 million rows of `fisher` need
+little more memory than the frame itself. Names (run, block, language, …) are categoricals; numbers are
+float64, NaN where a record had none.
+"""
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fishlens.errors import InputError
+from fishlens.journal.reader import Record, Run, find_runs, read_run
+from fishlens.journal.records import number
+
+FISHER_VALUES = ("trace", "stderr", "effective_dimension", "noise_scale", "weight_norm")
+TABLES = ("fisher", "evaluation", "training", "unfreezing", "notes")
+_KINDS = {
+    "fisher": {"fisher"},
+    "evaluation": {"eval"},
+    "training": {"train"},
+    "unfreezing": {"unfreeze"},
+    "notes": {"note", "fisher"},  # a lost probe is a note too
+}
+# kind -> columns of its frame: name -> dtype ("name": a categorical)
+_SIMPLE: dict[str, dict[str, str]] = {
+    "evaluation": {
+        "split": "name", "language": "name", "metric": "name", "value": "float64", "headline": "bool",
+        "examples": "float64", "best": "bool",
+    },
+    "training": {
+        "loss": "float64", "learning_rate": "float64", "gradient_norm": "float64", "epoch": "float64",
+        "seconds": "float64",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What many runs left behind, as data frames whose `run` column says whose a row is.
+
+    `runs`: one row per run: `run`, `path`, `status`, `attempts`, `steps` (updates completed), `began`,
+    `last` (seconds since the epoch), `blocks` (how many), `best_step`, `error`, `damaged` (lines that could
+    not be read), every factor of the start record under its own name, and the estimator's identity as
+    `estimator_<field>`.
+    `fisher`: run, step, time, block, trace, stderr, trainable, effective_dimension, noise_scale,
+    weight_norm, purpose, examples, overhead; one row per run × step × block.
+    `evaluation`: run, step, time, split, language, metric, value (points), headline, examples, best.
+    `training`: run, step, time, loss, learning_rate, gradient_norm, epoch, seconds.
+    `unfreezing`: run, step, time, event, position (0, 1, … within the event), block, score, stderr,
+    runner_up, margin; one row per thawed block.
+    `notes`: run, step, time, level, text; also lost probes and damaged lines.
+    """
+
+    runs: pd.DataFrame
+    fisher: pd.DataFrame
+    evaluation: pd.DataFrame
+    training: pd.DataFrame
+    unfreezing: pd.DataFrame
+    notes: pd.DataFrame
+
+
+def load_runs(
+    where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    tables: Collection[str] = TABLES,
+    strict: bool = False,
+) -> Runs:
+    """Load every run in or below a directory, matching a glob, or of a list of either.
+
+    `tables` names the frames wanted besides `runs`; the others stay empty, and leaving out `fisher` (and
+    `notes`) is much faster. A run is called by its directory's name, or by its path where two share a name.
+    Lines that cannot be read are noted in `notes` and counted in `runs.damaged`; with `strict=True` they
+    raise.
+
+    Raises `InputError` when there is no run, or a journal is not one.
+    """
+    unknown = set(tables) - set(TABLES)
+    if unknown:
+        raise InputError(
+            f"load_runs has no table {sorted(unknown)[0]!r}: expected some of {', '.join(TABLES)}"
+        )
+    paths = find_runs(where)
+    names = _distinct_names(paths)
+    kinds = {"start", "end"}.union(*(_KINDS[table] for table in tables))
+    rows: list[dict[str, Any]] = []
+    parts = {table: _Parts(table) for table in TABLES}
+    for code, (path, name) in enumerate(zip(paths, names, strict=True)):
+        run = read_run(path, kinds=kinds, strict=strict)
+        rows.append(_run_row(name, run))
+        for table in tables:
+            parts[table].add(_BUILD[table](run), code)
+    frames = {table: parts.pop(table).frame(names) for table in TABLES}
+    return Runs(_runs_frame(rows), **frames)
+
+
+# a run's rows of one table: column -> numpy array, or one value for all rows; names as Python lists
+_Chunk = dict[str, Any]
+
+
+def _fisher_chunk(run: Run) -> _Chunk:
+    records = [r for r in run.records if r["kind"] == "fisher" and r.get("trace")]
+    blocks: list[str] = []
+    values: dict[str, list[Any]] = {name: [] for name in (*FISHER_VALUES, "trainable")}
+    counts = np.empty(len(records), dtype=np.int64)
+    for position, record in enumerate(records):
+        names = list(record["trace"])
+        counts[position] = len(names)
+        blocks += names
+        for name, column in values.items():
+            column.extend(_in_order(record.get(name), names))
+    per_record = {
+        "step": np.array([r["step"] for r in records], dtype=np.int64),
+        "time": _floats([r.get("time") for r in records]),
+        "examples": _floats([r.get("examples") for r in records]),
+        "overhead": _floats([r.get("overhead") for r in records]),
+    }
+    purposes = list(chain.from_iterable([r.get("purpose")] * n for r, n in zip(records, counts, strict=True)))
+    chunk: _Chunk = {name: np.repeat(column, counts) for name, column in per_record.items()}
+    chunk |= {name: _floats(values[name]) for name in FISHER_VALUES}
+    chunk["trainable"] = np.array(values["trainable"], dtype=bool)
+    return chunk | {"block": _codes(blocks, run.blocks), "purpose": _codes(purposes)}
+
+
+def _in_order(values: dict[str, Any] | None, names: list[str]) -> Iterable[Any]:
+    """A record's per-block values in the order of `names`, None where it has none."""
+    if not values:
+        return [None] * len(names)
+    if list(values) == names:
+        return values.values()
+    return [values.get(name) for name in names]
+
+
+def _simple_chunk(table: str, run: Run) -> _Chunk:
+    (kind,) = _KINDS[table]
+    records = [r for r in run.records if r["kind"] == kind]
+    chunk = _when(records)
+    for name, dtype in _SIMPLE[table].items():
+        column = [r.get(name) for r in records]
+        if dtype == "name":
+            chunk[name] = _codes(column)
+        else:
+            chunk[name] = _floats(column) if dtype == "float64" else np.array(column, dtype=bool)
+    return chunk
+
+
+def _unfreezing_chunk(run: Run) -> _Chunk:
+    rows = [
+        (event, position, block)
+        for event in run.records
+        if event["kind"] == "unfreeze"
+        for position, block in enumerate(event.get("chosen") or ())
+    ]
+    return _when([event for event, _, _ in rows]) | {
+        "event": np.array([event.get("event", -1) for event, _, _ in rows], dtype=np.int64),
+        "position": np.array([position for _, position, _ in rows], dtype=np.int64),
+        "block": _codes([block for _, _, block in rows], run.blocks),
+        "score": _floats([(event.get("scores") or {}).get(block) for event, _, block in rows]),
+        "stderr": _floats([(event.get("stderr") or {}).get(block) for event, _, block in rows]),
+        "runner_up": _codes([event.get("runner_up") for event, _, _ in rows], run.blocks),
+        "margin": _floats([event.get("margin") for event, _, _ in rows]),
+    }
+
+
+def _notes_chunk(run: Run) -> _Chunk:
+    notes: list[Record] = []
+    for record in run.records:
+        if record["kind"] == "note":
+            notes.append(record)
+        elif record["kind"] == "fisher" and record.get("lost"):
+            notes.append({**record, "level": "warning", "text": f"probe lost: {record['lost']}"})
+    notes += [
+        {"step": run.last_step, "time": run.last_time, "level": "error", "text": t} for t in run.damaged
+    ]
+    levels, texts = [note.get("level") for note in notes], [str(note.get("text")) for note in notes]
+    return _when(notes) | {"level": _codes(levels), "text": np.array(texts, dtype=object)}
+
+
+_BUILD = {
+    "fisher": _fisher_chunk,
+    "evaluation": lambda run: _simple_chunk("evaluation", run),
+    "training": lambda run: _simple_chunk("training", run),
+    "unfreezing": _unfreezing_chunk,
+    "notes": _notes_chunk,
+}
+_ORDER = {
+    "fisher": (
+        "step", "time", "block", "trace", "stderr", "trainable", "effective_dimension", "noise_scale",
+        "weight_norm", "purpose", "examples", "overhead",
+    ),
+    "evaluation": ("step", "time", *_SIMPLE["evaluation"]),
+    "training": ("step", "time", *_SIMPLE["training"]),
+    "unfreezing": ("step", "time", "event", "position", "block", "score", "stderr", "runner_up", "margin"),
+    "notes": ("step", "time", "level", "text"),
+}  # fmt: skip
+
+
+def _when(records: list[Record]) -> _Chunk:
+    return {
+        "step": np.array([r["step"] for r in records], dtype=np.int64),
+        "time": _floats([r.get("time") for r in records]),
+    }
+
+
+def _floats(values: list[Any]) -> np.ndarray:
+    """Numbers, "NaN", "Infinity" and null as float64: numpy reads the names of the non-finite ones itself."""
+    return np.array(values, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """A column of names as small integers: `codes[i]` indexes `names`, -1 for none."""
+
+    names: list[str]
+    codes: np.ndarray
+
+
+def _codes(values: Iterable[str | None], known: Iterable[str] = ()) -> _Names:
+    index: dict[Any, int] = {name: code for code, name in enumerate(known)}
+    codes = [-1 if value is None else index.setdefault(value, len(index)) for value in values]
+    return _Names(list(index), np.array(codes, dtype=np.int32))
+
+
+class _Parts:
+    """The runs' chunks of one table on their way to one frame.
+
+    Small chunks are joined into parts of about `ROWS` rows as they come: large arrays go back to the system
+    when the last join releases them one by one, thousands of small ones would not.
+    """
+
+    ROWS = 500_000
+
+    def __init__(self, table: str):
+        self._columns = ("run", *_ORDER[table])
+        self._parts: list[_Chunk] = []
+        self._chunks: list[_Chunk] = []
+        self._rows = 0
+
+    def add(self, chunk: _Chunk, run: int) -> None:
+        rows = len(chunk["step"])
+        self._chunks.append({"run": np.full(rows, run, dtype=np.int32), **chunk})
+        self._rows += rows
+        if self._rows >= self.ROWS:
+            self._join_chunks()
+
+    def frame(self, run_names: list[str]) -> pd.DataFrame:
+        self._join_chunks()
+        joined: _Chunk = {}
+        for name in self._columns:
+            column = _concatenate([part.pop(name) for part in self._parts])
+            if isinstance(column, _Names):
+                column = pd.Categorical.from_codes(column.codes, categories=pd.Index(column.names))
+            elif name == "run":
+                column = pd.Categorical.from_codes(column, categories=pd.Index(run_names))
+            joined[name] = column
+        return pd.DataFrame(joined, copy=False)
+
+    def _join_chunks(self) -> None:
+        if self._chunks:
+            self._parts.append(
+                {name: _concatenate([chunk.pop(name) for chunk in self._chunks]) for name in self._columns}
+            )
+        self._chunks, self._rows = [], 0
+
+
+def _concatenate(columns: list[Any]) -> Any:
+    if not columns:
+        return np.empty(0, dtype=np.int32)
+    if not isinstance(columns[0], _Names):
+        return np.concatenate(columns)
+    index: dict[str, int] = {}
+    codes = []
+    for column in columns:
+        place = [index.setdefault(name, len(index)) for name in column.names]
+        codes.append(np.array([*place, -1], dtype=np.int32)[column.codes])
+    return _Names(list(index), np.concatenate(codes))
+
+
+def _run_row(name: str, run: Run) -> dict[str, Any]:
+    end = run.end or {}
+    row = {
+        "run": name,
+        "path": str(run.path),
+        "status": run.status,
+        "attempts": run.attempts,
+        "steps": run.last_step,
+        "began": number(run.start.get("time")),
+        "last": run.last_time,
+        "blocks": len(run.blocks),
+        "best_step": end.get("best_step"),
+        "error": end.get("error"),
+        "damaged": len(run.damaged),
+    }
+    for factor, value in _flat(run.start.get("factors") or {}).items():
+        row[factor if factor not in row else f"factor_{factor}"] = value
+    identity = _flat(run.start.get("estimator") or {})
+    return row | {f"estimator_{key}": value for key, value in identity.items()}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `outer.inner`; a list becomes one comma-separated name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = ",".join(map(str, value)) if isinstance(value, list) else value
+    return flat
+
+
+def _runs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    for name in ("run", "status"):
+        frame[name] = frame[name].astype("category")
+    return frame
+
+
+def _distinct_names(paths: list[Path]) -> list[str]:
+    """Directory names, or where two are the same, paths below what all have in common."""
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    common = os.path.commonpath([path.resolve() for path in paths])
+    return [path.resolve().relative_to(common).as_posix() for path in paths]

@@ -1,0 +1,114 @@
+"""Records: one JSON object a line, its kind first, strict JSON, nothing but plain values."""
+
+import json
+import math
+import os
+import platform
+import socket
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+# kind -> fields a record of that kind may have besides kind, step and time (docs/journal.md says what each
+# means)
+_FIELDS = {
+    "start": "format attempt resumed_from_step run factors versions seeds device estimator blocks process",
+    "fisher": "trace stderr trainable effective_dimension noise_scale weight_norm examples seconds overhead "
+    "purpose diagonal lost estimator",
+    "unfreeze": "event chosen trainable scores stderr runner_up margin examples",
+    "train": "loss learning_rate gradient_norm epoch seconds",
+    "eval": "split language metric value headline examples best",
+    "note": "level text",
+    "end": "status error best_step",
+}
+KINDS = {kind: frozenset(fields.split()) for kind, fields in _FIELDS.items()}
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+REPORTED_VERSIONS = (
+    "torch",
+    "transformers",
+    "adapters",
+    "peft",
+    "backpack-for-pytorch",
+    "accelerate",
+    "numpy",
+)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """One line, newline included. Raises `TypeError` for a value that JSON cannot hold."""
+    text = json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def plain(value: Any) -> Any:
+    """`value` in strict JSON's types: numpy and torch scalars as numbers, non-finite floats as their
+    names."""
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays
+        return plain(value.tolist())
+    raise TypeError(f"a journal record cannot hold {value!r} of type {type(value).__name__}")
+
+
+def number(value: Any) -> float:
+    """The float that a record's value stands for: numbers, the names of the non-finite ones, NaN for null."""
+    if value is None:
+        return math.nan
+    return NOT_FINITE[value] if isinstance(value, str) else float(value)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of fishlens, Python and the libraries that numbers depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in ("fishlens", *REPORTED_VERSIONS):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def this_process() -> dict[str, Any]:
+    """Which process writes: host, pid, and when it began (kernel ticks), so that a reused pid is told
+    apart."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": process_began(os.getpid())}
+
+
+def process_began(pid: int) -> str | None:
+    """When process `pid` began, in kernel ticks since boot (Linux), or None where that is unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def is_alive(process: dict[str, Any] | None) -> bool | None:
+    """Is the process that wrote a start record still there? None when this machine cannot know."""
+    if not process or process.get("host") != socket.gethostname():
+        return None
+    pid = process.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return None
+    began = process_began(pid)
+    if began is not None and process.get("began") is not None:
+        return began == process["began"]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # there, but somebody else's
+    return True

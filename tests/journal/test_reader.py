@@ -1,0 +1,205 @@
+"""What is read back is what an undisturbed run would have left: torn tails ignored, later attempts
+superseding."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fishlens import InputError
+from fishlens.journal import JournalWriter, find_runs, load_runs, read_run
+
+START = {"factors": {"task": "xnli", "seed": 3}, "blocks": {"layer.0": 10, "layer.1": 10}}
+
+
+def run_from(journal, first, last):
+    """The records that a run leaves from step `first` (weights just restored) to `last`."""
+    for step in range(first, last + 1):
+        if step > first:
+            journal.write("train", step, loss=1.0 / step)
+        if step % 4 == 0:
+            if step > first or step == 0:
+                journal.write("eval", step, split="validation", language="en", metric="f1", value=float(step))
+            journal.write(
+                "fisher", step, trace={"layer.0": step + 0.5, "layer.1": 1.0}, purpose="select", examples=8
+            )
+            journal.write("unfreeze", step, event=step // 4, chosen=["layer.1"])
+
+
+def series(run_dir):
+    """The merged records without what may differ between attempts: the clock and the attempt."""
+    run = read_run(run_dir, strict=True)
+    return [{k: v for k, v in r.items() if k not in ("time", "attempt")} for r in run.records]
+
+
+def test_a_journal_cut_at_any_byte_gives_every_record_before_the_cut(tmp_path):
+    with JournalWriter.open(tmp_path / "whole", START) as journal:
+        run_from(journal, 0, 4)
+        journal.write("note", 4, level="info", text="über ☃")
+    data = journal.path.read_bytes()
+    lines = data.split(b"\n")[:-1]
+    whole = read_run(tmp_path / "whole").records
+    (tmp_path / "cut").mkdir()
+    cut = tmp_path / "cut" / "journal-1.jsonl"
+    for length in range(len(data) + 1):
+        cut.write_bytes(data[:length])
+        ends = [sum(len(line) + 1 for line in lines[: i + 1]) - 1 for i in range(len(lines))]
+        complete = sum(end <= length for end in ends)  # the newline itself may be missing
+        if complete == 0:
+            with pytest.raises(InputError, match="no run that has begun"):
+                read_run(tmp_path / "cut")
+        else:
+            assert read_run(tmp_path / "cut", strict=True).records == whole[: complete - 1]
+
+
+@pytest.mark.parametrize("killed_at", range(13))
+@pytest.mark.parametrize("saved_every", [4, 3])
+def test_a_resumed_run_reads_like_one_that_was_never_interrupted(tmp_path, killed_at, saved_every):
+    with JournalWriter.open(tmp_path / "straight", START) as journal:
+        run_from(journal, 0, 12)
+    journal = JournalWriter.open(tmp_path / "resumed", START)
+    run_from(journal, 0, killed_at)
+    checkpoint = killed_at // saved_every * saved_every
+    with JournalWriter.open(tmp_path / "resumed", START, resumed_from_step=checkpoint) as journal:
+        run_from(journal, checkpoint, 12)
+    by_time = sorted(series(tmp_path / "resumed"), key=lambda r: r["step"])
+    straight = sorted(series(tmp_path / "straight"), key=lambda r: r["step"])
+    key = lambda r: (r["step"], json.dumps(r, sort_keys=True))  # noqa: E731
+    assert sorted(by_time, key=key) == sorted(straight, key=key)
+    assert read_run(tmp_path / "resumed").attempts == 2
+
+
+def test_an_attempt_resumed_from_before_the_last_one_supersedes_that_too(tmp_path):
+    for resumed, first, last in [(None, 0, 10), (8, 8, 10), (4, 4, 6)]:
+        with JournalWriter.open(tmp_path / "a", START, resumed_from_step=resumed) as journal:
+            run_from(journal, first, last)
+    with JournalWriter.open(tmp_path / "straight", START) as journal:
+        run_from(journal, 0, 6)
+    assert sorted(map(str, series(tmp_path / "a"))) == sorted(map(str, series(tmp_path / "straight")))
+    assert read_run(tmp_path / "a").last_step == 6
+
+
+def test_an_attempt_that_was_killed_before_its_first_line_supersedes_nothing(tmp_path):
+    with JournalWriter.open(tmp_path / "a", START) as journal:
+        run_from(journal, 0, 6)
+    (tmp_path / "a" / "journal-2.jsonl").write_bytes(b'{"kind":"start","time":17')
+    assert read_run(tmp_path / "a").last_step == 6
+    JournalWriter.open(tmp_path / "a", START, resumed_from_step=4).close("finished")
+    assert read_run(tmp_path / "a").last_step == 4 and read_run(tmp_path / "a").start["attempt"] == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{not json", "not a JSON object"),
+        ("[1, 2]", "not a record"),
+        ('{"kind":"zebra","step":1}', "not a record"),
+        ('{"kind":"train","step":"one"}', "expected a whole number"),
+        ('{"kind":"start","attempt":1}', "second start record"),
+    ],
+)
+def test_a_damaged_line_costs_that_line_and_is_reported_by_file_and_number(tmp_path, line, said):
+    with JournalWriter.open(tmp_path / "a", START) as journal:
+        run_from(journal, 0, 3)
+    lines = journal.path.read_text().splitlines()
+    lines.insert(3, line)
+    journal.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=rf"journal-1\.jsonl, line 4: .*{said}"):
+        read_run(tmp_path / "a", strict=True)
+    runs = load_runs(tmp_path)
+    assert runs.runs.damaged.tolist() == [1] and runs.training.step.tolist() == [1, 2, 3]
+    assert f"{journal.path}, line 4" in runs.notes.text[0] and runs.notes.level[0] == "error"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("{}", "line 1: expected the start record"),
+        ('{"kind":"train","step":1}', "line 1: expected the start record"),
+        ('{"kind":"start","format":2,"attempt":1}', "format 2"),
+    ],
+)
+def test_a_file_that_is_no_journal_of_ours_is_refused_by_name(tmp_path, first, said):
+    (tmp_path / "journal-1.jsonl").write_text(first + '\n{"kind":"train","step":1}\n')
+    with pytest.raises(InputError, match=said):
+        read_run(tmp_path)
+
+
+def test_runs_are_found_by_directory_pattern_or_list_and_named_once(tmp_path):
+    for name in ("a/one", "a/two", "b/three"):
+        JournalWriter.open(tmp_path / name, START).close("finished")
+    (tmp_path / "a" / "one" / "checkpoints").mkdir()
+    everything = [tmp_path / "a" / "one", tmp_path / "a" / "two", tmp_path / "b" / "three"]
+    assert find_runs(tmp_path) == everything
+    assert find_runs(str(tmp_path / "*" / "t*")) == everything[1:]
+    assert find_runs([tmp_path / "a", tmp_path / "a" / "one", tmp_path / "b"]) == everything
+    with pytest.raises(InputError, match="nowhere"):
+        find_runs(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no run"):
+        find_runs(tmp_path / "a" / "one" / "checkpoints")
+
+
+def test_a_journal_is_read_whole_up_to_the_present_while_it_is_written(tmp_path):
+    code = (
+        "from fishlens.journal import JournalWriter\n"
+        f"journal = JournalWriter.open({str(tmp_path / 'a')!r})\n"
+        "for step in range(3000): journal.write('train', step, loss=step / 7)\n"
+    )
+    seen = [0]
+    with subprocess.Popen([sys.executable, "-c", code]) as writing:
+        while writing.poll() is None:
+            if Path(tmp_path / "a" / "journal-1.jsonl").exists():
+                try:
+                    steps = [r["step"] for r in read_run(tmp_path / "a", strict=True).records]
+                except InputError as error:
+                    assert "begun" in str(error)
+                    continue
+                assert steps == list(range(len(steps)))
+                seen.append(len(steps))
+    assert seen == sorted(seen)
+    assert len(read_run(tmp_path / "a").records) == 3000
+
+
+WRITING = """
+import sys
+from fishlens.journal import JournalWriter, attempts, read_run
+run_dir = sys.argv[1]
+resumed = None
+if attempts(run_dir):
+    try:
+        resumed = max(read_run(run_dir).last_step // 10 * 10, 0)
+    except ValueError:
+        resumed = 0
+journal = JournalWriter.open(run_dir, {"blocks": {"layer.0": 1}}, resumed_from_step=resumed)
+print(flush=True)
+for step in range((resumed or 0), 1001):
+    if step > (resumed or 0):
+        journal.write("train", step, loss=1.0 / step)
+    if step % 10 == 0:
+        journal.write("fisher", step, trace={"layer.0": step / 3}, purpose="track", examples=8)
+journal.close("finished")
+"""
+
+
+def test_killed_at_fifty_random_moments_the_merged_series_is_the_undisturbed_one(tmp_path):
+    """The checkpoint of this stand-in for a trainer is every tenth step that its journal tells of."""
+    rng = random.Random(0)
+    killed = 0
+    for _ in range(50):
+        with subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path / "a")], stdout=-1) as writing:
+            writing.stdout.readline()
+            time.sleep(rng.random() * 0.004)
+            os.kill(writing.pid, signal.SIGKILL)
+        killed += writing.returncode == -signal.SIGKILL
+        read_run(tmp_path / "a", strict=True)  # every complete record is readable
+    assert killed > 10
+    subprocess.run([sys.executable, "-c", WRITING, str(tmp_path / "a")], check=True, stdout=-1)
+    subprocess.run([sys.executable, "-c", WRITING, str(tmp_path / "straight")], check=True, stdout=-1)
+    key = lambda r: (r["step"], r["kind"])  # noqa: E731
+    assert sorted(series(tmp_path / "a"), key=key) == sorted(series(tmp_path / "straight"), key=key)
