@@ -1,0 +1,22 @@
+"""Python runs this at its start where `fishlens track` has put this folder on the path: also in every child process.
+
+It prepares to attach, takes this folder off the path again, and runs the `sitecustomize` that it stands before.
+"""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (every interpreter start pays for an import)
+sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _HERE]  # noqa: PTH100
+
+if "FISHLENS_TRACK" in os.environ:
+    from fishlens.tracking.attach import attach
+
+    attach()
+
+_ours = sys.modules.pop("sitecustomize", None)
+try:
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+except ImportError:
+    if _ours is not None:
+        sys.modules["sitecustomize"] = _ours

@@ -1,0 +1,358 @@
+"""Tracker: probes a model while somebody else trains it, writes what it finds, and changes nothing.
+
+A probe that fails (out of memory, weights that are not finite) costs that probe: the journal says what was lost and
+why, and training goes on. Whatever can be known to fail is raised before the first step instead, by a trial on one
+batch when the tracker is made.
+"""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fishlens.errors import InputError
+from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
+from fishlens.fisher.batches import Batch
+from fishlens.journal import JournalWriter
+from fishlens.schedules import Scores
+from fishlens.tracking.clock import Clock, Spent, make_clock
+from fishlens.tracking.probe_set import ProbeSet
+
+if TYPE_CHECKING:
+    from fishlens.tracking.reporters import Reporter
+
+IDENTITY = (
+    "labels",
+    "samples",
+    "granularity",
+    "mode",
+    "dtype",
+    "seed",
+    "blocks",
+    "normalisation",
+    "preset",
+    "version",
+)
+
+
+class Tracker:
+    """Measures the Fisher information of every block of `model` on a fixed probe set, on its own clock.
+
+        tracker = Tracker(model, probe_batches, run="runs/mine", every=50)
+        for step, batch in enumerate(batches):
+            tracker.step(step)                       # before the update; `step` updates are complete
+            ...
+        tracker.close("finished")
+
+    data: the probe set, one batch or an iterable of batches (read once and kept), as the model takes them, with
+        labels where the label source needs them. `examples`: how many of them a probe measures (whole batches);
+        the others serve `measure` when a choice needs more.
+    run: directory of the run; or `writer`, an open journal that somebody else closes. Without either nothing is
+        written.
+    every: `50` steps, `[0, 10, 100]`, or `"2%"` of the training time.
+    blocks, labels, samples, granularity, output, seed, preset, mode, autocast: as `estimate_fisher` takes them.
+    effective_dimension, noise_scale: measure these too. The gradient noise scale is of the empirical gradient, so
+        that with other `labels` it costs one more backward pass, and needs labels in the probe set.
+    diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`.
+    factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
+    training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
+
+    Raises `InputError` when nothing can be measured or written, before the first step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        run: str | os.PathLike[str] | None = None,
+        writer: JournalWriter | None = None,
+        every: int | str | Collection[int] | Clock = 50,
+        examples: int | None = None,
+        blocks: Sequence[Block] | None = None,
+        labels: str = "auto",
+        samples: int = 1,
+        granularity: str = "example",
+        output: str = "auto",
+        seed: int = 0,
+        preset: str | None = None,
+        mode: str = "eval",
+        autocast: torch.dtype | None = None,
+        effective_dimension: bool = True,
+        noise_scale: bool = False,
+        diagonals: Collection[int] = (),
+        factors: dict[str, Any] | None = None,
+        seeds: dict[str, Any] | None = None,
+        resumed_from_step: int | None = None,
+        fsync: bool = False,
+        reporters: Iterable["Reporter"] = (),
+        training_seconds: Callable[[], float] | None = None,
+    ):
+        if run is not None and writer is not None:
+            raise InputError("a tracker was given both run and writer; expected one of them")
+        self.model = model
+        self.blocks = list(find_blocks(model) if blocks is None else blocks)
+        self.probe_set = ProbeSet.of(data, examples)
+        self._clock = make_clock(every)
+        self._options: dict[str, Any] = {
+            "labels": labels, "samples": samples, "granularity": granularity, "output": output, "seed": seed,
+            "preset": preset, "mode": mode, "autocast": autocast,
+        }  # fmt: skip
+        self._effective_dimension = effective_dimension and granularity == "example"
+        self._noise_scale = noise_scale
+        self._diagonals = frozenset(diagonals)
+        self.reporters = list(reporters)
+        self._spent = Spent()
+        self._began: float | None = None
+        self._left_out = 0.0
+        self._training_seconds = training_seconds
+        self._last = _Measured(())
+        self._first_step: int | None = None
+        self._last_step = 0
+        self.identity = self._trial()
+        self._owns_writer = run is not None
+        self.writer = writer
+        if run is not None:
+            start = {
+                **self.start_record(),
+                "factors": factors or {},
+                "seeds": {"probe": seed, **(seeds or {})},
+            }
+            self.writer = JournalWriter.open(Path(run), start, resumed_from_step, fsync)
+
+    def start_record(self) -> dict[str, Any]:
+        """What the tracker knows of a journal's start record: `blocks`, `estimator`, `device`."""
+        return {
+            "blocks": {block.name: block.size for block in self.blocks},
+            "estimator": self.identity,
+            "device": str(next(iter(self.blocks[0].parameters.values())).device),
+        }
+
+    @property
+    def overhead(self) -> float | None:
+        """Seconds spent on probes per second of training so far; None before any training."""
+        training = self._spent_now().training
+        trained = self._first_step is not None and self._last_step > self._first_step
+        return self._spent.probes / training if trained and training > 0 else None
+
+    @property
+    def seconds(self) -> float:
+        """Of training so far: without probes, and without what `leave_out` was told of."""
+        return self._spent_now().training
+
+    @property
+    def last_step(self) -> int:
+        """The step the tracker was last told of."""
+        return self._last_step
+
+    def leave_out(self, seconds: float) -> None:
+        """So many seconds just past were no training (an evaluation): the overhead is not measured against them."""
+        self._left_out += seconds
+
+    def step(self, step: int) -> FisherEstimate | None:
+        """Call before every update, with the number of completed ones: probes if it is time to.
+
+        Returns the estimate, or None when it was not time or the probe was lost.
+        """
+        self._at(step)
+        if not self._clock.due(step, self._spent_now()):
+            return None
+        return self._probe(step, "track", self.probe_set.base)
+
+    def measure(self, step: int, examples: int | None = None) -> Scores:
+        """The scores of all blocks at the present weights, of at least `examples` examples (if there are so many).
+
+        The same weights are never measured twice: what `step` or an earlier call has measured is used again, and
+        only what is missing is added. Raises `RuntimeError` if the probe fails: nobody can choose by nothing.
+        """
+        self._at(step)
+        estimate = self._probe(step, "select", self.probe_set.until(examples))
+        if estimate is None:
+            raise RuntimeError(f"the blocks could not be measured at step {step}: {self._last.lost}")
+        return scores_of(estimate)
+
+    def close(
+        self, status: str = "finished", *, error: str | None = None, best_step: int | None = None
+    ) -> None:
+        """End the journal (if the tracker opened it) and the reporters. Closing twice is allowed."""
+        if self._owns_writer and self.writer is not None:
+            self.writer.close(status, step=self._last_step, error=error, best_step=best_step)
+        for reporter in self.reporters:
+            reporter.close()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is None:
+            self.close("finished")
+        else:
+            self.close(
+                "interrupted" if kind is KeyboardInterrupt else "failed", error=f"{kind.__name__}: {error}"
+            )
+
+    # -- one probe --------------------------------------------------------------------------------------------------
+
+    def _at(self, step: int) -> None:
+        if self._began is None or self._first_step is None:
+            self._began, self._first_step = time.perf_counter(), step
+        self._last_step = step
+
+    def _trial(self) -> dict[str, Any]:
+        """Measures one example: raises what is wrong with the input, and learns what the numbers are called."""
+        first = self.probe_set.batches[0]
+        meta = self._estimate([first.example(0)], first_example=0).meta
+        return {**{key: meta[key] for key in IDENTITY}, "examples": self.probe_set.examples}
+
+    def _probe(self, step: int, purpose: str, batches: int) -> FisherEstimate | None:
+        """Measure the first `batches` batches, or use what was measured, and write a record of it."""
+        weights = self._weights_key(step)
+        if self._last.weights != weights:
+            self._last = _Measured(weights)
+        if purpose == "select" and batches in self._last.estimates:
+            return self._last.estimates[batches]  # the unfreeze record will hold the scores
+        began = time.perf_counter()
+        estimate, lost = None, None
+        try:
+            estimate = self._measured(batches)
+            fields = self._describe(estimate, step, purpose)
+        except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            estimate, lost = None, f"{type(error).__name__}: {error}".splitlines()[0]
+            fields = {"trace": {}, "examples": 0}
+            warnings.warn(
+                f"fishlens: the probe at step {step} is lost, training goes on: {lost}", stacklevel=3
+            )
+        seconds = time.perf_counter() - began
+        self._spent = Spent(self._spent.probes + seconds, seconds)
+        self._last.lost = lost
+        self._write(step, {**fields, "purpose": purpose, "seconds": seconds, "lost": lost})
+        return estimate
+
+    def _measured(self, batches: int) -> FisherEstimate:
+        """The estimate of the first `batches` batches at the present weights: the base, and what comes on top of it."""
+        known = self._last.estimates
+        if batches in known:
+            return known[batches]
+        start = max((count for count in known if count < batches), default=0)
+        if start < self.probe_set.base < batches:
+            self._measured(self.probe_set.base)
+            start = self.probe_set.base
+        more = self._estimate(self.probe_set.batches[start:batches], self.probe_set.examples_in(start))
+        known[batches] = merge([known[start], more]) if start else more
+        return known[batches]
+
+    def _estimate(self, batches: Sequence[Batch], first_example: int) -> FisherEstimate:
+        return estimate_fisher(
+            self.model,
+            batches,
+            blocks=self.blocks,
+            diagonal=self._effective_dimension or bool(self._diagonals),
+            first_example=first_example,
+            **self._options,
+        )
+
+    def _weights_key(self, step: int) -> tuple[int, ...]:
+        """Changes whenever an update has changed a block's weights: torch counts writes into every tensor."""
+        return (step, *(p._version for block in self.blocks for p in block.parameters.values()))
+
+    def _describe(self, estimate: FisherEstimate, step: int, purpose: str) -> dict[str, Any]:
+        """A record's fields but for what the probe cost."""
+        fields: dict[str, Any] = {
+            "trace": estimate.trace,
+            "stderr": estimate.stderr,
+            "trainable": {block.name: block.trainable for block in self.blocks},
+            "weight_norm": weight_norms(self.blocks),
+            "examples": estimate.examples,
+            "diagonal": None,
+        }
+        if self._effective_dimension:
+            fields["effective_dimension"] = estimate.effective_dimension
+        if self._noise_scale:
+            fields["noise_scale"] = self._noise_scales(estimate)
+        if step in self._diagonals and purpose == "track":
+            fields["diagonal"] = self._save_diagonal(estimate, step)
+        identity = {**{key: estimate.meta[key] for key in IDENTITY}, "examples": estimate.examples}
+        if identity != self.identity:
+            fields["estimator"] = identity
+        return fields
+
+    def _noise_scales(self, estimate: FisherEstimate) -> dict[str, float] | None:
+        batches = self.probe_set.batches[: self.probe_set.base]
+        options = {**self._options, "labels": "empirical", "samples": 1, "preset": None}
+        measured = estimate_fisher(self.model, batches, blocks=self.blocks, noise_scale=True, **options)
+        return measured.noise_scale
+
+    def _save_diagonal(self, estimate: FisherEstimate, step: int) -> str | None:
+        """The diagonal as safetensors, under its name only when it is whole; a refusing disk loses it, and says so."""
+        if self.writer is None or estimate.diagonal is None:
+            return None
+        name = f"diagonals/step-{step}.safetensors"
+        final = self.writer.path.parent / name
+        unfinished = final.with_name(f"writing-{final.name}")
+        try:
+            final.parent.mkdir(exist_ok=True)
+            save_file({key: value.contiguous().cpu() for key, value in estimate.diagonal.items()}, unfinished)
+            unfinished.replace(final)
+        except Exception as error:  # safetensors has its own kinds for a refusing disk
+            Path(unfinished).unlink(missing_ok=True)
+            self.writer.write(
+                "note", step, level="warning", text=f"the diagonal of step {step} is lost: {error}"
+            )
+            return None
+        return name
+
+    def _write(self, step: int, fields: dict[str, Any]) -> None:
+        fields["overhead"] = self.overhead
+        if self.writer is not None:
+            self.writer.write("fisher", step, **fields)
+        if fields["purpose"] == "track":
+            values = {f"fisher/{block}": value for block, value in fields["trace"].items()}
+            for reporter in self.reporters:
+                reporter.report(step, values | {"fisher_overhead": fields["overhead"] or 0.0})
+
+    def _spent_now(self) -> Spent:
+        if self._training_seconds is not None:
+            training = self._training_seconds()
+        else:
+            since = 0.0 if self._began is None else time.perf_counter() - self._began
+            training = since - self._spent.probes - self._left_out
+        return Spent(self._spent.probes, self._spent.last_probe, max(training, 0.0))
+
+
+@dataclass
+class _Measured:
+    """What is known at one state of the weights: the estimate by how many batches it is of, or why there is none."""
+
+    weights: tuple[int, ...]
+    estimates: dict[int, FisherEstimate] = field(default_factory=dict)
+    lost: str | None = None
+
+
+def scores_of(estimate: FisherEstimate) -> Scores:
+    """What a schedule may look at, in plain numbers."""
+    return Scores(
+        trace=estimate.trace,
+        stderr=estimate.stderr,
+        per_example={block: values.tolist() for block, values in estimate.per_example.items()},
+        examples=estimate.examples,
+    )
+
+
+def weight_norms(blocks: Iterable[Block]) -> dict[str, float]:
+    """‖θ_b‖ of every block, in one transfer from the device."""
+    blocks = list(blocks)
+    squares = [
+        torch.stack([p.detach().float().square().sum() for p in block.parameters.values()]).sum()
+        for block in blocks
+    ]
+    return {block.name: math.sqrt(s) for block, s in zip(blocks, torch.stack(squares).tolist(), strict=True)}

@@ -1,0 +1,186 @@
+"""UnfreezeCallback: Algorithm 1 inside transformers' Trainer and adapters' AdapterTrainer.
+
+The Trainer builds its optimizer from what requires a gradient at that moment, so everything that is ever to train
+must be trainable until then; this callback freezes when training begins, after that, and checks that the optimizer
+holds every block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from fishlens.errors import InputError
+from fishlens.fisher import Block, find_blocks
+from fishlens.fisher.blocks import HEAD
+from fishlens.schedules import Scores, State, budget_warning, make_schedule
+from fishlens.tracking import callback as tracking
+from fishlens.tracking.clock import Never
+from fishlens.tracking.processes import from_first, several_processes
+from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
+
+STATE_FILE = "fishlens-unfreezing.json"
+
+
+class UnfreezeCallback(TrainerCallback):
+    """Unfreezes blocks by a schedule while a Trainer trains; the head always trains.
+
+        Trainer(..., callbacks=[FisherCallback(every=50), UnfreezeCallback("fun", every=50)])
+
+    schedule, every, seed and what is left: as `fishlens.make_schedule` takes them; `seed` is the Trainer's by default.
+    blocks: from `find_blocks`, by default those of the model. Measurements and the journal are those of the
+    `FisherCallback` before it in the list; without one it measures only when the schedule asks.
+
+    Raises `InputError` at the beginning of training when a block is not in the optimizer or a resumed checkpoint has
+    no schedule state, and `BlockDidNotMove` when a thawed block does not train.
+    """
+
+    def __init__(
+        self,
+        schedule: str = "fun",
+        every: int = 50,
+        *,
+        blocks: Sequence[Block] | None = None,
+        seed: int | None = None,
+        **schedule_options: Any,
+    ):
+        if schedule == "auto-rgn":
+            raise InputError(
+                "the schedule 'auto-rgn' sets learning rates, which belong to the Trainer: not possible here"
+            )
+        self.schedule, self.every, self.blocks, self.seed = schedule, every, blocks, seed
+        self.options = schedule_options
+        self.unfreezing: Unfreezing | None = None
+        self._fisher: tracking.FisherCallback | None = None
+        self._device = torch.device("cpu")
+
+    def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        fisher = tracking.callback_of(model) if model is not None else None
+        if fisher is not None:
+            fisher.factors.update(self._factors())
+
+    def on_train_begin(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        train_dataloader: Any = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        blocks = list(self.blocks or find_blocks(model))
+        _check_optimizer(blocks, optimizer)
+        _check_processes(args, model)
+        self._device = next(iter(blocks[0].parameters.values())).device
+        schedule = make_schedule(
+            self.schedule,
+            every=self.every,
+            blocks=[block.name for block in blocks if block.name != HEAD],
+            seed=args.seed if self.seed is None else self.seed,
+            **self.options,
+        )
+        self._fisher = tracking.callback_of(model)
+        if self._fisher is None:
+            pool = getattr(schedule, "max_examples", None) if getattr(schedule, "confident", False) else None
+            self._fisher = tracking.FisherCallback(Never(), pool=pool, blocks=blocks)
+            self._fisher.factors.update(self._factors())
+        self._fisher.begin(args, state, model, train_dataloader)
+        self.unfreezing = Unfreezing(schedule, blocks, self._stored_state(args, state))
+        if not any(p.requires_grad for p in model.parameters()):
+            raise InputError(
+                "nothing trains before the first block is thawed: the model has no trainable head"
+            )
+        warning = budget_warning(schedule, state.max_steps)
+        if warning:
+            self._write("note", state.global_step, level="warning", text=warning)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self.unfreezing is not None
+        step, number = state.global_step, self.unfreezing.state.events
+        event = self.unfreezing.at(step, lambda examples: self._scores(step, examples))
+        if event is not None:
+            self._write("unfreeze", step, **unfreeze_record(event, number, self.unfreezing.trainable))
+            self.unfreezing.before_update(step)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """After the update and before its gradients are dropped: what was thawed must have moved, if it could."""
+        assert self.unfreezing is not None
+        could_move = any(group["lr"] > 0 for group in optimizer.param_groups)
+        if could_move and not getattr(optimizer, "step_was_skipped", False):
+            self.unfreezing.after_update(state.global_step + 1)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self.unfreezing is not None
+        content = {"schedule": self.schedule, "every": self.every, "state": self.unfreezing.state.to_json()}
+        tracking.write_state(args, state, STATE_FILE, content)
+
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_evaluate", args, kwargs)
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_log", args, kwargs)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_train_end", args, kwargs)
+
+    def _factors(self) -> dict[str, Any]:
+        """What this callback adds to what the run is, in the journal's start record."""
+        return {"schedule": self.schedule, "schedule_every": self.every}
+
+    def _pass_on(self, event: str, args: Any, kwargs: Any) -> None:
+        """To the callback of our own, which the Trainer does not know."""
+        if self._fisher is not None and isinstance(self._fisher.clock, Never):
+            getattr(self._fisher, event)(*args, **kwargs)
+
+    def _stored_state(self, args: Any, state: Any) -> State | None:
+        if state.global_step == 0:
+            return None
+        stored = tracking.read_state(args, state, STATE_FILE)
+        if stored is None:
+            raise InputError(
+                f"training resumes at step {state.global_step}, but its checkpoint has no {STATE_FILE}: it was written "
+                "without UnfreezeCallback, or lies in another directory (set resume_from_checkpoint in the arguments)"
+            )
+        if (stored["schedule"], stored["every"]) != (self.schedule, self.every):
+            raise InputError(
+                f"the checkpoint was written with the schedule {stored['schedule']!r} every {stored['every']}, "
+                f"expected {self.schedule!r} every {self.every}"
+            )
+        return State.from_json(stored["state"])
+
+    def _scores(self, step: int, examples: int) -> Scores:
+        def measure() -> dict[str, Any]:
+            assert self._fisher is not None and self._fisher.tracker is not None
+            return asdict(self._fisher.tracker.measure(step, examples or None))
+
+        return Scores(**from_first(measure, self._device))
+
+    def _write(self, kind: str, step: int, **fields: Any) -> None:
+        tracker = self._fisher.tracker if self._fisher is not None else None
+        if tracker is not None and tracker.writer is not None:
+            tracker.writer.write(kind, step, **fields)
+
+
+def _check_optimizer(blocks: Sequence[Block], optimizer: Any) -> None:
+    """Raises `InputError` if a block's parameters are not all in the optimizer: they would never train."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for block in blocks:
+        missing = [name for name, parameter in block.parameters.items() if id(parameter) not in held]
+        if missing:
+            raise InputError(
+                f"block {block.name!r} has {len(missing)} parameters that the optimizer does not hold ({missing[0]} "
+                "among them): everything that is to be thawed must be trainable when the Trainer makes its optimizer"
+            )
+
+
+def _check_processes(args: Any, model: Any) -> None:
+    """DistributedDataParallel waits for the gradients of frozen blocks unless it looks for unused parameters."""
+    if not several_processes() or args.ddp_find_unused_parameters:
+        return
+    if args.ddp_find_unused_parameters is False or getattr(model, "is_gradient_checkpointing", False):
+        raise InputError(
+            "in several processes, frozen blocks need ddp_find_unused_parameters=True in the arguments"
+        )

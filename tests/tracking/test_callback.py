@@ -1,0 +1,298 @@
+"""A callback measures inside somebody else's Trainer, and the Trainer never notices."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from fishlens import FisherCallback, InputError, Tracker, UnfreezeCallback, load_runs
+
+
+class StateAtTheEnd(TrainerCallback):
+    """Everything that training has left: weights, optimizer, random states."""
+
+    def on_train_end(self, args, state, control, model=None, optimizer=None, **_):
+        self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+        self.optimizer = optimizer.state_dict()
+        self.random = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
+
+
+def assert_same_bits(one: StateAtTheEnd, other: StateAtTheEnd):
+    assert one.weights.keys() == other.weights.keys()
+    for name, value in one.weights.items():
+        assert torch.equal(value, other.weights[name]), name
+    mine, theirs = one.optimizer["state"], other.optimizer["state"]
+    assert mine.keys() == theirs.keys() and len(mine) > 0
+    for index, entries in mine.items():
+        for quantity, value in entries.items():
+            assert torch.equal(value, theirs[index][quantity]), (index, quantity)
+    assert one.random[0] == other.random[0] and torch.equal(one.random[2], other.random[2])
+    assert all(np.array_equal(a, b) for a, b in zip(one.random[1], other.random[1], strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"dataloader_num_workers": 2},
+        {"gradient_checkpointing": True},
+        {"bf16": True},
+        {"eval_strategy": "steps", "eval_steps": 4, "load_best_model_at_end": True, "save_strategy": "best",
+         "metric_for_best_model": "loss"},
+    ],
+    ids=lambda arguments: next(iter(arguments), "plain"),
+)  # fmt: skip
+def test_tracked_and_untracked_training_end_in_the_same_bits(tmp_path, make_model, make_trainer, arguments):
+    ends = []
+    for tracked in (False, True):
+        end = StateAtTheEnd()
+        callbacks = [end]
+        if tracked:
+            callbacks.append(
+                FisherCallback(every=2, run=tmp_path / "run", examples=16, noise_scale=True, diagonals=[2])
+            )
+        make_trainer(make_model(), callbacks, output=f"out-{tracked}", **arguments).train()
+        ends.append(end)
+    assert_same_bits(*ends)
+    fisher = load_runs(tmp_path / "run").fisher
+    assert sorted(set(fisher.step)) == [0, 2, 4, 6, 8] and set(fisher.block) == {
+        "layer.0", "layer.1", "layer.2", "head",
+    }  # fmt: skip
+
+
+def test_the_journal_of_a_trainer_has_losses_scores_and_the_end(tmp_path, make_model, make_trainer):
+    trainer = make_trainer(
+        make_model(), [FisherCallback(every=4, run=tmp_path / "run", factors={"task": "toy"})],
+        eval_strategy="steps", eval_steps=4, metric_for_best_model="loss",
+    )  # fmt: skip
+    trainer.train()
+    trainer.evaluate()  # as scripts do, after training
+    runs = load_runs(tmp_path / "run")
+    (run,) = runs.runs.to_dict("records")
+    assert run["status"] == "finished" and run["steps"] == 8 and run["task"] == "toy" and run["seed"] == 5
+    assert run["estimator_labels"] == "exact" and run["estimator_examples"] == 64
+    assert runs.training.step.tolist() == [2, 4, 6, 8] and runs.training.loss.notna().all()
+    assert (runs.training.learning_rate > 0).all() and (runs.training.gradient_norm > 0).all()
+    losses = runs.evaluation[runs.evaluation.metric == "loss"]
+    assert losses.step.tolist() == [4, 8, 8] and losses.headline.all() and set(losses.split) == {"validation"}
+    assert not set(runs.evaluation.metric) & {"runtime", "samples_per_second", "epoch"}
+
+
+def test_measured_values_are_those_of_the_weights_of_that_step(tmp_path, make_model, make_trainer, batches):
+    """The trace at step 4 is what a fresh estimate on the weights after four updates gives."""
+    seen = {}
+
+    class Keep(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **_):
+            seen[state.global_step] = {name: value.clone() for name, value in model.state_dict().items()}
+
+    fisher = FisherCallback(every=4, run=tmp_path / "run", data=batches[:2])
+    make_trainer(make_model(), [fisher, Keep()]).train()
+    model = make_model()
+    model.load_state_dict(seen[4])
+    expected = Tracker(model, batches[:2]).step(0)
+    frame = load_runs(tmp_path / "run").fisher
+    at_four = frame[frame.step == 4].set_index("block")
+    for block, trace in expected.trace.items():
+        assert at_four.trace[block] == trace and at_four.stderr[block] == expected.stderr[block]
+
+
+def test_the_same_examples_are_probed_at_every_step_and_in_every_run(
+    tmp_path, make_model, make_trainer, rows
+):
+    drawn = []
+    for name in ("a", "b"):
+        callback = FisherCallback(every=4, run=tmp_path / name, examples=16, seed=3)
+        make_trainer(make_model(), [callback], output=name).train()
+        drawn.append(torch.cat([batch.inputs["input_ids"] for batch in callback.tracker.probe_set.batches]))
+    assert torch.equal(*drawn) and len(drawn[0]) == 16
+    assert not torch.equal(drawn[0], torch.stack([row["input_ids"] for row in rows[:16]]))
+
+
+def test_resumed_training_is_tracked_on_in_the_same_run(tmp_path, make_model, make_trainer):
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    make_trainer(make_model(), [FisherCallback(every=2, run=tmp_path / "straight")], **arguments).train()
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(
+            make_model(), [FisherCallback(every=2, run=tmp_path / "run"), Stop()], output="cut", **arguments
+        ).train()
+    # the name of the run is found beside the checkpoint
+    callback = FisherCallback(every=2)
+    make_trainer(make_model(), [callback], output="cut", **arguments).train(resume_from_checkpoint=True)
+    straight, resumed = load_runs(tmp_path / "straight"), load_runs(tmp_path / "run")
+    assert resumed.runs.attempts[0] == 2 and resumed.runs.status[0] == "finished"
+    columns = ["step", "block", "trace", "stderr", "trainable", "effective_dimension", "weight_norm"]
+    assert resumed.fisher[columns].equals(straight.fisher[columns])
+    # the Trainer's own mean loss restarts with the attempt, so that the first one after the checkpoint differs
+    assert resumed.training.step.tolist() == straight.training.step.tolist()
+    assert resumed.training.loss.tolist()[2:] == straight.training.loss.tolist()[2:]
+
+
+def test_two_trainings_of_one_output_directory_are_two_runs(tmp_path, monkeypatch, make_model, make_trainer):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(make_model(), [FisherCallback(every=4)], output="mine")
+    trainer.train()
+    trainer.train()
+    assert load_runs("runs").runs.run.tolist() == ["mine", "mine-2"]
+    assert set(load_runs("runs").runs.status) == {"finished"}
+
+
+def test_what_cannot_be_right_is_said_before_training(tmp_path, make_model, make_trainer):
+    with pytest.raises(InputError, match="zebra"):
+        FisherCallback(zebra=1)
+    with pytest.raises(InputError, match="every is '2x'"):
+        FisherCallback(every="2x")
+    FisherCallback(run=tmp_path / "run")
+    make_trainer(make_model(), [FisherCallback(run=tmp_path / "run", examples=8)]).train()
+    with pytest.raises(InputError, match="already holds a run"):
+        make_trainer(make_model(), [FisherCallback(run=tmp_path / "run", examples=8)]).train()
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([])
+
+    trainer = make_trainer(make_model(), [FisherCallback(run=tmp_path / "new")])
+    trainer.train_dataset = Stream()
+    with pytest.raises(InputError, match="Stream, which has no length"):
+        trainer.train()
+    assert not (tmp_path / "new").exists()
+
+
+# -- unfreezing ----------------------------------------------------------------------------------------------------
+
+
+class Watch(TrainerCallback):
+    """What requires a gradient, has one, and has moved, at every update."""
+
+    def __init__(self):
+        self.trainable, self.moved, self.before = {}, {}, {}
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **_):
+        self.trainable[state.global_step] = {
+            layer_of(n) for n, p in model.named_parameters() if p.requires_grad
+        }
+        assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+        self.before = {n: p.detach().clone() for n, p in model.named_parameters()}
+
+    def on_optimizer_step(self, args, state, control, model=None, **_):
+        moved = {layer_of(n) for n, p in model.named_parameters() if not torch.equal(p, self.before[n])}
+        self.moved[state.global_step] = moved
+
+
+def layer_of(name):
+    words = name.split(".")
+    return f"layer.{words[words.index('layer') + 1]}" if "layer" in words else "head"
+
+
+def test_gradual_unfreezing_thaws_top_down_and_only_what_is_thawed_moves(tmp_path, make_model, make_trainer):
+    watch = Watch()
+    callbacks = [
+        FisherCallback(every=3, run=tmp_path / "run", examples=8),
+        UnfreezeCallback("gu", every=2),
+        watch,
+    ]
+    make_trainer(make_model(), callbacks, weight_decay=0.1).train()
+    expected = {step: {"head", *(f"layer.{i}" for i in range(3) if i >= 2 - step // 2)} for step in range(8)}
+    assert watch.trainable == expected and watch.moved == expected
+    runs = load_runs(tmp_path / "run")
+    assert list(zip(runs.unfreezing.step, runs.unfreezing.block, strict=True)) == [
+        (0, "layer.2"), (2, "layer.1"), (4, "layer.0"),
+    ]  # fmt: skip
+    frozen = runs.fisher[(runs.fisher.step == 3) & ~runs.fisher.trainable]
+    assert set(frozen.block) == {"layer.0"} and (frozen.trace > 0).all()  # frozen is not zero
+    assert runs.runs.schedule[0] == "gu"
+
+
+def test_fun_thaws_the_frozen_block_with_the_largest_trace(tmp_path, make_model, make_trainer):
+    callbacks = [FisherCallback(every=2, run=tmp_path / "run", examples=16), UnfreezeCallback("fun", every=2)]
+    make_trainer(make_model(layers=4), callbacks).train()
+    runs = load_runs(tmp_path / "run")
+    assert runs.unfreezing.block[0] == "layer.3" and len(runs.unfreezing) == 4
+    thawed = {"layer.3", "head"}
+    for row in runs.unfreezing.iloc[1:].itertuples():
+        probe = runs.fisher[(runs.fisher.step == row.step) & (runs.fisher.purpose == "track")]
+        frozen = probe[~probe.block.isin(thawed)]
+        assert row.block == frozen.block[frozen.trace.idxmax()] and row.score == frozen.trace.max()
+        thawed.add(row.block)
+    # the weights of one step are measured once: the choice was made by the probe that was there
+    assert not runs.fisher.duplicated(["step", "block"]).any()
+
+
+def test_unfreezing_alone_measures_only_when_it_must(tmp_path, monkeypatch, make_model, make_trainer):
+    monkeypatch.chdir(tmp_path)
+    make_trainer(make_model(), [UnfreezeCallback("fun", every=3)]).train()
+    runs = load_runs("runs")
+    assert sorted(set(runs.fisher.step)) == [3, 6] and set(runs.fisher.purpose) == {"select"}
+    assert len(runs.unfreezing) == 3 and runs.runs.status[0] == "finished" and len(runs.training) == 4
+
+
+def test_a_warm_up_from_zero_is_no_reason_to_say_that_a_block_does_not_move(
+    tmp_path, make_model, make_trainer
+):
+    callbacks = [FisherCallback(every=4, run=tmp_path / "run", examples=8), UnfreezeCallback("gu", every=2)]
+    make_trainer(make_model(), callbacks, warmup_steps=3).train()
+
+
+def test_a_block_that_is_frozen_behind_our_back_is_noticed(tmp_path, make_model, make_trainer):
+    class Spoil(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **_):
+            for name, parameter in model.named_parameters():
+                if layer_of(name) == "layer.1":
+                    parameter.requires_grad_(False)
+
+    callbacks = [FisherCallback(run=tmp_path / "run", examples=8), UnfreezeCallback("gu", every=2), Spoil()]
+    with pytest.raises(RuntimeError, match=r"block 'layer.1' was thawed but update 3"):
+        make_trainer(make_model(), callbacks).train()
+
+
+def test_a_block_that_the_optimizer_never_got_is_refused_before_training(tmp_path, make_model, make_trainer):
+    model = make_model()
+    for name, parameter in model.named_parameters():
+        if layer_of(name) == "layer.0":
+            parameter.requires_grad_(False)
+    callbacks = [FisherCallback(run=tmp_path / "run", examples=8), UnfreezeCallback("gu", every=2)]
+    with pytest.raises(
+        InputError, match=r"block 'layer.0' has \d+ parameters that the optimizer does not hold"
+    ):
+        make_trainer(model, callbacks).train()
+
+
+@pytest.mark.parametrize("schedule", ["fun", "random"])
+def test_resumed_unfreezing_ends_in_the_same_bits(tmp_path, make_model, make_trainer, schedule):
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+
+    def callbacks(run):
+        return [FisherCallback(every=4, run=tmp_path / run, examples=16), UnfreezeCallback(schedule, every=2)]
+
+    ends = [StateAtTheEnd(), StateAtTheEnd()]
+    make_trainer(make_model(), [*callbacks("straight"), ends[0]], output="straight", **arguments).train()
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 4:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(make_model(), [*callbacks("run"), Stop()], output="cut", **arguments).train()
+    trainer = make_trainer(make_model(), [*callbacks("run"), ends[1]], output="cut", **arguments)
+    trainer.train(resume_from_checkpoint=True)
+    assert_same_bits(*ends)
+    straight, resumed = load_runs(tmp_path / "straight"), load_runs(tmp_path / "run")
+    columns = ["step", "event", "block", "score", "margin"]
+    assert resumed.unfreezing[columns].equals(straight.unfreezing[columns])
+
+
+def test_a_checkpoint_without_schedule_state_cannot_be_resumed(tmp_path, make_model, make_trainer):
+    make_trainer(make_model(), save_strategy="steps", save_steps=4).train()
+    callbacks = [FisherCallback(run=tmp_path / "run", examples=8), UnfreezeCallback("gu", every=2)]
+    trainer = make_trainer(make_model(), callbacks, max_steps=10)
+    with pytest.raises(InputError, match=r"step 8, but its checkpoint has no fishlens-unfreezing.json"):
+        trainer.train(resume_from_checkpoint=True)
