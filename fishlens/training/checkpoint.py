@@ -1,0 +1,141 @@
+"""Checkpoints: `checkpoints/step-<n>/`, all or nothing.
+
+A checkpoint is written into a directory of another name, flushed to the disk and renamed: a directory called
+`step-<n>` is complete. Whatever goes wrong while it is written (disk full, kill) leaves the earlier ones as they were.
+Weights, optimizer and random states are safetensors, the rest is JSON; nothing is pickled.
+
+    weights.safetensors     every parameter that can train, by name
+    optimizer.safetensors   AdamW's state, `<parameter>/exp_avg` and so on
+    random-<rank>.safetensors
+    state.json              step, schedule, best validation so far, …
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fishlens.errors import InputError
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d+)")
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds. state: JSON values."""
+
+    step: int
+    weights: Tensors
+    optimizer: Tensors
+    random: Tensors
+    state: dict[str, Any]
+
+
+def list_checkpoints(folder: Path) -> dict[int, Path]:
+    """{step: directory} of the complete checkpoints, oldest first."""
+    if not folder.is_dir():
+        return {}
+    found = {int(m[1]): path for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))
+
+
+def place_for(folder: Path, step: int) -> Path:
+    """Where a checkpoint is written before it is whole."""
+    return folder / f"writing-step-{step}"
+
+
+def begin_checkpoint(folder: Path, step: int) -> Path:
+    """An empty directory to write into; what an earlier attempt left there is removed."""
+    place = place_for(folder, step)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return place
+
+
+def write_random_state(place: Path, rank: int, tensors: Tensors) -> None:
+    _write_tensors(place / f"random-{rank}.safetensors", tensors)
+
+
+def finish_checkpoint(place: Path, snapshot: Snapshot) -> Path:
+    """Write the rest and give the directory its name. Raises `OSError` if the disk refuses; `place` is then gone."""
+    try:
+        _write_tensors(place / "weights.safetensors", snapshot.weights)
+        _write_tensors(place / "optimizer.safetensors", snapshot.optimizer)
+        text = json.dumps({"format": FORMAT, "step": snapshot.step, **snapshot.state}, indent=1)
+        with (place / "state.json").open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        final = place.with_name(f"step-{snapshot.step}")
+        if final.exists():
+            shutil.rmtree(final)
+        place.rename(final)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    _sync_directory(final.parent)
+    return final
+
+
+def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
+    """Raises `InputError` naming the file that is missing or damaged."""
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if state.pop("format") != FORMAT:
+            raise InputError(f"{path} is a checkpoint of another format, expected format {FORMAT}")
+        return Snapshot(
+            step=state.pop("step"),
+            weights=load_file(path / "weights.safetensors"),
+            optimizer=load_file(path / "optimizer.safetensors"),
+            random=load_file(path / f"random-{rank}.safetensors"),
+            state=state,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # safetensors raises its own kinds
+        raise InputError(f"the checkpoint {path} cannot be read: {error}") from error
+
+
+def read_weights(path: Path) -> Tensors:
+    return load_file(path / "weights.safetensors")
+
+
+def remove_old_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
+    """All but the `keep` newest and the best one, and what a killed attempt left half-written."""
+    there = list_checkpoints(folder)
+    newest = list(there)[-keep:]
+    for step, path in there.items():
+        if step not in newest and step != best_step:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob("writing-step-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # how it reports a refusing disk
+        raise OSError(str(error)) from error
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    with contextlib.suppress(OSError):  # not possible on every file system
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

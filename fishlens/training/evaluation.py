@@ -1,0 +1,80 @@
+"""Running a model over a split and scoring what it says."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from fishlens.training.assembly import Assembly
+from fishlens.training.tasks import Prediction, Split, Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A split with its rows as the model is fed them."""
+
+    split: Split
+    features: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """scores: {metric: points}. predictions: one per example."""
+
+    scores: dict[str, float]
+    predictions: list[Prediction]
+
+
+def evaluate(
+    assembly: Assembly,
+    task: Task,
+    prepared: Prepared,
+    accelerator: Accelerator,
+    *,
+    language: str | None,
+    batch_size: int,
+) -> Evaluation:
+    """Score the model on a split through the adapters of `language`, in evaluation mode and without gradients.
+
+    The set-up and the mode that were there before are there afterwards. With several processes each runs a part.
+    """
+    before = assembly.model.active_adapters
+    with _evaluation_mode(assembly.model), torch.no_grad():
+        assembly.speak(language)
+        rows = _rows(assembly, task, prepared.features, accelerator, batch_size)
+    if before is not None and assembly.adapter is not None:
+        assembly.model.set_active_adapters(before)
+    predictions = task.predict(prepared.split, prepared.features, rows)
+    return Evaluation(task.score(prepared.split, predictions), predictions)
+
+
+def _rows(
+    assembly: Assembly, task: Task, features: Sequence[Any], accelerator: Accelerator, batch_size: int
+) -> list[Any]:
+    """The model's outputs, one array per feature, in order. Rows of like length go together: less padding."""
+    order = sorted(range(len(features)), key=lambda i: -len(features[i].get("input_ids", ())))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    mine: list[tuple[int, Any]] = []
+    for batch_rows in batches[accelerator.process_index :: accelerator.num_processes]:
+        batch = task.collate([features[i] for i in batch_rows], assembly.tokenizer)
+        batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+        with accelerator.autocast():
+            outputs = assembly.model(**batch)
+        mine += zip(batch_rows, task.rows(outputs, batch), strict=True)
+    everyone = gather_object(mine) if accelerator.num_processes > 1 else mine
+    return [row for _, row in sorted(everyone, key=lambda pair: pair[0])]
+
+
+@contextmanager
+def _evaluation_mode(model: Any) -> Iterator[None]:
+    training = {name: module.training for name, module in model.named_modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for name, module in model.named_modules():
+            module.training = training[name]

@@ -1,0 +1,116 @@
+"""A language adapter (MAD-X): masked-LM on one language's raw text, the base model and its head frozen."""
+
+import json
+import math
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fishlens.errors import InputError
+from fishlens.training.masked_lm import CHECKPOINTS, MaskedLMSettings, Note, heldout_loss, train_masked_lm
+from fishlens.training.raw_text import Batches, encode_lines, read_lines
+
+WEIGHTS = "adapter.safetensors"  # what adapters names them
+
+
+def train_language_adapter(
+    model: str | Path,
+    language: str,
+    text: str | Path,
+    output: str | Path,
+    settings: MaskedLMSettings,
+    *,
+    heldout: str | Path | None = None,
+    config: str = "seq_bn_inv[reduction_factor=2]",
+    join: bool = True,
+    note: Note = print,
+) -> dict[str, Any]:
+    """Train an adapter named `language` and save it in `output`, as `adapters` loads it.
+
+    Args:
+        model: a folder or hub id with a masked-LM head.
+        text, heldout: raw text, a sentence or more a line; held-out lines give the perplexity before and after.
+        config: any configuration string of `adapters`; MAD-X's is the default.
+        join: put consecutive lines into one row as long as they fit.
+
+    Returns:
+        What `training.json` beside the adapter says: settings, rows, losses, perplexities.
+
+    Raises:
+        InputError: `output` holds a finished adapter, or the model has no masked-LM head or no fast tokenizer.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    from transformers import AutoTokenizer
+
+    output = Path(output)
+    if (output / WEIGHTS).exists():
+        raise InputError(f"{output} already holds a finished adapter: give another folder")
+    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
+    held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
+    learner = _with_adapter(model, language, config, settings.seed)
+    before = _perplexity(learner, tokenizer, held, settings) if held else None
+    batches = Batches({language: rows}, {language: 1.0}, settings.batch, settings.seed)
+    curve = train_masked_lm(
+        learner, tokenizer, batches, settings, output, {language: held} if held else None, note
+    )
+    summary = {
+        "language": language,
+        "config": config,
+        "rows": len(rows),
+        "heldout_rows": len(held),
+        "loss": curve[-1]["loss"],
+        "perplexity_without": before,
+        "perplexity": math.exp(curve[-1][f"heldout/{language}"]) if held else None,
+        "settings": asdict(settings),
+    }
+    save_adapter(learner, language, output)
+    (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(output / CHECKPOINTS)
+    return summary
+
+
+def _with_adapter(model: str | Path, language: str, config: str, seed: int) -> Any:
+    """The model with a fresh adapter that alone is trainable and is active."""
+    import adapters
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)
+    adapters.init(learner)
+    torch.manual_seed(seed)
+    learner.add_adapter(language, config=config)
+    learner.train_adapter(language)
+    own = {id(p) for p in _adapter_parameters(learner, language)}
+    for parameter in learner.parameters():
+        parameter.requires_grad_(id(parameter) in own)  # train_adapter leaves the head trainable
+    return learner
+
+
+def _adapter_parameters(model: Any, name: str) -> list[Any]:
+    modules = [module for layer in model.get_adapter(name).values() for module in layer.values()]
+    inverse = model.base_model.invertible_adapters
+    if name in inverse:
+        modules.append(inverse[name])
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def _perplexity(model: Any, tokenizer: Any, held: Any, settings: MaskedLMSettings) -> float:
+    """Of the base model, the adapter set aside."""
+    from fishlens.training.masked_lm import MaskedLMLoss
+
+    active = model.active_adapters
+    model.set_active_adapters(None)
+    value = math.exp(heldout_loss(MaskedLMLoss(model, tokenizer), held, settings))
+    model.set_active_adapters(active)
+    return value
+
+
+def save_adapter(model: Any, name: str, folder: Path) -> None:
+    """In safetensors, and without the path of the model it was trained on."""
+    model.save_adapter(str(folder), name, use_safetensors=True, with_head=False)
+    config = folder / "adapter_config.json"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    content["model_name"] = Path(content.get("model_name") or "").name or None
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,225 @@
+"""Reading recipes: bundled name, file or dict → variants → overrides → validated `Recipe`; and writing one back."""
+
+import copy
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fishlens.errors import InputError
+from fishlens.training.paths import SCHEME, resolve_path
+from fishlens.training.recipe import Recipe
+
+Tree = dict[str, Any]
+
+
+def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", set: Sequence[str] = ()) -> Recipe:
+    """The recipe of this name, file or dict, with overrides like `"train.steps=100"` applied.
+
+    A recipe file may have `variants`, a list of `{when: {field: value}, set: {field: value}}`: settings that depend
+    on other settings (the paper's k depends on the schedule). They are applied in order after the overrides are
+    known, and an override always wins.
+
+    Raises `InputError` naming the field for whatever is not as expected.
+    """
+    if isinstance(recipe, Recipe):
+        tree, origin = recipe.model_dump(), "recipe"
+    elif isinstance(recipe, Mapping):
+        tree, origin = copy.deepcopy(dict(recipe)), "recipe"
+    else:
+        path = find_recipe(str(recipe))
+        tree, origin = _read_yaml(path), str(path)
+    overrides = [_override(setting) for setting in set]
+    variants = tree.pop("variants", None) or []
+    _apply(tree, overrides)
+    for variant in _check_variants(variants, origin):
+        if all(_matches(tree, path, value) for path, value in variant["when"].items()):
+            _apply(tree, variant["set"].items())
+    _apply(tree, overrides)
+    return _resolved(_validated(tree, origin))
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """{name: file} of the recipes that are shipped."""
+    folder = Path(str(files("fishlens.training"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a bundled recipe, or `name` itself if it is a file; `package://` works too."""
+    bundled = bundled_recipes()
+    if name in bundled:
+        return bundled[name]
+    path = Path(resolve_path(name))
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if not path.is_file():
+        raise InputError(f"no recipe {name!r}: expected a YAML file or one of {', '.join(bundled)}")
+    return path
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML, every field with its value."""
+    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def describe_fields() -> Iterator[tuple[str, str, str, str]]:
+    """(path, type, default, description) of every field, in order: the recipe reference."""
+    yield from _describe(Recipe, "")
+
+
+def first_difference(one: Recipe, other: Recipe) -> str | None:
+    """The path of the first field in which two recipes differ, with both values; None if they are equal."""
+    a, b = dict(_leaves(one.model_dump())), dict(_leaves(other.model_dump()))
+    for path in [*a, *b]:
+        if a.get(path) != b.get(path):
+            return f"{path} is {b.get(path)!r} instead of {a.get(path)!r}"
+    return None
+
+
+def _read_yaml(path: Path) -> Tree:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path} is not a recipe: expected fields and values, got {type(tree).__name__}")
+    return tree
+
+
+def _override(setting: str) -> tuple[str, Any]:
+    path, separator, value = setting.partition("=")
+    if not separator or not path.strip() or any(not word for word in path.split(".")):
+        raise InputError(f"override {setting!r}: expected field=value, for instance train.steps=100")
+    try:
+        return path.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {setting!r}: the value is not valid YAML") from error
+
+
+def _apply(tree: Tree, settings: Any) -> None:
+    for path, value in settings:
+        *outer, last = path.split(".")
+        node = tree
+        for word in outer:
+            if not isinstance(node.get(word), dict):
+                node[word] = {}
+            node = node[word]
+        node[last] = value
+        if path in ("train.steps", "train.epochs") and value is not None:  # they exclude each other
+            node["epochs" if last == "steps" else "steps"] = None
+
+
+def _check_variants(variants: Any, origin: str) -> list[Tree]:
+    for variant in variants if isinstance(variants, list) else [None]:
+        if not isinstance(variant, dict) or {*variant} != {"when", "set"}:
+            raise InputError(f"{origin}: variants is a list of {{when: …, set: …}}, got {variant!r}")
+    return variants
+
+
+def _matches(tree: Tree, path: str, wanted: Any) -> bool:
+    node: Any = tree
+    for word in path.split("."):
+        node = node.get(word) if isinstance(node, dict) else None
+    return node in wanted if isinstance(wanted, list) else bool(node == wanted)
+
+
+def _validated(tree: Tree, origin: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise InputError(f"{origin}: {_sentence(details[0])}{more}") from error
+
+
+def _sentence(detail: Any) -> str:
+    words = [str(word) for word in detail["loc"] if not _is_union_member(str(word))]
+    path = ".".join(words)
+    if detail["type"] == "extra_forbidden":
+        return f"there is no field {path}{_suggestion(path)}"
+    if detail["type"] == "missing":
+        return f"{path} is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{path}: {message}" if path else message
+    return f"{path} is {detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _is_union_member(word: str) -> bool:
+    """pydantic puts the tried member of a union (`str`, `dict[str,str]`) into the location."""
+    return word in ("str", "int") or word.startswith(("dict[", "list["))
+
+
+def _suggestion(path: str) -> str:
+    known = [field for field, *_ in describe_fields()]
+    close = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """The same recipe with absolute paths; `package://` paths stay, they hold on every machine."""
+    tree = recipe.model_dump()
+    tree["model"] = _absolute(tree["model"])
+    if not tree["data"]["root"].startswith(SCHEME):
+        tree["data"]["root"] = str(Path(tree["data"]["root"]).expanduser().resolve())
+    if isinstance(tree["language_adapters"], dict):
+        tree["language_adapters"] = {k: _absolute(v) for k, v in tree["language_adapters"].items()}
+    elif isinstance(tree["language_adapters"], str):
+        pattern = tree["language_adapters"]
+        if "{language}" not in pattern:
+            raise InputError(f"language_adapters is {pattern!r}: put {{language}} where the language stands")
+        before = pattern.partition("{language}")[0]
+        folder = before.rpartition("/")[0]
+        if not pattern.startswith(SCHEME) and folder and Path(folder).is_dir():
+            tree["language_adapters"] = str(Path(folder).resolve()) + pattern[len(folder) :]
+    return Recipe.model_validate(tree)
+
+
+def _absolute(text: str) -> str:
+    return text if text.startswith(SCHEME) else resolve_path(text)
+
+
+def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        path = f"{prefix}{name}"
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _describe(kind, f"{path}.")
+        else:
+            default = "required" if field.is_required() else f"default {json.dumps(field.default)}"
+            yield path, _type_name(kind), default, field.description or ""
+
+
+def _type_name(kind: Any) -> str:
+    """A field's type as a reader of YAML says it: `int | null`, `linear | constant`."""
+    if kind is type(None):
+        return "null"
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(member) for member in inner)
+    if origin is list:
+        return f"list of {_type_name(inner[0])}"
+    if origin is dict:
+        return "map of " + " to ".join(_type_name(member) for member in inner)
+    return {"str": "text", "bool": "true | false", "float": "number", "int": "whole number"}[kind.__name__]
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

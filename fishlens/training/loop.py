@@ -1,0 +1,217 @@
+"""The training loop, top to bottom.
+
+    between updates, at step i (= number of completed updates):
+        validate on the source language        every n steps; the best is kept, chosen on the source alone
+        measure the Fisher information         if the recipe tracks it
+        unfreeze                               Algorithm 1: before the forward pass of update i
+        write a checkpoint                     so that it holds everything up to and including the event at i
+    update i:
+        learning rate, forward, backward, clip, AdamW; then: did what was thawed move?
+
+A resumed run starts where a checkpoint was written, right before update i, and repeats nothing.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from fishlens.fisher.blocks import Block
+from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
+from fishlens.training.assembly import Assembly
+from fishlens.training.batches import Order, parts, steps_per_epoch
+from fishlens.training.distributed import sum_gradients, sum_over_processes
+from fishlens.training.evaluation import Prepared, evaluate
+from fishlens.training.optimizer import learning_rate, set_learning_rate
+from fishlens.training.probes import Probes
+from fishlens.training.recipe import Recipe
+from fishlens.training.tasks import Task
+
+
+@dataclass
+class Standing:
+    """What changes from step to step and is no tensor; JSON values, all of it is in every checkpoint."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_value: float | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    losses: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Job:
+    """Everything that one run's loop works with.
+
+    record writes to the journal (and does nothing in processes other than the first). save writes a checkpoint and
+    says whether that succeeded. stop says whether somebody asked to interrupt. show is called after every update.
+    """
+
+    recipe: Recipe
+    task: Task
+    assembly: Assembly
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer
+    unfreezing: Unfreezing
+    probes: Probes
+    train_rows: Sequence[Any]
+    validation: Prepared
+    order: Order
+    steps: int
+    standing: Standing
+    record: Callable[..., None]
+    save: Callable[[], bool]
+    stop: Callable[[], bool]
+    show: Callable[[], None]
+    source: str | None
+    loss_sum: (
+        torch.Tensor
+    )  # of the updates since the last `train` record; a tensor, so that no update waits for it
+    gradient_norm: torch.Tensor | float = math.nan
+
+    @property
+    def trainable(self) -> list[Block]:
+        return [block for block in self.assembly.blocks if block.name in self.unfreezing.trainable]
+
+
+def fit(job: Job, *, fresh: bool) -> bool:
+    """Train until the last step. Returns False if it was interrupted (a checkpoint is written first)."""
+    standing = job.standing
+    job.assembly.check(job.source, job.unfreezing.state.thawed)
+    if fresh:
+        between_updates(job)
+    while standing.step < job.steps:
+        if job.stop():
+            job.save()
+            return False
+        began = time.perf_counter()
+        update(job)
+        standing.seconds += time.perf_counter() - began
+        standing.step += 1
+        record_training(job)
+        between_updates(job)
+        job.show()
+    return True
+
+
+def between_updates(job: Job) -> None:
+    standing, recipe = job.standing, job.recipe
+    step, last = standing.step, standing.step == job.steps
+    epoch = steps_per_epoch(len(job.train_rows), recipe.train.batch_size)
+    validating = step > 0 and (last or step % (recipe.evaluate.every or epoch) == 0)
+    previous_best = (standing.best_step, standing.best_value)
+    if validating:
+        validate(job)
+        job.assembly.check(job.source, job.unfreezing.state.thawed)
+    job.probes.track(step)
+    if not last:
+        unfreeze(job)
+    every = recipe.checkpoint.every
+    due = last or (step % every == 0 if every else validating)
+    best = standing.best_step == step
+    if step > 0 and (due or best) and not job.save() and best:
+        # the weights of this step cannot be had again: the best checkpoint is still the one before
+        standing.best_step, standing.best_value = previous_best
+
+
+def unfreeze(job: Job) -> None:
+    """Apply the schedule's event at this step, if there is one, and write it down."""
+    step = job.standing.step
+    number = job.unfreezing.state.events
+    event = job.unfreezing.at(step, lambda examples: job.probes.scores(step, examples))
+    if event is not None:
+        job.assembly.check(job.source, job.unfreezing.state.thawed)
+        job.record("unfreeze", **unfreeze_record(event, number, job.unfreezing.trainable))
+
+
+def validate(job: Job) -> None:
+    """Score the source language's validation split; a strictly better headline metric makes this the best step."""
+    standing, source = job.standing, job.recipe.data.source
+    result = evaluate(
+        job.assembly,
+        job.task,
+        job.validation,
+        job.accelerator,
+        language=source,
+        batch_size=job.recipe.evaluate.batch_size,
+    )
+    value = result.scores[job.task.headline]
+    best = standing.best_value is None or value > standing.best_value
+    if best:
+        standing.best_step, standing.best_value = standing.step, value
+    standing.validation = result.scores
+    for metric, points in result.scores.items():
+        headline = metric == job.task.headline
+        job.record(
+            "eval",
+            split="validation",
+            language=source,
+            metric=metric,
+            value=points,
+            headline=headline,
+            examples=len(job.validation.split),
+            best=best,
+        )
+
+
+def update(job: Job) -> None:
+    """One optimizer update on one batch, which all processes and accumulation parts share."""
+    step, settings, accelerator = job.standing.step, job.recipe.train, job.accelerator
+    rate = learning_rate(step, job.steps, settings)
+    set_learning_rate(job.optimizer, rate, job.unfreezing.state.learning_rate_weights)
+    job.unfreezing.before_update(step)
+    mine = parts(
+        job.order.batch(step), settings.accumulate, accelerator.num_processes, accelerator.process_index
+    )
+    batches = [job.task.collate([job.train_rows[i] for i in part], job.assembly.tokenizer) for part in mine]
+    weights = [scored_items(batch) for batch in batches]
+    all_items = sum_over_processes(sum(weights), accelerator.device)
+    for batch, weight in zip(batches, weights, strict=True):
+        inputs = {key: value.to(accelerator.device) for key, value in batch.items()}
+        with accelerator.autocast():
+            loss = job.assembly.model(**inputs).loss
+        # each part's loss is the mean over its items: weighted like this they sum to the mean over the batch
+        loss = loss * (weight / all_items)
+        accelerator.backward(loss)
+        job.loss_sum += loss.detach()
+    job.standing.losses += 1
+    parameters = [p for block in job.trainable for p in block.parameters.values()]
+    sum_gradients(parameters)
+    job.gradient_norm = accelerator.clip_grad_norm_(parameters, settings.max_gradient_norm or math.inf)
+    job.optimizer.step()
+    job.optimizer.zero_grad(set_to_none=True)
+    if rate > 0 and not accelerator.optimizer_step_was_skipped:
+        job.unfreezing.after_update(step + 1)
+
+
+def scored_items(batch: dict[str, torch.Tensor]) -> int:
+    """How many terms the batch's mean loss averages over: scored tokens for token labels, else rows."""
+    labels = batch.get("labels")
+    if labels is None:
+        labels = batch["start_positions"]
+    return int((labels != -100).sum())
+
+
+def record_training(job: Job) -> None:
+    """Write a `train` record every few steps: the mean loss since the last one."""
+    standing, recipe = job.standing, job.recipe
+    if standing.step % recipe.train.log_every and standing.step != job.steps:
+        return
+    loss = sum_over_processes(float(job.loss_sum), job.accelerator.device) / standing.losses
+    job.record(
+        "train",
+        loss=loss,
+        learning_rate=learning_rate(standing.step - 1, job.steps, recipe.train),
+        gradient_norm=float(job.gradient_norm),
+        epoch=standing.step / steps_per_epoch(len(job.train_rows), recipe.train.batch_size),
+        seconds=standing.seconds,
+    )
+    if not math.isfinite(loss):
+        job.record("note", level="warning", text=f"the training loss is {loss}: lower train.learning_rate")
+    job.loss_sum.zero_()
+    standing.losses = 0

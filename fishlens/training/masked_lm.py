@@ -1,0 +1,277 @@
+"""Masked-language modelling in one visible loop: for a whole encoder from scratch, or for a language adapter.
+
+    batches, masking and dropout are pure functions of (seed, step), so a run that was killed goes on from its last
+    checkpoint to the same bits as one that never stopped.
+
+A run's folder holds `curve.jsonl` (one record each `log_every` steps) and the newest checkpoint. Ctrl-C finishes the
+step, writes a checkpoint and raises `Interrupted`.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fishlens.errors import InputError
+from fishlens.training.checkpoint import (
+    Snapshot,
+    begin_checkpoint,
+    finish_checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+    remove_old_checkpoints,
+    write_random_state,
+)
+from fishlens.training.interrupt import watch_for_interruption
+from fishlens.training.raw_text import Batches, Rows, pad
+
+Note = Callable[[str], None]
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class MaskedLMSettings:
+    """How to train. `warmup` is a number of steps; the learning rate then falls linearly to zero at `steps`."""
+
+    steps: int
+    batch: int = 64
+    max_length: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    weight_decay: float = 0.01
+    mask_share: float = 0.15
+    clip: float = 1.0
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+
+
+class Interrupted(Exception):
+    """Ctrl-C: a checkpoint of `step` was written."""
+
+    def __init__(self, step: int):
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+
+
+def mask_tokens(
+    ids: np.ndarray,
+    special: np.ndarray,
+    mask_id: int,
+    vocabulary: int,
+    share: float,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """BERT's masking: a `share` of the ordinary tokens is to be predicted; 80 % of them become the mask, 10 % another
+    token, 10 % stay. Every row that has an ordinary token has at least one to predict.
+
+    Args:
+        ids: [rows, T]. special: bool [rows, T], tokens that are never predicted (padding included).
+
+    Returns:
+        (input ids, chosen: bool [rows, T]); what to predict is `ids[chosen]`.
+    """
+    draws = np.where(special, 2.0, random.random(ids.shape))
+    chosen = draws < share
+    first = draws.argmin(1)
+    lucky = draws.min(1) < 1
+    chosen[np.arange(len(ids))[lucky], first[lucky]] = True
+    fate = random.random(ids.shape)
+    inputs = np.where(chosen & (fate < 0.8), mask_id, ids)
+    replaced = chosen & (fate >= 0.9)
+    return np.where(replaced, random.integers(0, vocabulary, ids.shape), inputs), chosen
+
+
+class MaskedLMLoss:
+    """The loss of a Hugging Face masked-LM model, with logits made for the chosen positions only.
+
+    The model's head (whatever takes the encoder's output) is given those positions alone, which saves most of the
+    work of a large vocabulary.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any):
+        self.model, self.tokenizer = model, tokenizer
+        heads = [getattr(model, name) for name in ("lm_head", "cls", "predictions") if hasattr(model, name)]
+        if not heads:
+            raise InputError(
+                f"{type(model).__name__} has no masked-LM head that fishlens knows (lm_head, cls)"
+            )
+        self._head = heads[0]
+        self._special = np.zeros(len(tokenizer), dtype=bool)
+        self._special[tokenizer.all_special_ids] = True
+
+    def __call__(self, rows: Rows, share: float, random: np.random.Generator) -> tuple[torch.Tensor, int]:
+        """(mean loss over the masked tokens, their number)."""
+        ids, attention = pad(rows, self.tokenizer.pad_token_id)
+        inputs, chosen = mask_tokens(
+            ids, self._special[ids], self.tokenizer.mask_token_id, len(self.tokenizer), share, random
+        )
+        device = next(self.model.parameters()).device
+        where = torch.from_numpy(chosen).to(device)
+        gather = self._head.register_forward_pre_hook(lambda _, given: (given[0][where], *given[1:]))
+        try:
+            logits = self.model(
+                input_ids=torch.from_numpy(inputs).to(device),
+                attention_mask=torch.from_numpy(attention).to(device),
+            ).logits
+        finally:
+            gather.remove()
+        labels = torch.from_numpy(ids[chosen]).to(device)
+        return torch.nn.functional.cross_entropy(logits, labels), len(labels)
+
+
+@torch.no_grad()
+def heldout_loss(loss: MaskedLMLoss, rows: Rows, settings: MaskedLMSettings) -> float:
+    """Mean loss over the masked tokens of held-out rows, always the same ones; its exponential is the perplexity."""
+    was_training = loss.model.training
+    loss.model.eval()
+    total, count = 0.0, 0
+    for number, start in enumerate(range(0, len(rows), settings.batch)):
+        random = np.random.default_rng([settings.seed, 3, number])
+        value, tokens = loss(rows[start : start + settings.batch], settings.mask_share, random)
+        total, count = total + value.item() * tokens, count + tokens
+    loss.model.train(was_training)
+    return total / count
+
+
+def train_masked_lm(
+    model: Any,
+    tokenizer: Any,
+    batches: Batches,
+    settings: MaskedLMSettings,
+    folder: str | Path,
+    heldout: Mapping[str, Rows] | None = None,
+    note: Note = print,
+) -> list[dict[str, Any]]:
+    """Train what requires gradients, from the folder's checkpoint if there is one. Returns the curve.
+
+    Raises:
+        InputError: the folder holds a checkpoint of a run with other settings.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in trainable.values() if p.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trainable.values() if p.dim() <= 1], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+    )
+    run = _Run(Path(folder), trainable, optimizer, settings)
+    step, curve, sums = run.load()
+    if step:
+        note(f"resuming at step {step} of {settings.steps}")
+    loss = MaskedLMLoss(model, tokenizer)
+    model.train()
+    started, before = time.monotonic(), curve[-1]["seconds"] if curve else 0.0
+    with watch_for_interruption() as interruption:
+        while step < settings.steps:
+            torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout of this step, whatever came before
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, settings)
+            value, _ = loss(
+                batches.at(step), settings.mask_share, np.random.default_rng([settings.seed, 2, step])
+            )
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            sums.append(value.item())
+            if step % settings.log_every == 0 or step == settings.steps:
+                curve.append(
+                    {
+                        "step": step,
+                        "loss": sum(sums) / len(sums),
+                        "seconds": before + time.monotonic() - started,
+                    }
+                )
+                sums = []
+                if step % settings.save_every == 0 or step == settings.steps:
+                    for name, rows in (heldout or {}).items():
+                        curve[-1][f"heldout/{name}"] = heldout_loss(loss, rows, settings)
+                note(_line(curve[-1], settings.steps))
+            if step % settings.save_every == 0 or step == settings.steps or interruption.asked:
+                run.save(step, curve, sums)
+            if interruption.asked and step < settings.steps:
+                raise Interrupted(step)
+    model.eval()
+    return curve
+
+
+def learning_rate(step: int, settings: MaskedLMSettings) -> float:
+    """Linear warmup, then linear decay to zero."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    return settings.learning_rate * (settings.steps - step) / max(1, settings.steps - settings.warmup)
+
+
+def _line(record: dict[str, Any], steps: int) -> str:
+    text = f"step {record['step']}/{steps}  loss {record['loss']:.3f}  {record['seconds']:.0f} s"
+    held = [
+        f"{k.removeprefix('heldout/')} {math.exp(v):.1f}"
+        for k, v in record.items()
+        if k.startswith("heldout/")
+    ]
+    return text + (f"  held-out perplexity: {', '.join(held)}" if held else "")
+
+
+class _Run:
+    """What a run leaves in its folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        trainable: dict[str, torch.nn.Parameter],
+        optimizer: Any,
+        settings: MaskedLMSettings,
+    ):
+        self.folder, self.trainable, self.optimizer, self.settings = folder, trainable, optimizer, settings
+
+    def save(self, step: int, curve: list[dict[str, Any]], pending: list[float]) -> None:
+        names = {id(p): name for name, p in self.trainable.items()}
+        moments = {
+            f"{names[id(p)]}/{key}": torch.as_tensor(value)
+            for p, state in self.optimizer.state.items()
+            for key, value in state.items()
+        }
+        state = {"settings": asdict(self.settings), "curve": curve, "pending": pending}
+        place = begin_checkpoint(self.folder / CHECKPOINTS, step)
+        write_random_state(place, 0, {})  # batches, masks and dropout follow from the step
+        weights = {name: p.detach() for name, p in self.trainable.items()}
+        finish_checkpoint(place, Snapshot(step, weights, moments, {}, state))
+        remove_old_checkpoints(self.folder / CHECKPOINTS, keep=1, best_step=None)
+        part = self.folder / "curve.jsonl.part"
+        part.write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
+        part.replace(self.folder / "curve.jsonl")
+
+    def load(self) -> tuple[int, list[dict[str, Any]], list[float]]:
+        """(steps done, curve, losses since its last record); (0, [], []) where nothing was saved."""
+        there = list_checkpoints(self.folder / CHECKPOINTS)
+        if not there:
+            return 0, [], []
+        saved = read_checkpoint(there[max(there)])
+        for name, value in asdict(self.settings).items():
+            if saved.state["settings"].get(name) != value:
+                raise InputError(
+                    f"{self.folder} holds a run with {name} = {saved.state['settings'].get(name)}, not {value}: give"
+                    " its own settings to go on with it, or another folder"
+                )
+        shapes = {name: p.shape for name, p in self.trainable.items()}
+        if {name: value.shape for name, value in saved.weights.items()} != shapes:
+            raise InputError(f"{self.folder} holds a run of another model or adapter: give another folder")
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(saved.weights[name])
+        for name, parameter in self.trainable.items():
+            moments = {
+                key: saved.optimizer[f"{name}/{key}"].to(parameter.device)
+                for key in ("exp_avg", "exp_avg_sq")
+            }
+            self.optimizer.state[parameter] = {"step": saved.optimizer[f"{name}/step"], **moments}
+        return saved.step, saved.state["curve"], saved.state["pending"]

@@ -1,0 +1,118 @@
+"""What the trainer asks for during a run: follow the Fisher information, and score the blocks for a schedule."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from fishlens.errors import InputError
+from fishlens.fisher import Block
+from fishlens.journal import JournalWriter
+from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
+from fishlens.tracking.tracker import Tracker
+from fishlens.training.distributed import first_process, several_processes
+from fishlens.training.recipe import Recipe
+from fishlens.training.relative_gradient import relative_gradient_norms
+from fishlens.training.tasks import Task
+
+ROWS = 16  # per batch of a probe: its memory, not its result, depends on it
+PUBLISHED_BATCHES = 41
+
+
+class Probes:
+    """Measurements on training rows of its own choice; they never touch training (`Tracker`).
+
+    In a run of several processes only the first one measures, and all get what it found: so they decide alike.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        schedule: Schedule,
+        task: Task,
+        model: Any,
+        tokenizer: Any,
+        blocks: Sequence[Block],
+        rows: Sequence[Any],
+        training_seconds: Callable[[], float],
+    ):
+        self._schedule, self._task, self._tokenizer = schedule, task, tokenizer
+        self._model, self._blocks, self._rows = model, blocks, rows
+        self._by_gradient = schedule.scores_by == RELATIVE_GRADIENT
+        self._order = list(range(len(rows)))
+        random.Random(f"probe/{recipe.seed}").shuffle(self._order)
+        settings = recipe.tracking
+        whole_batches = settings.granularity == "batch" or settings.preset == "published"
+        self._size = recipe.train.batch_size if whole_batches else ROWS
+        self._examples = settings.examples
+        if settings.preset == "published":
+            self._examples = PUBLISHED_BATCHES * self._size
+        tracked = settings.every is not None or settings.budget is not None
+        self._tracked = tracked
+        scored = schedule.scores_by is not None and not self._by_gradient
+        self.tracker: Tracker | None = None
+        if first_process() and (tracked or scored):
+            self.tracker = Tracker(
+                model,
+                self._batches(max(self._examples, schedule.most_examples)),
+                every=f"{100 * settings.budget}%" if settings.budget else settings.every or 1,
+                examples=self._examples,
+                blocks=blocks,
+                labels=settings.labels,
+                samples=settings.samples,
+                granularity=settings.granularity,
+                output=task.output,
+                seed=recipe.seed,
+                preset=settings.preset,
+                diagonals=settings.diagonal_at,
+                training_seconds=training_seconds,
+            )
+
+    def start_record(self) -> dict[str, Any]:
+        """What is known of the journal's start record."""
+        if self.tracker is not None:
+            return self.tracker.start_record()
+        return {"blocks": {block.name: block.size for block in self._blocks}}
+
+    def write_to(self, writer: JournalWriter) -> None:
+        if self.tracker is not None:
+            self.tracker.writer = writer
+
+    def track(self, step: int) -> None:
+        """Measure and write down, if it is time to."""
+        if self.tracker is not None and self._tracked:
+            self.tracker.step(step)
+
+    def scores(self, step: int, examples: int) -> Scores:
+        """The scores of all blocks at the present weights, from at least `examples` examples (if there are as many)."""
+        found: list[Scores | None] = [None]
+        if first_process():
+            found = [self._relative_gradients() if self._by_gradient else self._traces(step, examples)]
+        if several_processes():
+            dist.broadcast_object_list(found, src=0)
+        assert found[0] is not None
+        return found[0]
+
+    def _traces(self, step: int, examples: int) -> Scores:
+        if self.tracker is None:
+            raise InputError(
+                f"the schedule {self._schedule.name!r} asks for scores but does not say of what: set its class's "
+                "scores_by to fishlens.schedules.TRACE"
+            )
+        return self.tracker.measure(step, examples or None)
+
+    def _relative_gradients(self) -> Scores:
+        device = next(iter(self._blocks[0].parameters.values())).device
+        batches = (
+            {key: value.to(device) for key, value in batch.items()} for batch in self._batches(self._examples)
+        )
+        norms = relative_gradient_norms(self._model, self._blocks, batches)
+        return Scores(trace={}, relative_gradient=norms, examples=min(self._examples, len(self._rows)))
+
+    def _batches(self, examples: int) -> Iterator[dict[str, torch.Tensor]]:
+        chosen = self._order[:examples]
+        for start in range(0, len(chosen), self._size):
+            rows = [self._rows[i] for i in chosen[start : start + self._size]]
+            yield self._task.collate(rows, self._tokenizer)

@@ -1,0 +1,152 @@
+"""The recipe: everything that determines a run, validated, printable, written back with the run.
+
+A recipe is YAML (or a dict). Unknown fields are refused with their path; every field has a description, from which
+`fishlens recipes NAME` and docs/training.md are printed. Relative paths are relative to the current directory, and
+are absolute in the resolved recipe, so that `runs/<name>/recipe.yaml` repeats the run from anywhere.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Files = str | dict[str, str] | None
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Options(BaseModel):
+    """A section that is passed on by name: what else stands in it are options of the thing named."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class TaskChoice(Options):
+    name: str = Field(description="nli, choice, qa, tagging, topic, … or your own class as module:Class")
+
+
+class ScheduleChoice(Options):
+    name: str = Field("standard", description="which blocks train when (docs/schedules.md), or module:Class")
+    every: Positive = Field(50, description="k: optimizer steps between two events")
+
+
+class Data(Section):
+    root: str = Field(".", description="folder that holds the data sets in their official layout")
+    source: str = Field("en", description="language of training and validation")
+    targets: list[str] = Field([], description="languages of the final zero-shot test")
+    train: Files = Field(
+        None, description="file instead of the official one: path, pattern with {language}, or map"
+    )
+    validation: Files = Field(None, description="the same for validation")
+    test: Files = Field(None, description="the same for test")
+    test_source: bool = Field(True, description="test on the source language too")
+    train_language_adapter: bool = Field(
+        True,
+        description="train on top of the source's language adapter; false: as the published QA script did, where "
+        "only evaluation used one",
+    )
+
+
+class Train(Section):
+    steps: Positive | None = Field(None, description="optimizer updates (either this or epochs)")
+    epochs: float | None = Field(None, gt=0, description="passes over the training examples")
+    batch_size: Positive = Field(
+        32, description="rows per update, over all processes and accumulation together"
+    )
+    accumulate: Positive = Field(1, description="parts that one update's rows are split into, to save memory")
+    learning_rate: float = Field(5e-4, ge=0, description="of AdamW, without warmup")
+    lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: to 0 at the last step")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, on all parameters that train")
+    max_gradient_norm: float | None = Field(
+        1.0, gt=0, description="gradients are clipped to this norm; null: never"
+    )
+    examples: Positive | None = Field(None, description="train on a seeded subset of so many examples")
+    max_length: Positive | None = Field(None, description="tokens per row; null: the task's own")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass")
+    log_every: Positive = Field(10, description="write the mean loss to the journal every so many steps")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Train":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class Tracking(Section):
+    every: Positive | None = Field(
+        50, description="probe the Fisher information every so many steps; null: never"
+    )
+    examples: Positive = Field(64, description="examples per probe")
+    labels: Literal["auto", "exact", "mc", "empirical", "mode"] = Field("auto", description="docs/fisher.md")
+    samples: Positive = Field(1, description="label samples per example (mc)")
+    granularity: Literal["example", "batch"] = Field("example", description="docs/fisher.md")
+    preset: Literal["published"] | None = Field(
+        None, description="published: as the published code estimated it"
+    )
+    diagonal_at: list[int] = Field([], description="steps at which the diagonal is written too")
+    budget: float | None = Field(
+        None, gt=0, lt=1, description="instead of every: as often as this share of the training time allows"
+    )
+
+
+class Evaluate(Section):
+    every: Positive | None = Field(None, description="validate every so many steps; null: after each epoch")
+    examples: Positive | None = Field(None, description="validate on a seeded subset of so many examples")
+    test_examples: Positive | None = Field(
+        None, description="test on a seeded subset of so many per language"
+    )
+    batch_size: Positive = Field(64, description="rows per forward pass")
+
+
+class Checkpoint(Section):
+    every: Positive | None = Field(
+        None, description="write one every so many steps; null: at each validation"
+    )
+    keep: Positive = Field(1, description="how many of the newest to keep, besides the best")
+
+
+class Recipe(Section):
+    name: str = Field(description="of the run's directory and in its journal")
+    seed: int = Field(
+        0, ge=0, description="of initial weights, data order, dropout, subsets and random schedules"
+    )
+    model: str = Field(description="pretrained encoder: folder, hub id or package://module/path")
+    adapter: str | None = Field(
+        "seq_bn", description="the task adapter's configuration string; null: train the model's own weights"
+    )
+    language_adapters: str | dict[str, str] | None = Field(
+        None,
+        description="language adapters: {language: folder or hub id}, or one pattern with {language}; null: none",
+    )
+    task: TaskChoice
+    data: Data = Data()
+    train: Train
+    schedule: ScheduleChoice = ScheduleChoice()
+    tracking: Tracking = Tracking()
+    evaluate: Evaluate = Evaluate()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if self.schedule.name == "full" and self.adapter is not None:
+            raise ValueError("schedule 'full' trains the model's own weights: set adapter=null")
+        if self.adapter is None and self.language_adapters is not None:
+            raise ValueError("without a task adapter there is nothing to stack: set language_adapters=null")
+        return self
+
+    def language_adapter(self, language: str) -> str | None:
+        """Where the adapter of `language` is: None if it has none (or the recipe uses none at all)."""
+        if isinstance(self.language_adapters, str):
+            return self.language_adapters.replace("{language}", language)
+        return (self.language_adapters or {}).get(language)
+
+    @property
+    def languages(self) -> list[str]:
+        """Source first, then the targets, each once."""
+        return list(dict.fromkeys([self.data.source, *self.data.targets]))

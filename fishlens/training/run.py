@@ -1,0 +1,444 @@
+"""`train`: from a recipe to a run directory."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from fishlens.errors import InputError
+from fishlens.journal import JournalWriter, attempts
+from fishlens.schedules import State, budget_warning
+from fishlens.tracking.unfreezing import Unfreezing
+from fishlens.training.assembly import Assembly, assemble
+from fishlens.training.batches import Order, total_steps
+from fishlens.training.checkpoint import (
+    Snapshot,
+    begin_checkpoint,
+    finish_checkpoint,
+    list_checkpoints,
+    place_for,
+    read_checkpoint,
+    read_weights,
+    remove_old_checkpoints,
+    write_random_state,
+)
+from fishlens.training.distributed import same_everywhere, sum_over_processes
+from fishlens.training.evaluation import Prepared, evaluate
+from fishlens.training.interrupt import watch_for_interruption
+from fishlens.training.loading import first_difference, load_recipe, recipe_text
+from fishlens.training.loop import Job, Standing, fit
+from fishlens.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from fishlens.training.preparation import (
+    factors,
+    languages_to_test,
+    load_split,
+    make_accelerator,
+    prepare_schedule,
+    prepare_task,
+)
+from fishlens.training.probes import Probes
+from fishlens.training.progress import progress_bar
+from fishlens.training.randomness import random_state, restore_random_state
+from fishlens.training.recipe import Recipe
+from fishlens.training.tasks import write_predictions
+
+RESULTS = "results.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    status: finished or interrupted (calling `train` again resumes it). validation: {metric: points} of the best step,
+    on the source language. test: {language: {metric: points}}, of the weights of the best step.
+    """
+
+    run_dir: Path
+    status: Literal["finished", "interrupted"]
+    step: int
+    steps: int
+    best_step: int | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line about how it ended."""
+        if self.status == "interrupted":
+            return f"interrupted at step {self.step} of {self.steps}; the same command resumes it"
+        scores = ", ".join(
+            f"{lang} {' '.join(f'{v:.1f}' for v in s.values())}" for lang, s in self.test.items()
+        )
+        return f"finished {self.steps} steps, best at step {self.best_step}; test: {scores or 'none'}"
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    run_dir: str | Path | None = None,
+    resume: Literal["auto", "never"] = "auto",
+    *,
+    progress: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> RunResult:
+    """Run a recipe in `run_dir` (default: runs/<name>).
+
+    resume="auto" goes on from the newest checkpoint there, to the same bits as an uninterrupted run, and returns the
+    results of a run that has finished; "never" refuses a directory that holds a run. Ctrl-C or SIGTERM ends the run at
+    the next step boundary with a checkpoint. `progress` shows a bar on a terminal; `on_step` is called after every
+    update with the number of completed ones.
+
+    Raises `InputError` for bad input before anything is written, `BlockDidNotMove` if an unfrozen block does not
+    train.
+    """
+    recipe = load_recipe(recipe)
+    place = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
+    accelerator = make_accelerator(recipe)
+    finished = _look_around(recipe, place, resume)
+    if finished is not None:
+        return finished
+    run = _Run(recipe, place, accelerator)
+    with run.journal(), watch_for_interruption() as interruption:
+        title = f"{recipe.name} ({recipe.schedule.name})"
+        wanted = progress and accelerator.is_main_process
+        with progress_bar(title, run.job.steps, wanted) as show:
+            run.job.stop = lambda: interruption.everywhere(accelerator.device)
+
+            def after_update() -> None:
+                show(run.job.standing.step, run.standing_text())
+                if on_step is not None:
+                    on_step(run.job.standing.step)
+
+            run.job.show = after_update
+            complete = fit(run.job, fresh=run.fresh) and run.test()
+        return run.finish() if complete else run.interrupted()
+
+
+def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
+    """What is in the run's directory? Returns the results if the run has finished.
+
+    Raises `InputError` if it holds a run that must not be resumed, or one of another recipe.
+    """
+    if not attempts(place):
+        return None
+    if resume == "never":
+        raise InputError(f"{place} already holds a run: choose another directory, or let it be resumed")
+    if not (place / "recipe.yaml").is_file():
+        raise InputError(f"{place} holds a run without recipe.yaml: it cannot be resumed by a recipe")
+    there = load_recipe(place / "recipe.yaml")
+    difference = first_difference(there, recipe)
+    if difference is not None:
+        raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
+    if not (place / RESULTS).is_file():
+        return None
+    stored = json.loads((place / RESULTS).read_text(encoding="utf-8"))
+    return RunResult(run_dir=place, **{**stored, "warnings": tuple(stored["warnings"])})
+
+
+class _Run:
+    """One run from its first moment to its last: the loop's surroundings."""
+
+    def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator):
+        self.recipe, self.place, self.accelerator = recipe, place, accelerator
+        self.checkpoints = place / "checkpoints"
+        self.warnings: list[str] = []
+        self.results: dict[str, dict[str, float]] = {}
+        self.writer: JournalWriter | None = None
+        self.saved_at: int | None = None
+        self.task = prepare_task(recipe)
+        assembly = assemble(recipe, self.task)
+        assembly.model.to(accelerator.device)
+        same_everywhere(list(assembly.parameters().values()))
+        start = self._newest()
+        self.fresh = start is None
+        self.job = self._job(assembly, start)
+
+    def _newest(self) -> Snapshot | None:
+        there = list_checkpoints(self.checkpoints)
+        if not there:
+            return None
+        self.saved_at = max(there)
+        return read_checkpoint(there[max(there)], self.accelerator.process_index)
+
+    def _job(self, assembly: Assembly, start: Snapshot | None) -> Job:
+        recipe, task = self.recipe, self.task
+        train_split = load_split(recipe, task, "train", recipe.data.source)
+        validation = load_split(recipe, task, "validation", recipe.data.source)
+        length = recipe.train.max_length
+        train_rows = task.encode(train_split, assembly.tokenizer, max_length=length, train=True)
+        prepared = Prepared(
+            validation, task.encode(validation, assembly.tokenizer, max_length=length, train=False)
+        )
+        self.warnings += [*train_split.notes, *validation.notes]
+        steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
+        schedule = prepare_schedule(recipe, assembly.thawable)
+        too_long = budget_warning(schedule, steps)
+        self.warnings += [too_long] if too_long else []
+        optimizer = make_optimizer(assembly.blocks, recipe.train)
+        # every block is in the optimizer: from here on freezing is safe
+        state = State.from_json(start.state["schedule"]) if start else None
+        unfreezing = Unfreezing(schedule, assembly.blocks, state)
+        torch.manual_seed(recipe.seed + 1000 * self.accelerator.process_index)
+        window = torch.zeros((), device=self.accelerator.device)
+        standing = Standing()
+        if start is not None:
+            standing = Standing(**start.state["standing"])
+            window.fill_(start.state["loss_sum"])
+            with torch.no_grad():
+                for name, parameter in assembly.parameters().items():
+                    parameter.copy_(start.weights[name])
+            restore_optimizer(optimizer, assembly.blocks, start.optimizer)
+        assembly.model.train()
+        source = recipe.data.source if recipe.data.train_language_adapter else None
+        assembly.speak(source)
+        probes = Probes(
+            recipe,
+            schedule,
+            task,
+            assembly.model,
+            assembly.tokenizer,
+            assembly.blocks,
+            train_rows,
+            lambda: standing.seconds,
+        )
+        job = Job(
+            recipe=recipe,
+            task=task,
+            assembly=assembly,
+            accelerator=self.accelerator,
+            optimizer=self.accelerator.prepare(optimizer),
+            unfreezing=unfreezing,
+            probes=probes,
+            train_rows=train_rows,
+            validation=prepared,
+            order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
+            steps=steps,
+            standing=standing,
+            record=self.record,
+            save=self.save,
+            stop=lambda: False,
+            show=lambda: None,
+            source=source,
+            loss_sum=window,
+        )
+        if start is not None:
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(start.state["scaler"])
+            restore_random_state(start.random)
+        return job
+
+    # -- the journal ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def journal(self) -> Iterator[None]:
+        """Open the run's directory and journal; write how it ended if it ends by an exception."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.writer = self._open()
+            self.job.probes.write_to(self.writer)
+        if self.fresh:
+            for text in self.warnings:
+                self._note(text)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._close("interrupted")
+            raise
+        except BaseException as error:
+            self._close("failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+    def _open(self) -> JournalWriter:
+        again = bool(attempts(self.place))
+        writer = JournalWriter.open(
+            self.place,
+            start={
+                "run": self.recipe.name,
+                "factors": factors(self.recipe),
+                "seeds": {"run": self.recipe.seed},
+                "device": str(self.accelerator.device),
+                **self.job.probes.start_record(),
+            },
+            resumed_from_step=self.job.standing.step if again else None,
+        )
+        if not again:
+            write_atomically(self.place / "recipe.yaml", recipe_text(self.recipe))
+        return writer
+
+    def record(self, kind: str, *, step: int | None = None, **fields: Any) -> None:
+        if self.writer is not None:
+            self.writer.write(kind, step=self.job.standing.step if step is None else step, **fields)
+
+    def _note(self, text: str, level: str = "warning") -> None:
+        """To the journal, and to whoever is watching."""
+        self.record("note", level=level, text=text)
+        if self.accelerator.is_main_process:
+            log.warning("%s", text)
+
+    def _close(self, status: str, error: str | None = None) -> None:
+        if self.writer is not None:
+            standing = self.job.standing
+            self.writer.close(status, step=standing.step, error=error, best_step=standing.best_step)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
+
+    def save(self) -> bool:
+        """Write a checkpoint of this moment, unless there is one. False, and a note, if the disk refuses."""
+        step = self.job.standing.step
+        if self.saved_at == step:
+            return True
+        failure: OSError | None = None
+        for stage in (self._begin_checkpoint, self._write_random_state, self._finish_checkpoint):
+            try:
+                stage()
+            except OSError as error:
+                failure = error
+            # all processes go on to the next stage, or none
+            if sum_over_processes(float(failure is not None), self.accelerator.device):
+                text = f"the checkpoint of step {step} could not be written ({failure}); earlier ones are as they were"
+                self.warnings.append(text)
+                self._note(text, level="error")
+                return False
+        self.saved_at = step
+        return True
+
+    def _begin_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            begin_checkpoint(self.checkpoints, self.job.standing.step)
+
+    def _write_random_state(self) -> None:
+        place = place_for(self.checkpoints, self.job.standing.step)
+        write_random_state(place, self.accelerator.process_index, random_state())
+
+    def _finish_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            finish_checkpoint(place_for(self.checkpoints, self.job.standing.step), self._snapshot())
+            best = self.job.standing.best_step
+            remove_old_checkpoints(self.checkpoints, self.recipe.checkpoint.keep, best)
+
+    def _snapshot(self) -> Snapshot:
+        job = self.job
+        scaler = self.accelerator.scaler
+        return Snapshot(
+            step=job.standing.step,
+            weights={name: p.detach() for name, p in job.assembly.parameters().items()},
+            optimizer=optimizer_tensors(job.optimizer, job.assembly.blocks),
+            random={},
+            state={
+                "standing": asdict(job.standing),
+                "loss_sum": float(job.loss_sum),
+                "schedule": job.unfreezing.state.to_json(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            },
+        )
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def test(self) -> bool:
+        """Evaluate the best weights on every test language; False if it was interrupted in between."""
+        job, recipe = self.job, self.recipe
+        best = job.standing.best_step
+        if best is not None and best != job.standing.step:
+            weights = read_weights(list_checkpoints(self.checkpoints)[best])
+            with torch.no_grad():
+                for name, parameter in job.assembly.parameters().items():
+                    parameter.copy_(weights[name])
+        for language in languages_to_test(recipe):
+            if job.stop():
+                return False
+            split = load_split(recipe, self.task, "test", language)
+            rows = self.task.encode(
+                split, job.assembly.tokenizer, max_length=recipe.train.max_length, train=False
+            )
+            result = evaluate(
+                job.assembly,
+                self.task,
+                Prepared(split, rows),
+                self.accelerator,
+                language=language,
+                batch_size=recipe.evaluate.batch_size,
+            )
+            for text in split.notes:
+                self.warnings.append(text)
+                self._note(text)
+            self.results[language] = result.scores
+            self._write_test(language, result.scores, len(split))
+            if self.accelerator.is_main_process:
+                (self.place / "predictions").mkdir(exist_ok=True)
+                write_predictions(self.place / "predictions" / f"{language}.jsonl", result.predictions)
+        self._export()
+        return True
+
+    def _write_test(self, language: str, scores: Mapping[str, float], examples: int) -> None:
+        # an attempt that was killed here writes them again; readers keep the later ones
+        best = self.job.standing.best_step
+        for metric, points in scores.items():
+            self.record(
+                "eval",
+                step=self.job.standing.step if best is None else best,
+                split="test",
+                language=language,
+                metric=metric,
+                value=points,
+                headline=metric == self.task.headline,
+                examples=examples,
+                best=True,
+            )
+
+    def _export(self) -> None:
+        """The best weights in the libraries' own formats: `adapter/` with its head, or the whole `model/`."""
+        if not self.accelerator.is_main_process:
+            return
+        assembly = self.job.assembly
+        if assembly.adapter is not None:
+            assembly.model.save_adapter(
+                str(self.place / "adapter"), assembly.adapter, with_head=True, use_safetensors=True
+            )
+        else:
+            assembly.model.save_pretrained(self.place / "model", safe_serialization=True)
+            assembly.tokenizer.save_pretrained(self.place / "model")
+
+    def finish(self) -> RunResult:
+        result = self._result("finished")
+        if self.accelerator.is_main_process:
+            stored = {k: v for k, v in asdict(result).items() if k != "run_dir"}
+            write_atomically(self.place / RESULTS, json.dumps(stored, indent=1))
+        self._close("finished")
+        return result
+
+    def interrupted(self) -> RunResult:
+        self._close("interrupted")
+        return self._result("interrupted")
+
+    def _result(self, status: Literal["finished", "interrupted"]) -> RunResult:
+        standing = self.job.standing
+        return RunResult(
+            run_dir=self.place,
+            status=status,
+            step=standing.step,
+            steps=self.job.steps,
+            best_step=standing.best_step,
+            validation=standing.validation,
+            test=self.results,
+            warnings=tuple(self.warnings),
+        )
+
+    def standing_text(self) -> str:
+        job = self.job
+        thawed = f"{len(job.unfreezing.state.thawed)}/{len(job.assembly.thawable)} thawed"
+        best = "" if job.standing.best_value is None else f"  best {job.standing.best_value:.1f}"
+        return thawed + best
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or nothing."""
+    beside = path.with_name(f".{path.name}.writing")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,264 @@
+"""A run that was interrupted or killed ends in the same bits as one that was not: weights, optimizer, metrics."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fishlens.errors import InputError
+from fishlens.journal import load_runs, read_run
+from fishlens.training import loop, run
+from fishlens.training.checkpoint import list_checkpoints
+from fishlens.training.run import train
+
+SCHEDULES = {
+    "standard": {},
+    "gu": {},
+    "gu-reverse": {},
+    "lpft": {},
+    "random": {},
+    "fixed": {"order": [2, 0, 3, 1]},
+    "fun": {"first": "select"},
+    "surgical": {"subset": [0, 2]},
+    "auto-rgn": {},
+    "full": {},
+}
+WHEN = {"time", "seconds", "overhead"}  # what a clock says
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone."""
+
+
+def settings(recipe: dict, name: str) -> dict:
+    """Eight updates in batches of 16 of 40 rows (so 3 are an epoch), in two parts each, dropout on."""
+    full = name == "full"
+    return {
+        **recipe,
+        "adapter": None if full else "seq_bn",
+        "language_adapters": None if full else recipe["language_adapters"],
+        "data": {**recipe["data"], "targets": ["de"]},
+        "train": {
+            "steps": 8,
+            "batch_size": 16,
+            "accumulate": 2,
+            "learning_rate": 1e-2,
+            "weight_decay": 0.01,
+            "log_every": 3,
+        },
+        "schedule": {"name": name, "every": 2, **SCHEDULES[name]},
+        "tracking": {"every": 4, "examples": 8},
+        "evaluate": {"every": 3, "examples": 7, "test_examples": 7},
+        "checkpoint": {"keep": 9},
+    }
+
+
+@contextlib.contextmanager
+def interrupted_at(step: int):
+    """As if somebody pressed Ctrl-C while update number `step` was under way."""
+
+    class Asked:
+        calls = 0
+
+        def everywhere(self, device):
+            self.calls += 1
+            return self.calls > step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "watch_for_interruption", lambda: contextlib.nullcontext(Asked()))
+        yield
+
+
+@contextlib.contextmanager
+def killed_in_update(step: int):
+    """The process dies in the middle of update number `step`, after its backward pass: nothing is tidied up."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = loop.sum_gradients
+        count = iter(range(1000))
+
+        def dying(parameters):
+            if next(count) == step:
+                raise Killed
+            real(parameters)
+
+        patch.setattr(loop, "sum_gradients", dying)
+        patch.setattr(run._Run, "_close", lambda self, status, error=None: None)
+        yield
+
+
+def everything(place: Path) -> dict:
+    """All that a run left behind, but for what a clock says and which attempt wrote it."""
+    last = list_checkpoints(place / "checkpoints")[8]
+    merged = read_run(place)
+    records = [{k: v for k, v in r.items() if k not in WHEN and k != "attempt"} for r in merged.records]
+    state = json.loads((last / "state.json").read_text())
+    state["standing"].pop("seconds")
+    return {
+        "weights": load_file(last / "weights.safetensors"),
+        "optimizer": load_file(last / "optimizer.safetensors"),
+        "random": load_file(last / "random-0.safetensors"),
+        "state": state,
+        "records": records,
+        "predictions": {p.name: p.read_text() for p in (place / "predictions").iterdir()},
+        "results": json.loads((place / "results.json").read_text()),
+    }
+
+
+def assert_same(one: dict, other: dict) -> None:
+    for kind in ("weights", "optimizer", "random"):
+        assert one[kind].keys() == other[kind].keys(), kind
+        different = [k for k in one[kind] if not torch.equal(one[kind][k], other[kind][k])]
+        assert not different, (kind, different)
+    assert one["state"] == other["state"]
+    assert sorted(map(str, one["records"])) == sorted(map(str, other["records"]))
+    assert one["predictions"] == other["predictions"]
+    assert one["results"] == other["results"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """name -> what the run without interruption left behind; made once for each schedule."""
+    made = {}
+
+    def of(name: str, recipe: dict) -> dict:
+        if name not in made:
+            place = tmp_path_factory.mktemp("undisturbed") / name
+            train(settings(recipe, name), place)
+            made[name] = everything(place)
+        return made[name]
+
+    return of
+
+
+# events are at 0, 2, 4, 6: right before, at and right after one; checkpoints of their own are at 3, 6, 8
+@pytest.mark.parametrize("step", [3, 4, 5])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_an_interrupted_run_goes_on_to_the_same_bits(name, step, recipe, undisturbed, tmp_path):
+    with interrupted_at(step):
+        result = train(settings(recipe, name), tmp_path / "run")
+    assert (result.status, result.step) == ("interrupted", step)
+    assert read_run(tmp_path / "run").end["status"] == "interrupted"
+    result = train(settings(recipe, name), tmp_path / "run")
+    assert result.status == "finished"
+    assert read_run(tmp_path / "run").attempts == 2
+    assert_same(everything(tmp_path / "run"), undisturbed(name, recipe))
+
+
+@pytest.mark.parametrize("name", ["fun", "random"])
+def test_a_run_killed_again_and_again_ends_in_the_same_bits(name, recipe, undisturbed, tmp_path):
+    """Killed in update 0 (nothing to resume from), 4 (back to 3), then, resumed at 3, in update 7 (back to 6)."""
+    for updates_of_this_attempt in (0, 4, 4):
+        with killed_in_update(updates_of_this_attempt), pytest.raises(Killed):
+            train(settings(recipe, name), tmp_path / "run")
+    assert train(settings(recipe, name), tmp_path / "run").status == "finished"
+    starts = [
+        json.loads((tmp_path / "run" / f"journal-{n}.jsonl").read_text().splitlines()[0])[
+            "resumed_from_step"
+        ]
+        for n in (1, 2, 3, 4)
+    ]
+    assert starts == [None, 0, 3, 6]
+    assert_same(everything(tmp_path / "run"), undisturbed(name, recipe))
+
+
+def test_a_run_killed_between_two_test_languages_repeats_no_record(recipe, tmp_path):
+    early_best = {**settings(recipe, "gu"), "evaluate": {"every": 1}}
+    assert train(early_best, tmp_path / "undisturbed").best_step < 8  # test scores are written at that step
+    with pytest.MonkeyPatch.context() as patch:
+        real = run.write_predictions
+
+        def dying(path, predictions):
+            if path.name == "de.jsonl":
+                raise Killed
+            real(path, predictions)
+
+        patch.setattr(run, "write_predictions", dying)
+        patch.setattr(run._Run, "_close", lambda self, status, error=None: None)
+        with pytest.raises(Killed):
+            train(early_best, tmp_path / "run")
+    train(early_best, tmp_path / "run")
+    assert_same(everything(tmp_path / "run"), everything(tmp_path / "undisturbed"))
+    test = load_runs(tmp_path / "run").evaluation.query("split == 'test'")
+    assert sorted(test.language) == ["de", "en"]
+
+
+def test_kill_minus_9_of_a_real_process(recipe, undisturbed, tmp_path):
+    import yaml
+
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings(recipe, "fun")))
+    code = (
+        "import time; from fishlens.training import loop; real = loop.record_training\n"
+        "def slow(job):\n    real(job); time.sleep(0.3)\n"
+        "loop.record_training = slow\n"
+        f"from fishlens.training.run import train; train({str(tmp_path / 'recipe.yaml')!r}, {str(tmp_path / 'run')!r})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-3"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert read_run(tmp_path / "run").status == "died"
+    train(settings(recipe, "fun"), tmp_path / "run")
+    assert_same(everything(tmp_path / "run"), undisturbed("fun", recipe))
+
+
+def test_ctrl_c_ends_at_the_next_step_with_a_checkpoint(recipe, tmp_path, monkeypatch):
+    real = loop.record_training
+
+    def record(job):
+        real(job)
+        if job.standing.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "record_training", record)
+    before = signal.getsignal(signal.SIGINT)
+    result = train(recipe, tmp_path / "run")
+    assert (result.status, result.step) == ("interrupted", 5)
+    assert result.summary == "interrupted at step 5 of 8; the same command resumes it"
+    assert 5 in list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert read_run(tmp_path / "run").end["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_at_once_and_is_written_down(recipe, tmp_path, monkeypatch):
+    def update(job):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "update", update)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    assert read_run(tmp_path / "run").end["status"] == "interrupted"
+
+
+def test_another_recipe_in_the_same_directory_is_refused_with_the_field(recipe, tmp_path):
+    train(recipe, tmp_path / "run")
+    with pytest.raises(InputError, match="another recipe: seed is 6 instead of 5"):
+        train({**recipe, "seed": 6}, tmp_path / "run")
+    with pytest.raises(InputError, match="already holds a run"):
+        train(recipe, tmp_path / "run", resume="never")
+
+
+def test_a_failing_run_says_why_in_its_journal(recipe, tmp_path, monkeypatch):
+    def update(job):
+        raise ZeroDivisionError("made up")
+
+    monkeypatch.setattr(loop, "update", update)
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tmp_path / "run")
+    end = read_run(tmp_path / "run").end
+    assert (end["status"], end["error"]) == ("failed", "ZeroDivisionError: made up")
