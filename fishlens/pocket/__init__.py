@@ -1,0 +1,1 @@
+"""The embedded default: artificial languages at known distances, their tasks, and a small encoder for them."""
