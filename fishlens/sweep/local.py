@@ -1,0 +1,65 @@
+"""The local engine: processes on this machine, each with its share of the cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fishlens.sweep.execute import Outcome, outcome, start
+from fishlens.sweep.plan import PlannedRun
+
+POLL = 0.2  # seconds between two looks at the running processes
+PATIENCE = 30.0  # seconds that an interrupted run gets to write its last record
+
+
+@dataclass
+class _Running:
+    run: PlannedRun
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (a container's share, where the system says so)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
+    """Runs all of `runs`, `jobs` at a time, and yields each one's outcome as it ends.
+
+    When the caller is interrupted, the running processes are asked to stop (as by Ctrl-C: each leaves a resumable run)
+    before the interruption is passed on.
+    """
+    threads = max(1, usable_cores() // jobs)
+    waiting, running = deque(runs), list[_Running]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                run = waiting.popleft()
+                running.append(_Running(run, start(run.folder, run.recipe, threads), time.monotonic()))
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                yield outcome(one.run.name, one.run.folder, one.process, one.started)
+            time.sleep(POLL)
+    finally:
+        _stop([one.process for one in running])
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    import signal
+
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,140 @@
+"""From a study to its runs: names, recipes, and what has been done already."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fishlens.errors import InputError
+from fishlens.sweep.study import Grid, Study, Value
+
+if TYPE_CHECKING:
+    from fishlens.training.recipe import Recipe
+
+
+class Status(str, Enum):
+    """What a run directory says about its run."""
+
+    NEW = "new"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study: `recipe` is the resolved recipe as plain data, ready to be sent to another process."""
+
+    name: str
+    folder: Path
+    recipe: dict[str, Any]
+    status: Status
+    seconds: float | None = None  # wall time that a finished run took
+
+    @property
+    def is_due(self) -> bool:
+        return self.status is not Status.FINISHED
+
+
+def plan(study: Study, runs: Path, set: Sequence[str] = ()) -> list[PlannedRun]:
+    """All runs of `study`, in the order in which they will be started; their folders lie in `runs`.
+
+    `set`: recipe fields changed in every run (`a.b=c`), over what the study says.
+
+    Raises:
+        InputError: two combinations give the same name, a recipe is wrong, or a folder of that name holds a run
+            that was made with another recipe.
+    """
+    from fishlens.training.loading import load_recipe
+
+    planned = []
+    for grid in study.grids:
+        source = _recipe_source(grid, study.folder)
+        fixed = {**study.set, **grid.set}
+        base = load_recipe(source, set=[*_assignments(fixed), *set]).name
+        for values in grid.combinations():
+            name = run_name(base, values)
+            recipe = load_recipe(source, set=[*_assignments({**fixed, **values, "name": name}), *set])
+            folder = runs / study.name / name
+            status, seconds = state_of(folder)
+            if status is not Status.NEW:
+                _refuse_another_recipe(folder, recipe)
+            planned.append(PlannedRun(name, folder, recipe.model_dump(mode="json"), status, seconds))
+    counts = Counter(run.name for run in planned)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(
+            f"the study {study.name!r} plans {twice[0]!r} {counts[twice[0]]} times: vary a field that tells them apart"
+        )
+    return planned
+
+
+def run_name(recipe: str, values: dict[str, Value]) -> str:
+    """`pos-gu-seed0` from recipe `pos`, `schedule.name: gu` and `seed: 0`: readable, unique within a study."""
+    words = [recipe]
+    for field, value in values.items():
+        last = field.rsplit(".", 1)[-1]
+        text = re.sub(
+            r"[^\w.+-]+", "_", json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+        ).strip("_")
+        words.append(text if last == "name" else f"{last}{text}" if last == "seed" else f"{last}_{text}")
+    return "-".join(words)
+
+
+def state_of(folder: Path) -> tuple[Status, float | None]:
+    """What the last attempt in a run directory came to, read from both ends of its journals (not parsed whole).
+
+    Returns:
+        The status, and for a finished run the seconds from the first attempt's start to the end.
+    """
+    journals = sorted(folder.glob("journal-*.jsonl"), key=lambda path: int(re.findall(r"\d+", path.stem)[-1]))
+    if not journals:
+        return Status.NEW, None
+    end = _last_record(journals[-1])
+    if end.get("kind") != "end":
+        return Status.INTERRUPTED, None
+    if end.get("status") == "finished":
+        with journals[0].open(encoding="utf-8") as lines:
+            start = json.loads(lines.readline())
+        return Status.FINISHED, end["time"] - start["time"]
+    return (Status.FAILED if end.get("status") == "failed" else Status.INTERRUPTED), None
+
+
+def _last_record(journal: Path) -> dict[str, Any]:
+    """The last complete record of a journal, or an empty one (nothing but a torn line)."""
+    with journal.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 65536))
+        for line in reversed(file.read().split(b"\n")):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # torn, or cut by the seek
+            if isinstance(record, dict):
+                return record
+    return {}
+
+
+def _recipe_source(grid: Grid, folder: Path) -> str | Path:
+    beside = folder / grid.recipe
+    return beside if beside.suffix in {".yaml", ".yml"} and beside.exists() else grid.recipe
+
+
+def _assignments(fields: dict[str, Value]) -> list[str]:
+    return [f"{field}={json.dumps(value)}" for field, value in fields.items()]  # JSON is YAML
+
+
+def _refuse_another_recipe(folder: Path, recipe: Recipe) -> None:
+    """A finished run is skipped, so nobody else would notice that it answers another question."""
+    from fishlens.training.loading import first_difference, load_recipe
+
+    path = folder / "recipe.yaml"
+    if path.exists() and (difference := first_difference(load_recipe(path), recipe)):
+        raise InputError(
+            f"{folder} holds a run made with another recipe: {difference}; rename the study, or move that folder away"
+        )

@@ -1,0 +1,34 @@
+"""A toy study: two schedules and two seeds of the toy run, as files."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def study_file(tmp_path, recipe) -> Path:
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    study = {
+        "name": "study",
+        "recipe": "toy.yaml",
+        "set": {"tracking.every": 4},
+        "vary": {"schedule.name": ["gu", "fun"], "seed": [0, 1]},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    return tmp_path / "study.yaml"
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Waits for a condition, at most a minute (on a busy machine a process takes its time to start)."""
+
+    def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+
+    return wait

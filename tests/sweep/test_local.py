@@ -1,0 +1,110 @@
+"""The local engine: what is missing is run, what is finished is left alone, what fails is named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from fishlens.cli import app
+from fishlens.errors import InputError
+from fishlens.sweep.execute import start
+from fishlens.sweep.local import run_locally
+from fishlens.sweep.plan import Status, plan, state_of
+from fishlens.sweep.study import load_study
+
+
+def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path):
+    study = load_study(study_file)
+    planned = plan(study, tmp_path / "runs")
+    assert [run.name for run in planned] == ["toy-gu-seed0", "toy-gu-seed1", "toy-fun-seed0", "toy-fun-seed1"]
+    assert {run.recipe["tracking"]["every"] for run in planned} == {4}
+
+    planned[0].recipe["data"]["root"] = "/nowhere/to-be-found"
+    outcomes = {one.name: one.error for one in run_locally(planned[:2], jobs=1)}
+    assert outcomes["toy-gu-seed1"] is None, "the failure of one run does not stop the others"
+    assert "/nowhere/to-be-found" in outcomes["toy-gu-seed0"]
+    assert "output.log" in outcomes["toy-gu-seed0"]
+
+    again = {run.name: run for run in plan(study, tmp_path / "runs")}
+    assert {name for name, run in again.items() if not run.is_due} == {"toy-gu-seed1"}
+    assert again["toy-gu-seed1"].seconds > 0
+
+
+def test_results_of_another_recipe_are_not_taken_for_this_one(study_file, tmp_path):
+    folder = tmp_path / "runs/study/toy-gu-seed0"
+    planned = plan(load_study(study_file), tmp_path / "runs")
+    from fishlens.training.loading import load_recipe, recipe_text
+
+    folder.mkdir(parents=True)
+    (folder / "journal-1.jsonl").write_text(json.dumps({"kind": "start", "time": 0.0}) + "\n")
+    (folder / "recipe.yaml").write_text(recipe_text(load_recipe(planned[0].recipe, set=["train.steps=9"])))
+    with pytest.raises(InputError, match=r"toy-gu-seed0 holds a run made with another recipe: train\.steps"):
+        plan(load_study(study_file), tmp_path / "runs")
+
+
+def test_two_runs_of_one_name_are_refused(study_file, tmp_path):
+    text = study_file.read_text().replace("- 1\n", "- 0\n")
+    study_file.write_text(text)
+    with pytest.raises(InputError, match="plans 'toy-gu-seed0' 2 times"):
+        plan(load_study(study_file), tmp_path / "runs")
+
+
+def test_a_run_does_not_outlive_the_sweep_that_started_it(study_file, tmp_path, wait_until):
+    """The sweep is killed (no signal handler of its own can help): the run's process ends too."""
+    run = plan(load_study(study_file), tmp_path / "runs")[0]
+    run.recipe["train"]["steps"] = 100_000
+    code = (
+        "import json, sys, time; from pathlib import Path\n"
+        "from fishlens.sweep.execute import start\n"
+        "process = start(Path(sys.argv[1]), json.loads(sys.argv[2]), 1)\n"
+        "print(process.pid, flush=True); time.sleep(600)"
+    )
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.folder), json.dumps(run.recipe)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(sweep.stdout.readline())
+    wait_until(lambda: state_of(run.folder)[0] is Status.INTERRUPTED)  # its journal is open
+    sweep.kill()
+    wait_until(lambda: not alive(pid))
+
+
+def test_an_interrupted_sweep_leaves_resumable_runs(study_file, tmp_path, wait_until):
+    run = plan(load_study(study_file), tmp_path / "runs")[0]
+    run.recipe["train"]["steps"] = 100_000
+    process = start(run.folder, run.recipe, threads=1)
+    wait_until(lambda: '"train"' in journal_text(run.folder))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 1
+    assert state_of(run.folder)[0] is Status.INTERRUPTED
+    assert "the same command resumes it" in (run.folder / "output.log").read_text()
+
+
+def test_the_plan_is_printed_and_nothing_is_run(study_file, tmp_path):
+    result = CliRunner().invoke(
+        app, ["sweep", str(study_file), "--runs", str(tmp_path / "runs"), "--dry-run"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "4 runs: 4 new" in result.output
+    assert "toy-fun-seed1" in result.output
+    assert "when the first one has finished" in " ".join(result.output.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def journal_text(folder):
+    path = folder / "journal-1.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
+        return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
