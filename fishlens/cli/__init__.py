@@ -1,0 +1,68 @@
+"""`fishlens …`: one module per family of commands; what a command needs is imported when it runs.
+
+Nothing imported at the top of these modules may load torch, transformers, pandas or matplotlib:
+`fishlens --help` has to answer at once (tests/cli/test_start_up.py).
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fishlens import __version__
+from fishlens.cli.languages import pretrain, train_language_adapter
+from fishlens.cli.pocket import pocket
+from fishlens.cli.recipes import recipes
+from fishlens.cli.report import report
+from fishlens.cli.runs import check, export, runs, watch
+from fishlens.cli.schedule import schedule
+from fishlens.cli.sweep import sweep
+from fishlens.cli.track import SETTINGS as TRACK_SETTINGS
+from fishlens.cli.track import track
+from fishlens.errors import InputError
+
+app = typer.Typer(
+    name="fishlens",
+    help="Track the Fisher information of every block while adapters train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fishlens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fishlens(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("track", context_settings=TRACK_SETTINGS)(track)
+app.command("check")(check)
+app.command("watch")(watch)
+app.command("runs")(runs)
+app.command("export")(export)
+app.command("recipes")(recipes)
+app.command("report")(report)
+app.command("schedule")(schedule)
+app.command("sweep")(sweep)
+app.command("train-language-adapter")(train_language_adapter)
+app.command("pretrain")(pretrain)
+app.add_typer(pocket, name="pocket")
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence on standard error and exit status 2, never a traceback."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"fishlens: {error}", err=True)
+        sys.exit(2)

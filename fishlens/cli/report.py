@@ -1,0 +1,121 @@
+"""`fishlens report`: runs in, one page (or tables) out."""
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fishlens.errors import InputError
+
+
+class Format(str, Enum):
+    html = "html"
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Run directories, folders of them, or patterns.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="File to write; for csv a folder; - for standard output."),
+    ] = None,
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="Default: by the output's ending, else html.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the report.")] = "",
+    group: Annotated[
+        bool,
+        typer.Option(
+            "--group", help="Runs of different tasks or estimators: one part for each, not refused."
+        ),
+    ] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Include runs that did not end.")] = False,
+    baseline: Annotated[str, typer.Option(help="Schedule that the others are compared with.")] = "standard",
+    smooth: Annotated[
+        float, typer.Option(min=0, help="Moving average over so many steps before features are read.")
+    ] = 0,
+    margin: Annotated[
+        float | None, typer.Option(help="Points within which two schedules count as equivalent (TOST).")
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="csv: only the table of this name.")] = None,
+) -> None:
+    """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
+    from fishlens.analysis.report import build_report, to_csv, to_html, to_latex, to_markdown
+    from fishlens.journal import load_runs
+
+    chosen = _format(kind, output)
+    if table and chosen is not Format.csv:
+        raise InputError(f"--table picks one table of --format csv, and the format is {chosen.value}")
+    if margin is not None and not margin > 0:
+        raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
+    built = build_report(
+        load_runs(runs),
+        title=title,
+        group=group,
+        unfinished=unfinished,
+        baseline=baseline,
+        window=smooth,
+        margin=margin,
+    )
+    for run, reason in built.left_out.items():
+        typer.echo(f"left out: {run} ({reason})", err=True)
+    if chosen is Format.csv:
+        _write_csv(to_csv(built), output, table)
+        return
+    text = {Format.html: to_html, Format.md: to_markdown, Format.latex: to_latex}[chosen](built)
+    _write(text, output or ("report.html" if chosen is Format.html else "-"))
+
+
+def write_page(run: Path) -> Path:
+    """Writes the HTML report of one run into its directory, as `report.html`, and returns where it is."""
+    from fishlens.analysis.report import build_report, to_html
+    from fishlens.journal import load_runs
+
+    page = run / "report.html"
+    _write(to_html(build_report(load_runs([str(run)]))), str(page))
+    return page
+
+
+def _format(kind: Format | None, output: str | None) -> Format:
+    if kind is not None:
+        return kind
+    ending = Path(output).suffix.lower() if output else ""
+    return {".md": Format.md, ".tex": Format.latex, ".csv": Format.csv}.get(ending, Format.html)
+
+
+def _write_csv(files: dict[str, str], output: str | None, table: str | None) -> None:
+    if table is not None:
+        if f"{table}.csv" not in files:
+            names = ", ".join(name.removesuffix(".csv") for name in files)
+            raise InputError(f"the report has no table {table!r}: expected one of {names}")
+        _write(files[f"{table}.csv"], output or "-")
+    elif output in (None, "-"):
+        for name, text in files.items():
+            sys.stdout.write(f"# {name}\n{text}\n")
+    else:
+        for name, text in files.items():
+            _write(text, str(Path(output) / name))
+
+
+def _write(text: str, output: str) -> None:
+    """Write a file whole or not at all: beside its place first, then moved there."""
+    if output == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(output)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    typer.echo(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)", err=True)

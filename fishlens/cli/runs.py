@@ -1,0 +1,202 @@
+"""`fishlens runs | watch | check | export`: looking at runs, before, during and after."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fishlens.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fishlens.journal import Runs
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+Where = Annotated[
+    list[str] | None, typer.Argument(help="Run directories, directories of runs, or patterns [runs].")
+]
+
+
+def runs(where: Where = None, as_json: AsJson = False) -> None:
+    """List runs: how they stand, what they are, how well they do."""
+    from fishlens.journal import load_runs
+
+    rows = _summaries(load_runs(where or ["runs"], tables=["evaluation"]))
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fishlens.tracking.watch import STYLES, plain
+
+    table = Table(box=None, pad_edge=False)
+    columns = ["run", "status", "steps", "task", "schedule", "seed", "validation", "test"]
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("steps", "seed", "validation", "test") else "left")
+    for row in rows:
+        style = {"status": STYLES.get(row["status"], "yellow")}
+        table.add_row(*(Text(plain(_cell(row.get(name))), style=style.get(name, "")) for name in columns))
+    Console(width=None if _is_terminal() else 160).print(table)
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(help="The run's directory.")],
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print how it stands and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a run in the terminal; a finished one is shown as it ended."""
+    from fishlens.journal import read_run
+
+    if as_json:
+        there = read_run(run)
+        latest = {record["kind"]: record for record in there.records}
+        _print_json(
+            {"run": there.path.name, "status": there.status, "step": there.last_step, "latest": latest}
+        )
+        return
+    from rich.console import Console
+
+    from fishlens.tracking import watch as view
+
+    try:
+        view.watch(run, Console(), every=every, once=once)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="A bundled recipe or a recipe file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override a field, e.g. -s seed=3.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Before a run: is every parameter measured, is the measurement right, what will it cost? Trains nothing."""
+    from fishlens.tracking.check import check as examine
+    from fishlens.training.assembly import assemble
+    from fishlens.training.loading import load_recipe
+    from fishlens.training.preparation import load_split, prepare_task
+
+    settings = load_recipe(recipe, set=set_ or [])
+    task = prepare_task(settings)
+    assembly = assemble(settings, task)
+    split = load_split(settings, task, "train", settings.data.source)
+    rows = task.encode(split, assembly.tokenizer, max_length=settings.train.max_length, train=True)
+
+    def batches(count: int, size: int) -> list[Any]:
+        chosen = rows[: min(count, len(rows))]
+        return [task.collate(chosen[i : i + size], assembly.tokenizer) for i in range(0, len(chosen), size)]
+
+    found = examine(
+        assembly.model,
+        batches(settings.tracking.examples, 16),
+        batches(settings.train.batch_size, settings.train.batch_size)[0],
+        assembly.blocks,
+        output=task.output,
+        labels=settings.tracking.labels,
+    )
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        _print_check(found, settings.tracking.every)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def export(
+    where: Where = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the Parquet files.")] = Path(
+        "data"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write many runs as Parquet: fisher (one row per run, step and block), runs, evaluation, training, …"""
+    from fishlens.journal import load_runs
+    from fishlens.journal.columns import TABLES
+
+    loaded = load_runs(where or ["runs"])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output} cannot be made: {error.strerror}") from None
+    written = {
+        name: _write_parquet(getattr(loaded, name), output / f"{name}.parquet") for name in ("runs", *TABLES)
+    }
+    if as_json:
+        _print_json({"directory": str(output), "rows": written})
+    else:
+        for name, count in written.items():
+            typer.echo(f"{output / name}.parquet: {count} rows")
+
+
+def _write_parquet(frame: "pd.DataFrame", path: Path) -> int:
+    """All or nothing: a file of that name is whole. Columns of mixed kinds are written as text."""
+    unfinished = path.with_name(f".{path.name}.writing")
+    mixed = {
+        name: frame[name].map(lambda value: value if value is None else str(value))
+        for name in frame.columns
+        if frame[name].dtype == object
+    }
+    try:
+        frame.assign(**mixed).to_parquet(unfinished, index=False)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    return len(frame)
+
+
+def _summaries(loaded: "Runs") -> list[dict[str, Any]]:
+    """One row per run: its row of `runs`, the best headline validation score and the mean of the test scores."""
+    scores = loaded.evaluation[loaded.evaluation.headline.astype(bool)]
+    validation = scores[scores.split == "validation"].groupby("run", observed=True).value.max()
+    test = scores[scores.split == "test"].groupby("run", observed=True).value.mean()
+    rows = loaded.runs.assign(
+        validation=loaded.runs.run.astype(str).map(validation), test=loaded.runs.run.astype(str).map(test)
+    )
+    return rows.to_dict("records")
+
+
+def _print_check(found: Any, every: int | None) -> None:
+    rules: dict[str, list[str]] = {}
+    for row in found.coverage:
+        rules.setdefault(row.block, []).append(row.rule)
+    checked = {one.block: one for one in found.self_checks}
+    for block, used in rules.items():
+        one = checked[block]
+        verdict = "agrees with" if one.passed else "DIFFERS FROM"
+        named = "; ".join(f"{used.count(rule)} by {rule}" for rule in dict.fromkeys(used))
+        typer.echo(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
+    cost = found.forecast
+    typer.echo(
+        f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s and {cost.memory / 2**20:.0f} MiB; "
+        f"an update of {cost.update_examples} examples {cost.update_seconds:.3g} s"
+    )
+    if every is not None:
+        typer.echo(
+            f"with a probe every {every} steps, tracking costs about {100 * cost.overhead(every):.1f}% of training"
+        )
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _print_json(value: Any) -> None:
+    from fishlens.journal.records import plain
+
+    typer.echo(json.dumps(plain(value), allow_nan=False))
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()

@@ -1,0 +1,129 @@
+"""`fishlens sweep`: the runs of a study, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from fishlens.sweep.execute import Outcome
+    from fishlens.sweep.plan import PlannedRun
+
+
+class Engine(str, Enum):
+    """Where runs are executed."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def sweep(
+    study: Annotated[
+        str, typer.Argument(help="A study file, or the name of a bundled study (quickstart-study).")
+    ],
+    runs: Annotated[
+        Path, typer.Option(help="Folder of run directories; the study gets one of its own in it.")
+    ] = Path("runs"),
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Runs at a time on this machine; 0: one per two cores.")
+    ] = 0,
+    engine: Annotated[
+        Engine, typer.Option(help="Processes on this machine, or tasks on a Ray cluster.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Ray: the cluster's address (`auto`, `ray://host:10001`).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Ray: CPUs of a run.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of a run; 0.5 lets two share one.")] = 0.0,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Ray: fsspec URL for run directories where the nodes share no file system."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="Change a recipe field in every run: data.root=DIR (repeatable)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its forecast cost; run nothing.")
+    ] = False,
+) -> None:
+    """Run what is missing of a study: finished runs are skipped, interrupted ones resumed."""
+    from rich.console import Console
+
+    from fishlens.sweep.forecast import describe, forecast
+    from fishlens.sweep.local import run_locally, usable_cores
+    from fishlens.sweep.plan import plan
+    from fishlens.sweep.study import find_study
+
+    console = Console()
+    if engine is Engine.LOCAL:
+        if jobs > usable_cores():
+            console.print(
+                f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"
+            )
+        jobs = jobs or max(1, usable_cores() // 2)
+    planned = plan(find_study(study), runs, set_ or ())
+    due = [run for run in planned if run.is_due]
+    describe(planned, console, every_run=dry_run)
+    if dry_run:
+        console.print(forecast(planned, jobs if engine is Engine.LOCAL else None))
+        return
+    if not due:
+        return
+    if engine is Engine.RAY:
+        from fishlens.sweep.on_ray import run_on_ray
+
+        outcomes = run_on_ray(due, address=address, threads=threads, gpus=gpus, store=store)
+    else:
+        outcomes = run_locally(due, jobs)
+    failed = _follow(outcomes, due, console)
+    for one in failed:
+        console.print(f"failed: {one.name}: {one.error}", style="red", markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _follow(outcomes: Iterator[Outcome], due: Sequence[PlannedRun], console: Console) -> list[Outcome]:
+    """Shows each outcome as it comes, with the expected end; returns the failed ones."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    failed = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        # a run is the unit of progress, so look back over all of them, not over the last half minute
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=1e9) as progress:
+        bar = progress.add_task("runs", total=len(due))
+        try:
+            for one in outcomes:
+                word = "finished" if one.error is None else "FAILED"
+                progress.console.print(
+                    f"{word} {one.name} in {one.seconds:.0f} s", markup=False, highlight=False
+                )
+                if one.error is not None:
+                    failed.append(one)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            progress.stop()
+            console.print("interrupted: the same command goes on where it stopped", style="yellow")
+            raise typer.Exit(130) from None
+    return failed

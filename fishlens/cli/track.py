@@ -1,0 +1,151 @@
+"""`fishlens track`: a recipe, or somebody else's training script as it stands."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fishlens.errors import InputError
+
+# our own options stand before the target; whatever follows it belongs to the script
+SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": False, "allow_extra_args": True}
+
+
+def track(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A bundled recipe, a recipe file, a Python script, or a command like accelerate."
+        ),
+    ],
+    module: Annotated[bool, typer.Option("-m", help="TARGET is a module, as in python -m.")] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="Directory of the run [runs/<name of the recipe or script>].")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Recipes: override a field, e.g. -s seed=3.")
+    ] = None,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Recipes: leave a report.html in the run's directory.")
+    ] = True,
+    every: Annotated[
+        str, typer.Option(help="Scripts: probe every so many steps (50), or a share of the time (2%).")
+    ] = "50",
+    examples: Annotated[int, typer.Option(help="Scripts: examples per probe.")] = 128,
+    labels: Annotated[str, typer.Option(help="Scripts: exact, mc, empirical, mode or auto.")] = "auto",
+    report: Annotated[
+        list[str] | None,
+        typer.Option("--report", help="Scripts: tensorboard, wandb, mlflow or trackio as well."),
+    ] = None,
+) -> None:
+    """Train by a recipe, or run a training script unchanged, and follow the Fisher information of every block.
+
+    A script is run as Python itself would run it, with the arguments that follow it; every transformers Trainer that
+    it makes is tracked, also in child processes.
+    """
+    command = None if module else _command(target)
+    if module:
+        command = [sys.executable, "-m", target]
+    if command is None:
+        _train(target, context.args, set_ or [], run, page)
+        return
+    if set_:
+        raise InputError(
+            f"--set {set_[0]} is for recipes, and {target} is a script: give it its own arguments"
+        )
+    from fishlens.tracking.clock import make_clock
+
+    make_clock(every)  # a mistake is said before the script begins
+    name = Path(target).stem if not module else target.rpartition(".")[2]
+    settings = {
+        "run": str((run or _default_run(name)).resolve()),
+        "every": every,
+        "examples": examples,
+        "labels": labels,
+        "reporters": report or [],
+        "factors": {"script": target},
+    }
+    _run(command + context.args, settings)
+
+
+def _command(target: str) -> list[str] | None:
+    """What runs a target that is no recipe; None for a recipe. Raises `InputError` for neither."""
+    if target.endswith(".py"):
+        if not Path(target).is_file():
+            raise InputError(f"{target} does not exist: expected a Python script")
+        return [sys.executable, target]
+    from fishlens.training.loading import bundled_recipes
+
+    bundled = bundled_recipes()
+    if target in bundled or target.endswith((".yaml", ".yml")) or Path(target).is_dir() or "://" in target:
+        return None
+    program = shutil.which(target)
+    if program is not None:
+        return [program]
+    raise InputError(
+        f"{target!r} is nothing to track: expected a bundled recipe ({', '.join(bundled)}), a recipe file (.yaml), a "
+        "Python script (.py), a module (-m) or a command"
+    )
+
+
+def _default_run(name: str) -> Path:
+    """A name that no other run has: scripts are run again and again."""
+    from fishlens.journal import attempts
+
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    place = Path("runs") / f"{name}-{stamp}"
+    return place if not attempts(place) else place.with_name(f"{place.name}-{os.getpid()}")
+
+
+def _run(command: list[str], settings: dict[str, object]) -> None:
+    """Become the command, so that arguments, exit status, signals and tracebacks are Python's own."""
+    from fishlens.tracking.attach import environment
+
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execve(command[0], command, environment(settings))
+    with subprocess.Popen(command, env=environment(settings, process=-1)) as child:
+        raise typer.Exit(child.wait())
+
+
+def _train(target: str, arguments: list[str], settings: list[str], run: Path | None, page: bool) -> None:
+    """Train by a recipe; its options may stand after it too."""
+    from fishlens.training import load_recipe, train
+
+    settings, run = _recipe_arguments(arguments, settings, run)
+    result = train(load_recipe(target, set=settings), run)
+    typer.echo(f"{result.run_dir}: {result.summary}")
+    if result.status == "interrupted":
+        raise typer.Exit(130)
+    if page and "RANK" not in os.environ:  # under a launcher the processes would all write it
+        from fishlens.cli.report import write_page
+
+        write_page(result.run_dir)
+
+
+def _recipe_arguments(
+    arguments: list[str], settings: list[str], run: Path | None
+) -> tuple[list[str], Path | None]:
+    """`-s field=value` and `--run` after the recipe. Raises `InputError` for anything else."""
+    settings, rest = list(settings), list(arguments)
+    while rest:
+        option, _, value = rest.pop(0).partition("=") if rest[0].startswith("--") else (rest.pop(0), "", "")
+        if option not in ("-s", "--set", "--run"):
+            raise InputError(
+                f"{option!r} is no option for a recipe: expected -s field=value or --run directory"
+            )
+        if not value:
+            if not rest:
+                raise InputError(f"{option} needs a value")
+            value = rest.pop(0)
+        if option == "--run":
+            run = Path(value)
+        else:
+            settings.append(value)
+    return settings, run

@@ -1,0 +1,108 @@
+"""`fishlens track TARGET`: recipe, script, module or command; what it is not is one sentence."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import fishlens.training as training
+from fishlens.cli import app
+from fishlens.errors import InputError
+
+
+class Trainings(list):
+    """What was trained, and whose report was written."""
+
+    def __init__(self):
+        super().__init__()
+        self.pages = []
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would be executed: (command, settings)."""
+    seen = []
+    monkeypatch.setattr(
+        sys.modules["fishlens.cli.track"], "_run", lambda command, settings: seen.append((command, settings))
+    )
+    return seen
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """What would be trained: (recipe, overrides, directory)."""
+
+    seen = Trainings()
+    monkeypatch.setattr(sys.modules["fishlens.cli.report"], "write_page", seen.pages.append)
+
+    class Result:
+        run_dir, summary, status = tmp_path, "done", "finished"
+
+    monkeypatch.setattr(training, "load_recipe", lambda name, set: (name, set), raising=False)
+    monkeypatch.setattr(
+        training, "train", lambda recipe, run: seen.append((*recipe, run)) or Result, raising=False
+    )
+    return seen
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, ["track", *map(str, arguments)])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_script_gets_every_argument_that_follows_it(started, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    invoke(
+        "--every", "2%", "--run", tmp_path / "r", script, "--every", "7", "-s", "x=1", "--help", "--", "-m"
+    )
+    ((command, settings),) = started
+    assert command[1:] == [str(script), "--every", "7", "-s", "x=1", "--help", "--", "-m"]
+    assert settings["every"] == "2%" and settings["run"] == str(tmp_path / "r")
+
+
+def test_a_module_and_a_command(started):
+    invoke("-m", "package.train", "--lr", "1")
+    invoke("env", "python", "train.py")
+    (module, settings), (command, _) = started
+    assert module[1:] == ["-m", "package.train", "--lr", "1"]
+    assert settings["run"].rpartition("/")[2].startswith("train-")
+    assert command[0].endswith("/env") and command[1:] == ["python", "train.py"]
+
+
+def test_a_recipe_takes_overrides_before_and_after_it(trained, tmp_path):
+    invoke("-s", "seed=1", "quickstart", "-s", "schedule.name=fun", "--set=seed=2", "--run", "r")
+    file = tmp_path / "mine.yaml"
+    invoke("--run", "x", file)
+    (bundled, overrides, run), (path, none, other) = trained
+    assert (
+        bundled == "quickstart" and overrides == ["seed=1", "schedule.name=fun", "seed=2"] and str(run) == "r"
+    )
+    assert path == str(file) and none == [] and str(other) == "x"
+
+
+def test_a_recipe_leaves_a_report_in_its_directory_unless_told_not_to(trained, tmp_path):
+    invoke("quickstart", "--run", "r")
+    assert trained.pages == [tmp_path]
+    invoke("--no-page", "quickstart", "--run", "r")
+    assert trained.pages == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing-of-the-kind"], "'nothing-of-the-kind' is nothing to track: .*quickstart"),
+        (["missing.py"], "missing.py does not exist"),
+        (["quickstart", "--lr", "1"], "'--lr' is no option for a recipe"),
+        (["quickstart", "-s"], "-s needs a value"),
+        (["-s", "seed=1", "-m", "package"], "--set seed=1 is for recipes"),
+        (["--every", "often", "-m", "package"], "every is 'often'"),
+    ],
+)
+def test_what_cannot_be_tracked_is_one_sentence(started, trained, arguments, said):
+    with pytest.raises(InputError, match=said):
+        invoke(*arguments)
+    assert not started and not trained
