@@ -1,0 +1,220 @@
+"""Schedules against a baseline, paired by seed: differences with intervals and p-values, and equivalence.
+
+Two runs with the same seed share initialisation and data order; their difference is what the schedule did. With n
+seeds the smallest p a sign-flip test can give is 2 / 2ⁿ: four seeds never reach 0.05, six do.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fishlens.analysis.inference.bootstrap import bca, jackknife_t, percentile
+from fishlens.analysis.inference.clusters import deletions, resampled_counts
+from fishlens.analysis.inference.correction import benjamini_hochberg, holm
+from fishlens.analysis.inference.permutation import share_as_large, sign_flips
+from fishlens.analysis.outcomes import OUTCOMES, language_scores, run_outcomes
+from fishlens.analysis.results import Estimate, NotEnough, not_enough
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from fishlens.errors import InputError
+from fishlens.journal import Runs
+
+Array = NDArray[np.float64]
+NEEDED = 3  # pairs, for an interval; more for a p-value below 0.05
+INTERVALS = ("t", "bca", "percentile")
+
+
+def paired_difference(
+    differences: ArrayLike,
+    *,
+    interval: str = "t",
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+    quantity: str = "mean difference",
+) -> Estimate | NotEnough:
+    """The mean of paired differences `[n]` (NaN left out), its interval and the two-sided sign-flip p-value.
+
+    `interval`: "t" (Student; the default because with few pairs the bootstraps are too narrow, docs/statistics.md),
+    "bca" or "percentile" (paired bootstraps). The p-value is exact (all 2ⁿ sign patterns) up to 13 pairs.
+    Returns `NotEnough` with fewer than three pairs. Raises `InputError` for an unknown interval.
+    """
+    if interval not in INTERVALS:
+        raise InputError(f"there is no interval {interval!r}: expected one of {', '.join(INTERVALS)}")
+    values = np.asarray(differences, dtype=float)
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n < NEEDED:
+        return not_enough(quantity, n, NEEDED, "seeds", n=n, why="pairs of runs with the same seed")
+    rng = np.random.default_rng(seed)
+    mean = float(values.mean())
+    signs, exact = sign_flips(n, resamples, rng)
+    p = share_as_large(abs(mean), np.abs(signs @ values) / n, exact)
+    if interval == "t":
+        low, high = jackknife_t(mean, deletions(n) @ values / (n - 1), level)
+    else:
+        resampled = resampled_counts(n, resamples, rng) @ values / n
+        deleted = deletions(n) @ values / (n - 1)
+        ends = (
+            percentile(resampled, level) if interval == "percentile" else bca(mean, resampled, deleted, level)
+        )
+        low, high = ends
+    how = {
+        "t": "Student's t interval",
+        "bca": "paired BCa bootstrap",
+        "percentile": "paired percentile bootstrap",
+    }
+    smallest = 2 / 2**n
+    note = f"with {n} pairs no p is below {smallest:.3g}" if smallest > 1 - level else ""
+    method = f"{how[interval]}; sign-flip p, {'all' if exact else 'random'} {len(signs)}"
+    return Estimate(quantity, mean, low, high, level, p, n, n, method, seed, note)
+
+
+def equivalence(differences: ArrayLike, margin: float, *, level: float = 0.95) -> Estimate | NotEnough:
+    """Two one-sided paired t tests (Schuirmann 1987) of |mean difference| < `margin` (points).
+
+    p is the larger of the two one-sided ones; equivalent when p < 1 − `level`, which is when the interval given,
+    of level 2·`level` − 1, lies inside ±margin. Failing to find a difference is not this.
+    Raises `InputError` for a margin that is not positive.
+    """
+    if not margin > 0:
+        raise InputError(f"an equivalence margin is {margin}: expected a number of points above 0")
+    values = np.asarray(differences, dtype=float)
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n < NEEDED:
+        return not_enough("equivalence", n, NEEDED, "seeds", n=n, why="pairs of runs with the same seed")
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
+    reach = float(stats.t.ppf(level, n - 1)) * error
+    if error > 0:
+        p = float(
+            max(stats.t.sf((mean + margin) / error, n - 1), stats.t.cdf((mean - margin) / error, n - 1))
+        )
+    else:
+        p = 0.0 if abs(mean) < margin else 1.0
+    method = f"TOST, paired t, margin ±{margin:g} points"
+    return Estimate("equivalence", mean, mean - reach, mean + reach, 2 * level - 1, p, n, n, method)
+
+
+def compare(
+    scores: pd.DataFrame,
+    outcome: str = "average",
+    *,
+    baseline: str = "standard",
+    margin: float | None = None,
+    by: str = "schedule",
+    pair: str = "seed",
+    interval: str = "t",
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every level of `by` against `baseline`, one row each (the baseline first, without a difference).
+
+    `scores`: one row per run with columns `by`, `pair` and `outcome` (see `scored_runs`). Columns: `by`, outcome,
+    runs, mean, sd (over runs), then as `Estimate` for the difference to the baseline, p_holm, p_bh over the rows,
+    and with a `margin` equivalence_p and equivalent. `sd` is NaN for a single run.
+    Raises `InputError` when the baseline is not there, or two runs have the same schedule and seed.
+    """
+    wide = _paired(scores, outcome, by=by, pair=pair)
+    if baseline not in wide.columns:
+        raise InputError(f"no run has {by} {baseline!r}: expected one of {', '.join(map(str, wide.columns))}")
+    rows = []
+    for name in [baseline, *(column for column in wide.columns if column != baseline)]:
+        own = wide[name].dropna()
+        spread = float(own.std(ddof=1)) if len(own) > 1 else math.nan
+        row: dict[str, Any] = {
+            by: name,
+            "outcome": outcome,
+            "runs": len(own),
+            "mean": float(own.mean()),
+            "sd": spread,
+        }
+        if name != baseline:
+            differences = (wide[name] - wide[baseline]).to_numpy()
+            result = paired_difference(
+                differences, interval=interval, level=level, resamples=resamples, seed=seed
+            )
+            row |= result.as_row()
+            unpaired = len(own) - int(np.isfinite(differences).sum())
+            if unpaired:
+                row["note"] = "; ".join(
+                    filter(None, [row["note"], f"{unpaired} runs have no partner in {baseline}"])
+                )
+            if margin is not None:
+                tost = equivalence(differences, margin, level=level)
+                row["equivalence_p"] = tost.p if isinstance(tost, Estimate) else math.nan
+                row["equivalent"] = isinstance(tost, Estimate) and tost.p < 1 - level
+        rows.append(row)
+    empty = not_enough("mean difference", 0, NEEDED, "seeds", n=0).as_row()
+    table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *empty])])
+    p = table["p"].to_numpy(dtype=float)
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(p))
+    table.insert(table.columns.get_loc("p_holm") + 1, "p_bh", benjamini_hochberg(p))
+    return table
+
+
+def scored_runs(runs: Runs, *, split: str = "test", metric: str | None = None) -> pd.DataFrame:
+    """Outcomes of every run beside its factors: what `compare` and `table_one` read."""
+    factors = runs.runs.astype({"run": str})
+    keep = [name for name in ("run", "task", "model", "adapter", "schedule", "seed") if name in factors]
+    return factors[keep].merge(
+        run_outcomes(runs, split=split, metric=metric), on="run", validate="one_to_one"
+    )
+
+
+def _paired(scores: pd.DataFrame, outcome: str, *, by: str, pair: str) -> pd.DataFrame:
+    for name in (by, pair, outcome):
+        if name not in scores:
+            raise InputError(
+                f"the runs have no {name!r}: expected one of {', '.join(map(str, scores.columns))}"
+            )
+    known = scores[scores[by].notna() & scores[pair].notna()]
+    if known.empty:
+        raise InputError(f"no run says both its {by} and its {pair}: nothing can be compared")
+    twice = known[known.duplicated([by, pair], keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        names = ", ".join(
+            str(run) for run in twice[(twice[[by, pair]] == first[[by, pair]]).all(axis=1)]["run"]
+        )
+        raise InputError(
+            f"several runs have {by} {first[by]} and {pair} {first[pair]}: {names}; expected one"
+        )
+    return known.pivot(index=pair, columns=by, values=outcome)
+
+
+def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | None = None) -> pd.DataFrame:
+    """The paper's Table 1: per schedule the source language, the lowest language and the average without the source.
+
+    Columns: schedule, runs, then mean over runs and `_sd` of source, lowest_fixed, lowest_own, average; and
+    lowest_language. `lowest_fixed` is the score in one fixed language, as in the paper: the one in which the
+    `baseline` schedule is lowest on average (all runs when there is no such schedule). `lowest_own` is the mean of
+    every run's own minimum, whichever language that is: always the lower of the two.
+    """
+    scored = scored_runs(runs, metric=metric)
+    if "schedule" not in scored:
+        raise InputError("the runs have no 'schedule': expected it among the factors of at least one run")
+    scores = language_scores(runs, metric=metric).merge(scored[["run", "schedule"]], on="run")
+    factors = runs.runs.astype({"run": str})
+    sources = set(factors["source"].dropna().astype(str)) if "source" in factors else set()
+    targets = scores[~scores["language"].isin(sources)]
+    of_baseline = targets[targets["schedule"] == baseline]
+    chosen = (of_baseline if len(of_baseline) else targets).groupby("language")["value"].mean()
+    language = str(chosen.idxmin()) if len(chosen) else None
+    fixed = targets[targets["language"] == language].set_index("run")["value"]
+    scored["lowest_fixed"] = scored["run"].map(fixed)
+    scored = scored.rename(columns={"lowest": "lowest_own"})
+    rows = []
+    for schedule, members in scored.groupby("schedule", sort=False):
+        row = {"schedule": schedule, "runs": len(members), "lowest_language": language}
+        for name in ("source", "lowest_fixed", "lowest_own", "average"):
+            row |= {name: members[name].mean(), f"{name}_sd": members[name].std(ddof=1)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+__all__ = ["OUTCOMES", "compare", "equivalence", "paired_difference", "scored_runs", "table_one"]

@@ -1,0 +1,41 @@
+"""A figure as SVG text, alone or inside a page that has its own colours."""
+
+import html
+import io
+import re
+
+from matplotlib.figure import Figure
+
+from .style import GRID, INK, PAPER, settings
+
+_PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_ID = re.compile(r'\bid="([^"]+)"')
+_REFERENCE = re.compile(r'(href="#|url\(#)([^")]+)')
+_PATH = re.compile(r' d="[^"]*"')
+_LONG_NUMBER = re.compile(r"(\d+\.\d{2})\d+")
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG document. Text is drawn as outlines: it looks the same without the font."""
+    text = io.StringIO()
+    with settings():
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element for an HTML page.
+
+    Its identifiers begin with `name` (a page has many figures, and an identifier may occur once), its ink,
+    grid and paper are the page's `--ink`, `--grid` and `--paper`, coordinates of lines have two decimals, and
+    `description` is what a screen reader says.
+    """
+    svg = _METADATA.sub("", _PROLOGUE.sub("", to_svg(figure)), count=1)
+    svg = _ID.sub(rf'id="{name}-\1"', svg)
+    svg = _REFERENCE.sub(rf"\1{name}-\2", svg)
+    for color, variable in ((INK, "--ink"), (GRID, "--grid"), (PAPER, "--paper")):
+        svg = svg.replace(color, f"var({variable})")
+    head, body = svg.split(">", 1)
+    body = _PATH.sub(lambda path: _LONG_NUMBER.sub(r"\1", path.group()), body)
+    return f'{head} role="img" aria-label="{html.escape(description)}">{body}'

@@ -1,0 +1,1 @@
+"""Inference that respects clusters: resampling, permutation, corrected p-values. Plain numpy, no data frames."""

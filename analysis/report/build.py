@@ -1,0 +1,73 @@
+"""From journals to a report: choose comparable runs, then let every section say what it can."""
+
+from datetime import datetime, timezone
+
+from fishlens.analysis.selection import FACTORS, select_runs
+from fishlens.analysis.selection import Group as Comparable
+
+from fishlens import __version__
+from fishlens.journal import Runs
+
+from .parts import Group, Report
+from .sections import SECTIONS
+from .study import Study, slug
+
+
+def build_report(
+    runs: Runs,
+    *,
+    title: str = "",
+    group: bool = False,
+    unfinished: bool = False,
+    baseline: str = "standard",
+    window: float = 0,
+    margin: float | None = None,
+) -> Report:
+    """All that the runs can say.
+
+    Args:
+        runs: as loaded by `fishlens.load_runs`.
+        title: of the page; by default what the runs have in common.
+        group: put runs of different tasks, models or estimators into groups of their own instead of refusing them.
+        unfinished: include runs that did not end; otherwise they are named and left out of every number.
+        baseline: the schedule that others are compared with.
+        window: smooth the curves over this many steps before features are read off; 0 for not at all.
+        margin: points within which two schedules count as equivalent; None tests no equivalence.
+
+    Raises `InputError` for no finished run, and for mixed runs where `group` is not set.
+    """
+    selection = select_runs(
+        runs, unfinished="include" if unfinished else "leave out", mixed="group" if group else "refuse"
+    )
+    groups = []
+    for place, comparable in enumerate(selection.groups, 1):
+        study = Study(comparable, window=window, baseline=baseline, margin=margin)
+        label = _label(comparable)
+        name = f"g{place}-{slug(label)}" if len(selection.groups) > 1 else "study"
+        groups.append(Group(name, label, [section(study) for section in SECTIONS]))
+    made = datetime.now(timezone.utc).strftime(f"fishlens {__version__}, %Y-%m-%d %H:%M UTC")
+    subject = groups[0].title if len(groups) == 1 else f"{len(groups)} groups of runs"
+    return Report(
+        title or f"Fisher information and transfer: {subject}",
+        made,
+        groups,
+        {run: f"{status}, not finished" for run, status in selection.left_out},
+        _warnings(runs),
+    )
+
+
+def _label(comparable: Comparable) -> str:
+    """What the runs of a group have in common, in a few words: task, model, adapter, source."""
+    shared = [str(comparable.shared[key]) for key in FACTORS if comparable.shared.get(key) is not None]
+    return ", ".join(shared) or "all runs"
+
+
+def _warnings(runs: Runs) -> list[str]:
+    damaged = runs.runs[runs.runs["damaged"] > 0]
+    found = []
+    if len(damaged):
+        named = ", ".join(
+            f"{run} ({count})" for run, count in zip(damaged["run"], damaged["damaged"], strict=True)
+        )
+        found.append(f"Journals with lines that could not be read: {named}.")
+    return found

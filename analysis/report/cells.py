@@ -1,0 +1,80 @@
+"""How a number is written: the same in every format that people read."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .parts import Column
+
+NOTHING = "–"
+
+
+def text_of(value: Any, digits: int | None) -> str:
+    """A value as text with `digits` decimals; in powers of ten where those would show nothing of it."""
+    if is_nothing(value):
+        return NOTHING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if not isinstance(value, Real):
+        return str(value)
+    number = float(value)
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    return _written(number, digits, tiny=_is_tiny(number, digits))
+
+
+def is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and math.isnan(value))
+
+
+def _is_tiny(number: float, digits: int | None) -> bool:
+    """Whether `digits` decimals would show nothing of a number, or only digits that nobody reads."""
+    return digits is not None and number != 0 and (abs(number) < 0.5 * 10**-digits or abs(number) >= 1e7)
+
+
+def _written(number: float, digits: int | None, *, tiny: bool) -> str:
+    if tiny:
+        text = f"{number:.2e}"
+    elif digits is not None:
+        text = f"{number:,.{digits}f}"
+    else:
+        text = f"{number:,.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:.4g}"
+    return text.replace("-", "−")
+
+
+def not_enough_words(reason: str) -> str:
+    """Why a number is not there, for the row in which it would stand."""
+    short = any(unit in reason for unit in ("runs", "seeds", "schedules", "rows", "probes"))
+    return f"not enough runs for this: {reason}" if short else f"no number: {reason}"
+
+
+def p_text(value: Any) -> str:
+    """A p-value with three decimals, never as zero."""
+    if is_nothing(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def cell_text(column: Column, row: Mapping[str, Any]) -> str:
+    """What stands in one cell: the value, and its spread or interval written to the same place."""
+    value = row.get(column.key)
+    if column.p_value:
+        return p_text(value)
+    text = text_of(value, column.digits)
+    beside = [column.plus_minus] if column.plus_minus else list(column.interval or ())
+    numbers = [float(row[key]) for key in beside if not is_nothing(row.get(key))]
+    if value is None or is_nothing(value) or not beside or len(numbers) < len(beside):
+        return text
+    tiny = _is_tiny(float(value), column.digits)
+    written = [_written(n, column.digits, tiny=tiny and n != 0) for n in numbers]
+    return f"{text} ± {written[0]}" if column.plus_minus else f"{text} [{', '.join(written)}]"
+
+
+def is_number(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a column holds numbers (set to the right, sorted by value)."""
+    values = [row.get(column.key) for row in rows]
+    known = [value for value in values if not is_nothing(value)]
+    return bool(known) and all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in known)

@@ -1,0 +1,70 @@
+"""The report as one HTML file: no script, font, picture or style comes from anywhere else."""
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from numbers import Real
+from typing import Any
+
+import jinja2
+from fishlens.analysis.figures.svg import inline_svg
+from markupsafe import Markup
+
+from .cells import cell_text, is_nothing, is_number
+from .parts import Column, Group, Missing, Picture, Report, Table
+
+MOST_ROWS = 1000  # of one table; the rest stands in the CSV
+
+
+def to_html(report: Report) -> str:
+    """The whole page. Every text is escaped; what is not comes from this package's own templates or matplotlib."""
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.tests["table"] = lambda item: isinstance(item, Table)
+    templates.tests["picture"] = lambda item: isinstance(item, Picture)
+    templates.tests["missing"] = lambda item: isinstance(item, Missing)
+    templates.globals.update(
+        anchor=_anchor,
+        cell=cell_text,
+        sort_key=_sort_key,
+        kinds=_kinds,
+        svg=_svg,
+        most_rows=MOST_ROWS,
+        style=Markup(_template("report.css")),
+        script=Markup(_template("report.js")),
+    )
+    return templates.get_template("report.html.jinja").render(report=report)
+
+
+def _template(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _anchor(group: Group, name: str) -> str:
+    """The id of something in a group; names of groups and items are made by us and safe in ids."""
+    return f"{group.name}-{name}"
+
+
+def _svg(group: Group, picture: Picture) -> Markup:
+    description = f"{picture.title}. {picture.caption}"
+    return Markup(inline_svg(picture.figure, _anchor(group, picture.name), description))
+
+
+def _kinds(table: Table) -> list[str]:
+    """The class of each column's cells."""
+    return ["number" if is_number(column, table.rows) else "text" for column in table.columns]
+
+
+def _sort_key(column: Column, row: Mapping[str, Any]) -> str:
+    """What the browser sorts by: the number itself, whatever the cell shows."""
+    value = row.get(column.key)
+    if is_nothing(value):
+        return ""
+    if isinstance(value, Real) and math.isinf(float(value)):
+        return "Infinity" if float(value) > 0 else "-Infinity"
+    return str(value)

@@ -1,0 +1,112 @@
+"""What a report is made of: sections of tables, pictures and sentences, before anybody asked for a format.
+
+Everything that holds numbers also holds `behind`: which runs they come from. No format may drop it silently.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+Behind: TypeAlias = Mapping[str, tuple[str, ...]]  # what (a schedule, "all runs") -> the names of its runs
+
+
+Row: TypeAlias = Mapping[str, Any]  # key of a column -> its value
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame as a table holds them."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `digits` None: text, or a whole number. A number with a spread is shown as one cell:
+    `plus_minus` names the key of its standard deviation, `interval` the keys of its ends."""
+
+    key: str
+    label: str
+    digits: int | None = None
+    plus_minus: str | None = None
+    interval: tuple[str, str] | None = None
+    p_value: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys of a row that this column shows."""
+        return (self.key, *([self.plus_minus] if self.plus_minus else []), *(self.interval or ()))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as plain dicts; a missing key or NaN is shown as nothing known. `name` is the file's stem and the anchor."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    behind: Behind
+    note: str = ""
+    folded: bool = False  # long: HTML shows it on request
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption, which says what the lines and bands are."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    behind: Behind
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that these runs cannot answer, and why."""
+
+    title: str
+    reason: str
+
+
+Item: TypeAlias = Table | Picture | Missing
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    title: str
+    text: str
+    items: Sequence[Item] = field(default=())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared with each other, and what was found in them."""
+
+    name: str
+    title: str
+    sections: Sequence[Section]
+
+
+@dataclass(frozen=True)
+class Report:
+    """`left_out`: run name -> why it is not in any number."""
+
+    title: str
+    made: str  # fishlens version and date
+    groups: Sequence[Group]
+    left_out: Mapping[str, str]
+    warnings: Sequence[str] = ()
+
+    @property
+    def tables(self) -> list[tuple[Group, Table]]:
+        return [
+            (group, item)
+            for group in self.groups
+            for section in group.sections
+            for item in section.items
+            if isinstance(item, Table)
+        ]

@@ -1,0 +1,187 @@
+"""How well the adapters transferred: by schedule, by language, and against the baseline."""
+
+from itertools import chain
+
+import pandas as pd
+from fishlens.analysis import figures
+from fishlens.analysis.compare import compare, table_one
+from fishlens.analysis.outcomes import OUTCOMES
+from fishlens.analysis.power import seeds_needed
+
+from ..cells import not_enough_words
+from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
+from ..study import NOT_STATED, Study
+
+_WORDS = {"source": "source", "average": "average\nwithout source", "lowest": "lowest\nlanguage"}
+
+
+def transfer(study: Study) -> Section:
+    title = "Zero-shot transfer"
+    if study.scores.empty:
+        return Section("transfer", title, "", [Missing("No scores.", "the journals hold no test scores")])
+    metric = ", ".join(sorted(study.scores["metric"].unique()))
+    text = f"Scores are final test scores in points ({metric})."
+    if study.source is None:
+        text += " The runs do not name one source language, so there is no average without it."
+    items: list[Item] = [*_table_one(study), *_against_baseline(study)]
+    items += [_grid(study), _by_language(study), _by_run(study)]
+    return Section("transfer", title, text, items)
+
+
+def _table_one(study: Study) -> list[Table | Missing]:
+    if study.schedules == [NOT_STATED]:
+        return [Missing("No comparison of schedules.", "no run says which schedule it followed")]
+    found = table_one(study.runs, baseline=study.baseline).set_index("schedule")
+    rows = [{"schedule": s, **found.loc[s]} for s in study.schedules if s in found.index]
+    fixed = rows[0]["lowest_language"]
+    columns = [
+        Column("schedule", "schedule"),
+        Column("runs", "runs"),
+        Column("source", f"source ({study.source})" if study.source else "source", 2, "source_sd"),
+        Column("lowest_fixed", f"lowest ({fixed})" if fixed else "lowest", 2, "lowest_fixed_sd"),
+        Column("lowest_own", "each run's own lowest", 2, "lowest_own_sd"),
+        Column("average", "average without source", 2, "average_sd"),
+    ]
+    note = (
+        "Mean ± standard deviation over runs, in points. The lowest language is fixed for all rows, as in the paper's "
+        "Table 1."
+    )
+    return [Table("table-1", "Transfer by schedule", columns, rows, study.by_schedule, note)]
+
+
+def _against_baseline(study: Study) -> list[Item]:
+    title = f"No comparison with {study.baseline}."
+    if study.baseline not in study.schedules:
+        return [Missing(title, f"no run has the schedule {study.baseline}")]
+    if len(study.schedules) < 2:
+        return [Missing(title, "all runs have the same schedule")]
+    scored = study.scored[study.scored["schedule"] != NOT_STATED]
+    if "seed" not in scored or scored["seed"].isna().all():
+        return [Missing(title, "the runs do not say their seeds, so they cannot be paired")]
+    twice = scored[scored.duplicated(["schedule", "seed"], keep=False)]
+    if len(twice):
+        named = ", ".join(twice["run"].iloc[:4])
+        return [Missing(title, f"several runs share schedule and seed ({named}): pairs would be ambiguous")]
+    parts = [
+        compare(scored, outcome, baseline=study.baseline, margin=study.margin)
+        for outcome in OUTCOMES
+        if scored[outcome].notna().any()
+    ]
+    if not parts:
+        return [Missing(title, "no run has scores in the source and in every target language")]
+    table = pd.concat(parts, ignore_index=True)
+    differences = table[table["schedule"] != study.baseline]
+    known = differences[differences["estimate"].notna()]
+    if known.empty:
+        reasons = sorted(set(differences["note"]))
+        return [Missing("Not enough runs for differences between schedules:", "; ".join(reasons))]
+    return [_bars(study, known), _differences(study, differences), *_seeds(study, scored, known)]
+
+
+def _bars(study: Study, known: pd.DataFrame) -> Picture:
+    tidy = known.rename(columns={"estimate": "difference"})
+    tidy = tidy.assign(outcome=tidy["outcome"].map(_WORDS))
+    figure = figures.relative_performance(tidy, baseline=study.baseline, width=figures.PAGE * 0.75)
+    caption = f"Difference to {study.baseline} in points, paired by seed: means and 95% intervals."
+    return Picture("relative", "Relative performance", caption, figure, study.by_schedule)
+
+
+def _differences(study: Study, differences: pd.DataFrame) -> Table:
+    rows = []
+    place = {schedule: i for i, schedule in enumerate(study.schedules)}
+    found = sorted(rows_of(differences), key=lambda r: (OUTCOMES.index(r["outcome"]), place[r["schedule"]]))
+    for row in found:
+        enough = row["estimate"] == row["estimate"]
+        # the mean of three pairs or fewer is not shown without its interval: the row says what is missing instead
+        note = row["note"] if enough else not_enough_words(row["note"])
+        rows.append({**row, "outcome": row["outcome"], "pairs": row["n"], "note": note})
+    columns = [
+        Column("schedule", "schedule"),
+        Column("outcome", "outcome"),
+        Column("pairs", "pairs"),
+        Column("estimate", "difference [95% interval]", 2, interval=("low", "high")),
+        Column("p", "p", p_value=True),
+        Column("p_holm", "p (Holm)", p_value=True),
+    ]
+    if study.margin is not None:
+        columns += [
+            Column("equivalence_p", f"p of equivalence (±{study.margin:g})", p_value=True),
+            Column("equivalent", "equivalent"),
+        ]
+    columns.append(Column("note", "remark"))
+    methods = sorted({str(m) for m in differences["method"] if m})
+    note = f"Paired by seed with {study.baseline}. {'; '.join(methods)}. Holm's correction within an outcome."
+    pairs = {
+        schedule: tuple(chain(study.by_schedule[schedule], study.by_schedule[study.baseline]))
+        for schedule in study.schedules
+        if schedule != study.baseline
+    }
+    return Table("differences", f"Differences to {study.baseline}", columns, rows, pairs, note)
+
+
+def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Table]:
+    """How many seeds it would take to see what was seen here in the average."""
+    wide = scored.pivot(index="seed", columns="schedule", values="average")
+    rows, methods = [], set()
+    for row in rows_of(known[known["outcome"] == "average"]):
+        spread = float((wide[row["schedule"]] - wide[study.baseline]).std(ddof=1))
+        if not spread > 0:
+            continue
+        size = seeds_needed(row["estimate"], spread)
+        methods.add(size.method.split(",")[0])
+        needed = size.needed if size.needed is not None else f"more than {size.largest}"
+        rows.append({**row, "sd_difference": spread, "needed": needed})
+    if not rows:
+        return []
+    columns = [
+        Column("schedule", "schedule"),
+        Column("n", "pairs so far"),
+        Column("estimate", "difference seen", 2),
+        Column("sd_difference", "sd of the differences", 2),
+        Column("needed", "seeds needed"),
+    ]
+    note = (
+        f"Seeds with which a difference of that size in the average would give p < 0.05 in 80% of studies; "
+        f"{'; '.join(sorted(methods))}. A difference that was singled out because it was large is probably smaller: "
+        "read the numbers as lower bounds."
+    )
+    pairs = {row["schedule"]: study.by_schedule[row["schedule"]] for row in rows}
+    pairs[study.baseline] = study.by_schedule[study.baseline]
+    return [Table("seeds-needed", "How many seeds would show it", columns, rows, pairs, note)]
+
+
+def _grid(study: Study) -> Picture:
+    baseline = study.baseline if study.baseline in study.schedules and len(study.schedules) > 1 else None
+    figure = figures.language_grid(study.scores, baseline=baseline, width=figures.PAGE * 0.6)
+    caption = "Mean score over runs, in points. " + (
+        f"Shade: difference to {baseline}." if baseline else "Shade: the score itself."
+    )
+    return Picture("languages", "Languages and schedules", caption, figure, study.by_schedule)
+
+
+def _languages(study: Study) -> list[str]:
+    """The source first, then by mean score, highest first."""
+    means = study.scores.groupby("language")["value"].mean().sort_values(ascending=False)
+    return sorted(means.index, key=lambda language: language != study.source)
+
+
+def _by_language(study: Study) -> Table:
+    groups = study.scores.groupby(["language", "schedule"])["value"]
+    wide = groups.mean().unstack("schedule").add_prefix("mean ")
+    wide = wide.join(groups.std(ddof=1).unstack("schedule").add_prefix("sd ")).reindex(_languages(study))
+    rows = rows_of(wide.reset_index())
+    columns = [Column("language", "language")]
+    columns += [Column(f"mean {name}", name, 2, plus_minus=f"sd {name}") for name in study.schedules]
+    note = "Mean ± standard deviation over runs, in points."
+    return Table("language-scores", "Scores by language", columns, rows, study.by_schedule, note)
+
+
+def _by_run(study: Study) -> Table:
+    wide = study.scores.pivot(index="run", columns="language", values="value").add_prefix("score ")
+    wide = wide.reindex([run for run in study.factors.index if run in wide.index])
+    wide.insert(0, "schedule", study.factors["schedule"].reindex(wide.index))
+    rows = rows_of(wide.reset_index())
+    columns = [Column("run", "run"), Column("schedule", "schedule")]
+    columns += [Column(f"score {language}", language, 2) for language in _languages(study)]
+    behind = {str(row["run"]): (str(row["run"]),) for row in rows}
+    return Table("run-scores", "Scores by run", columns, rows, behind, folded=True)

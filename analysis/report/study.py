@@ -1,0 +1,138 @@
+"""One group of comparable runs, and everything that several sections of its report need, computed once."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from fishlens.analysis.compare import scored_runs
+from fishlens.analysis.curves import HEAD, curves
+from fishlens.analysis.dynamics import features
+from fishlens.analysis.figures import schedule_order
+from fishlens.analysis.outcomes import language_scores
+from fishlens.analysis.selection import Group as Comparable
+
+from fishlens.journal import Runs
+
+from .parts import Behind
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Study:
+    """`window`: steps over which curves are smoothed before features are read off; `baseline`: a schedule."""
+
+    group: Comparable
+    window: float = 0
+    baseline: str = "standard"
+    margin: float | None = None  # points; None: no equivalence is tested
+
+    @property
+    def runs(self) -> Runs:
+        return self.group.runs
+
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """One row per run, indexed by name, with `schedule` and `seed` even where no run says them."""
+        table = self.runs.runs.astype({"run": str}).set_index("run")
+        if "schedule" not in table:
+            table["schedule"] = NOT_STATED
+        if "seed" not in table:
+            table["seed"] = None
+        return table.assign(schedule=table["schedule"].astype(object).fillna(NOT_STATED).astype(str))
+
+    @property
+    def schedules(self) -> list[str]:
+        """In the order in which every table and figure shows them."""
+        return schedule_order(self.factors["schedule"])
+
+    @cached_property
+    def by_schedule(self) -> Behind:
+        """Schedule -> names of its runs."""
+        names = self.factors.groupby("schedule").groups
+        return {schedule: tuple(names[schedule]) for schedule in self.schedules}
+
+    @property
+    def all_runs(self) -> Behind:
+        return {"all runs": tuple(self.factors.index)}
+
+    @cached_property
+    def blocks(self) -> list[str]:
+        """Blocks that were measured, bottom to top, without the head."""
+        column = self.runs.fisher["block"]
+        present = set(map(str, column.unique()))
+        return [b for b in map(str, column.cat.categories) if b in present and b != HEAD]
+
+    @cached_property
+    def source(self) -> str | None:
+        """The language all runs were trained on, where they say the same."""
+        known = set(self.factors["source"].dropna().astype(str)) if "source" in self.factors else set()
+        return known.pop() if len(known) == 1 else None
+
+    def with_schedule(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """`frame` with the `schedule` of each row's `run`."""
+        names = frame["run"].astype(str)
+        return frame.assign(run=names, schedule=names.map(self.factors["schedule"]))
+
+    @cached_property
+    def traces(self) -> pd.DataFrame:
+        """Every trace of every probe: schedule, step, block, trace; millions of rows, so names stay categorical."""
+        rows = self.runs.fisher[["run", "step", "block", "trace"]]
+        run = rows["run"].cat
+        of_run = pd.Categorical(self.factors["schedule"].reindex([str(name) for name in run.categories]))
+        schedule = pd.Categorical.from_codes(of_run.codes[run.codes], of_run.categories)
+        return rows.drop(columns="run").assign(schedule=schedule)
+
+    @cached_property
+    def total(self) -> pd.DataFrame:
+        """tr(F) of all blocks together: run, schedule, step, value."""
+        return self.with_schedule(curves(self.runs, curve="all"))
+
+    @cached_property
+    def normalised(self) -> pd.DataFrame:
+        """tr(F) of the trainable blocks by their number, as the paper plots it: run, schedule, step, value."""
+        return self.with_schedule(curves(self.runs, curve="normalised"))
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        return self.with_schedule(features(self.runs, window=self.window))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Final scores: run, schedule, language, metric, value; empty where nothing was tested."""
+        return self.with_schedule(language_scores(self.runs))
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """Outcomes per run: run, schedule, seed, source, average, lowest, lowest_language, languages, reason."""
+        return self.with_schedule(scored_runs(self.runs))
+
+    @cached_property
+    def validation(self) -> pd.DataFrame:
+        """Validation in the headline metric: run, schedule, step, value."""
+        rows = self.runs.evaluation
+        wanted = (rows["split"] == "validation").to_numpy() & rows["headline"].to_numpy(dtype=bool)
+        return self.with_schedule(rows.loc[wanted, ["run", "step", "value", "metric", "language"]])
+
+    @cached_property
+    def thawed(self) -> pd.DataFrame:
+        """When each run unfroze each block: run, schedule, block, step, event, score, margin."""
+        rows = self.with_schedule(self.runs.unfreezing)
+        return rows.astype({"block": str}).drop_duplicates(["run", "block"])
+
+    @cached_property
+    def order(self) -> pd.DataFrame:
+        """Place of each block in its run's order: run, schedule, block, position (ties share their mean place).
+
+        Runs that thawed all blocks at once have no order and are not here.
+        """
+        rows = self.thawed[self.thawed["block"].isin(self.blocks)]
+        several = rows.groupby("run")["event"].transform("nunique") > 1
+        rows = rows[several.to_numpy()]
+        return rows.assign(position=rows.groupby("run")["event"].rank(method="average"))
+
+
+def slug(text: str) -> str:
+    """Text as a name for ids and files: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "runs"

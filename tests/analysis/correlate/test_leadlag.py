@@ -1,0 +1,103 @@
+"""Which moves first: planted lags are found, and a course that all runs share is not evidence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fishlens.analysis.correlate.leadlag import lagged, lead_lag, run_lags
+
+from fishlens.journal import Runs
+
+
+def course_of(lead: int, runs=10, points=25, seed=0, shared=5.0) -> Runs:
+    """Validation repeats a run's own changes of tr(F) `lead` probes later, on top of a course common to all runs."""
+    rng = np.random.default_rng(seed)
+    step = 100 * np.arange(points)
+    fisher, evaluation, names = [], [], [f"run-{k}" for k in range(runs)]
+    for name in names:
+        change = rng.standard_normal(points + 20)
+        trace = 50 + shared * np.exp(-step / 400) + np.cumsum(change[10 : 10 + points])
+        own = np.cumsum(change[10 - lead : 10 - lead + points]) + 0.2 * rng.standard_normal(points)
+        score = 60 + 3 * shared * (1 - np.exp(-step / 400)) + own
+        fisher.append(
+            pd.DataFrame({"run": name, "step": step, "block": "layer.0", "trace": trace, "trainable": True})
+        )
+        evaluation.append(pd.DataFrame({"run": name, "step": step, "value": score}))
+    scores = pd.concat(evaluation, ignore_index=True).assign(
+        split="validation", language="en", metric="accuracy", headline=True
+    )
+    table = pd.DataFrame({"run": names, "schedule": [f"s{k % 7}" for k in range(runs)]})
+    nothing = pd.DataFrame({"run": []})
+    return Runs(table, pd.concat(fisher, ignore_index=True), scores, nothing, nothing, nothing)
+
+
+@pytest.mark.parametrize("lead", [-2, 0, 1])
+def test_a_planted_lead_is_found(lead):
+    found = lead_lag(course_of(lead), max_lag=3).query("course == 'own'").set_index("lag")
+    assert found["estimate"].abs().idxmax() == lead
+    assert found.loc[lead, "estimate"] > 0.8
+    assert found.loc[lead, "p_max"] < 0.01
+    others = found.drop(index=lead)
+    assert (others["estimate"].abs() < 0.4).all()
+
+
+def test_a_course_that_all_runs_share_is_no_evidence():
+    """Unrelated runs that all rise and level off: the whole course correlates at every lag, their own does not."""
+    runs = course_of(0, shared=60.0)
+    shuffled = dict(
+        zip([f"run-{k}" for k in range(10)], [f"run-{(k + 3) % 10}" for k in range(10)], strict=True)
+    )
+    mixed = replace(runs, evaluation=runs.evaluation.assign(run=runs.evaluation["run"].map(shuffled)))
+    found = lead_lag(mixed, max_lag=2).set_index(["course", "lag"])
+    assert found.loc[("whole", 0), "estimate"] < -0.8
+    assert found.loc[("whole", 0), "p"] < 0.01
+    assert (found.loc["own", "p_max"] > 0.1).all()
+
+
+def test_one_run_worked_out():
+    runs = course_of(1, runs=6)
+    each = run_lags(runs, max_lag=1).set_index(["run", "lag"])
+    trace = runs.fisher.query("run == 'run-2'")["trace"].to_numpy()
+    score = runs.evaluation.query("run == 'run-2'")["value"].to_numpy()
+    expected = np.corrcoef(np.diff(trace)[:-1], np.diff(score)[1:])[0, 1]
+    assert each.loc[("run-2", 1), "r"] == pytest.approx(expected, abs=1e-12)
+    assert each.loc[("run-2", 1), "interval"] == 100
+
+
+def test_evaluations_between_probes_use_the_line_between_them():
+    runs = course_of(0, runs=6)
+    halves = replace(runs, evaluation=runs.evaluation.assign(step=runs.evaluation["step"] + 50))
+    each = run_lags(halves, max_lag=0).set_index("run")
+    trace = runs.fisher.query("run == 'run-0'")["trace"].to_numpy()
+    score = runs.evaluation.query("run == 'run-0'")["value"].to_numpy()
+    middle = (trace[1:] + trace[:-1]) / 2  # the last evaluation has no probe after it: no rate
+    assert each.loc["run-0", "r"] == pytest.approx(
+        np.corrcoef(np.diff(middle), np.diff(score)[:-1])[0, 1], abs=1e-9
+    )
+
+
+def test_clusters_are_counted_not_runs():
+    found = lead_lag(course_of(0, runs=21), max_lag=1, cluster="schedule")
+    assert (found["clusters"] == 7).all()
+    assert (found["n"] == 21).all()
+    assert found["method"].str.contains("schedules").all()
+
+
+def test_few_runs_or_short_ones_say_so():
+    few = lead_lag(course_of(0, runs=4), max_lag=1)
+    assert few["estimate"].isna().all()
+    assert (few["needed"] == 6).all()
+    short = lead_lag(course_of(0, points=4), max_lag=1)
+    assert short["note"].str.startswith("0 runs").all()
+    none = replace(course_of(0), evaluation=course_of(0).evaluation.assign(split="test"))
+    assert lead_lag(none)["estimate"].isna().all()
+
+
+def test_lagged_pairs():
+    x = np.arange(8.0) ** 2
+    y = np.r_[9.0, x[:-1]]  # y follows one later
+    assert lagged(x, y, 1) == pytest.approx(1)
+    assert lagged(y, x, -1) == pytest.approx(1)
+    assert np.isnan(lagged(x, y, 4))  # four pairs
+    assert np.isnan(lagged(np.ones(8), y, 0))

@@ -1,0 +1,242 @@
+"""What a figure shows is what the frame says; it keeps its size, its settings and its names to itself."""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from fishlens.analysis import figures
+from fishlens.analysis.figures.style import GRID, INK, block_labels, shortened
+from fishlens.analysis.figures.svg import inline_svg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+
+BLOCKS = [f"layer.{i}" for i in range(4)]
+
+
+@pytest.fixture
+def curves():
+    rows = [
+        {
+            "schedule": schedule,
+            "run": f"{schedule}-{seed}",
+            "step": step,
+            "value": (1 + seed) * np.exp(-step / 50) + 0.1,
+        }
+        for schedule, seed, step in itertools.product(("standard", "fun"), range(3), range(0, 200, 10))
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def order():
+    places = {"gu": [4, 3, 2, 1], "fun": [4, 2, 3, 1]}
+    return pd.DataFrame(
+        [
+            {"schedule": s, "run": f"{s}-0", "block": block, "position": place}
+            for s, of in places.items()
+            for block, place in zip(BLOCKS, of, strict=True)
+        ]
+    )
+
+
+def all_figures(curves, order):
+    fisher = pd.DataFrame(
+        [{"schedule": "fun", "step": s, "block": b, "trace": 1.0 + s} for s in (0, 10) for b in BLOCKS]
+    )
+    scores = pd.DataFrame(
+        [("standard", "de", 60), ("standard", "sw", 40), ("fun", "de", 61), ("fun", "sw", 43)],
+        columns=["schedule", "language", "value"],
+    )
+    differences = pd.DataFrame(
+        {"outcome": ["average"], "schedule": ["fun"], "difference": [2.0], "low": [1.0], "high": [3.0]}
+    )
+    points = pd.DataFrame({"schedule": "fun", "x": [1.0, 2, 3, np.nan], "y": [1.0, 3, 2, 5]})
+    unfreezing = pd.DataFrame({"schedule": "fun", "step": [0, 50]})
+    return {
+        "trace": figures.trace_over_steps(curves, unfreezing),
+        "validation": figures.trace_with_validation(curves, curves),
+        "map": figures.block_heat_map(fisher, BLOCKS),
+        "order": figures.unfreezing_order(order, BLOCKS),
+        "top-down": figures.order_against_top_down(order, BLOCKS),
+        "bars": figures.relative_performance(differences, baseline="standard"),
+        "grid": figures.language_grid(scores, baseline="standard"),
+        "scatter": figures.correlation_scatter(points, feature="peak", outcome="average", summary="r = $1"),
+    }
+
+
+def test_no_figure_touches_pyplot_or_anybodys_settings(curves, order):
+    before = dict(matplotlib.rcParams)
+    made = all_figures(curves, order)
+    for figure in made.values():
+        figures.to_svg(figure)
+    assert dict(matplotlib.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_every_figure_fits_the_page_of_a_paper(curves, order):
+    for name, figure in all_figures(curves, order).items():
+        assert figure.get_size_inches()[0] <= figures.PAGE + 1e-9, name
+
+
+def test_no_text_of_a_figure_lies_on_another_or_outside(curves, order, monkeypatch):
+    for name, figure in all_figures(curves, order).items():
+        boxes = drawn_text(figure, monkeypatch)
+        assert len(boxes) > 5
+        for text, box in boxes:
+            assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, (name, text.get_text())
+            assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, (name, text.get_text())
+        for (one, a), (other, b) in itertools.combinations(boxes, 2):
+            if one.get_rotation() % 90 or other.get_rotation() % 90:
+                continue  # boxes of slanted text are larger than the text
+            overlap = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert min(overlap) < 1, (name, one.get_text(), other.get_text())
+
+
+def drawn_text(figure, monkeypatch) -> list:
+    """The texts that were really drawn, with their boxes in pixels."""
+    drawn = {}
+    draw = matplotlib.text.Text.draw
+
+    def recorded(text, renderer):
+        if text.get_visible() and text.get_text().strip():
+            drawn[text] = text.get_window_extent(renderer)
+        draw(text, renderer)
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # the layout is found
+    with monkeypatch.context() as patch:
+        patch.setattr(matplotlib.text.Text, "draw", recorded)
+        canvas.draw()
+    return list(drawn.items())
+
+
+def test_series_are_told_apart_without_colour():
+    names = ["standard", "gu", "gu-reverse", "lpft", "random", "fixed", "fun", "mine", "other"]
+    styles = figures.series_styles(names)
+    assert len({(s.marker, s.line) for s in styles.values()}) == len(names)
+    assert len({s.marker for s in styles.values()}) == len(names)
+
+
+def test_a_schedule_looks_the_same_whatever_stands_beside_it():
+    assert figures.series_styles(["fun"])["fun"] == figures.series_styles(["gu", "zzz", "fun"])["fun"]
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#16181b"])
+def test_every_line_can_be_seen_on_light_and_on_dark_paper(paper):
+    for name, style in figures.series_styles(
+        ["standard", "gu", "gu-reverse", "lpft", "random", "fixed", "fun"]
+    ).items():
+        assert contrast(style.color, paper) >= 2, name
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio."""
+
+    def luminance(color):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_curve_drawn_is_the_geometric_mean_over_seeds(curves):
+    axes = figures.trace_over_steps(curves).axes[0]
+    assert axes.get_yscale() == "log"
+    line = next(line for line in axes.get_lines() if line.get_label() == "fun (3)")
+    values = curves[curves["schedule"] == "fun"].pivot(index="step", columns="run", values="value").to_numpy()
+    assert line.get_ydata() == pytest.approx(np.exp(np.log(values).mean(axis=1)), rel=1e-9)
+
+
+def test_traces_that_are_zero_are_drawn_on_a_linear_axis(curves):
+    curves["value"] = 0.0
+    figure = figures.trace_over_steps(curves)
+    assert figure.axes[0].get_yscale() == "linear"
+    figures.to_svg(figure)
+
+
+def test_ticks_below_the_curves_stand_at_the_steps_of_unfreezing(curves):
+    unfreezing = pd.DataFrame({"schedule": ["fun"] * 4, "step": [0, 50, 50, 100]})
+    figure = figures.trace_over_steps(curves, unfreezing)
+    assert figure.axes[1].get_lines()[0].get_xdata().tolist() == [0, 50, 100]
+
+
+def test_the_map_holds_the_mean_of_each_block_at_each_step():
+    rows = [
+        {"schedule": "fun", "step": step, "block": block, "trace": value}
+        for step in (0, 10, 20)
+        for i, block in enumerate(BLOCKS)
+        for value in (1.0 * 10**i, 100.0 * 10**i)
+    ]
+    figure = figures.block_heat_map(pd.DataFrame(rows), BLOCKS)
+    shown = figure.axes[0].get_images()[0].get_array()
+    assert shown.shape == (4, 3)
+    assert shown[:, 1].filled() == pytest.approx([10.0, 100.0, 1e3, 1e4])
+
+
+def test_a_block_that_was_never_measured_is_not_drawn_as_zero():
+    rows = [{"schedule": "fun", "step": s, "block": "layer.0", "trace": 5.0} for s in (0, 10)]
+    figure = figures.block_heat_map(pd.DataFrame(rows), BLOCKS)
+    assert np.isnan(figure.axes[0].get_images()[0].get_array().filled(np.nan)[1:]).all()
+
+
+def test_the_order_grid_and_the_diagonal_show_the_places(order):
+    grid = figures.unfreezing_order(order, BLOCKS).axes[0]
+    assert [text.get_text() for text in grid.texts] == ["4", "3", "2", "1", "4", "2", "3", "1"]
+    against = figures.order_against_top_down(order, BLOCKS)
+    points = against.axes[0].containers[0].lines[0]
+    assert points.get_xdata().tolist() == points.get_ydata().tolist() == [4, 3, 2, 1]  # gu is the diagonal
+
+
+def test_bars_end_at_the_difference_and_whiskers_at_the_interval():
+    differences = pd.DataFrame(
+        {"outcome": ["average"] * 2, "schedule": ["gu", "fun"], "difference": [1.0, -2.0], "low": [0.5, np.nan],
+         "high": [1.5, np.nan]}
+    )  # fmt: skip
+    axes = figures.relative_performance(differences, baseline="standard").axes[0]
+    assert sorted(bar.get_height() for bar in axes.patches) == [-2.0, 1.0]
+    whisker = axes.collections[0].get_segments()[0]
+    assert whisker[:, 1].tolist() == [0.5, 1.5]
+
+
+def test_the_language_grid_is_sorted_by_the_baseline_and_shaded_by_the_difference(curves, order):
+    axes = all_figures(curves, order)["grid"].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["de", "sw"]
+    assert axes.get_images()[0].get_array().tolist() == [[0.0, 1.0], [0.0, 3.0]]
+
+
+def test_a_point_without_both_values_is_not_drawn(curves, order):
+    axes = all_figures(curves, order)["scatter"].axes[0]
+    assert len(axes.collections[0].get_offsets()) == 3
+    assert axes.get_title(loc="left") == "r = $1"
+
+
+def test_names_are_shown_as_text_and_long_ones_lose_their_middle():
+    assert shortened("a$b$") == r"a\$b\$"
+    assert shortened("x\ny") == "x y"
+    assert len(shortened("n" * 100)) == 22
+    assert block_labels(["encoder.layer.0", "encoder.layer.11"]) == ("encoder.layer.", ["0", "11"])
+    assert block_labels(["embeddings", "layer.0"]) == ("", ["embeddings", "layer.0"])
+    assert block_labels(["only.one"]) == ("", ["only.one"])
+
+
+def test_an_inline_figure_takes_the_pages_colours_and_its_own_identifiers(curves, order):
+    for name, figure in all_figures(curves, order).items():
+        svg = inline_svg(figure, "f1", 'a <b> & "c"')
+        assert svg.startswith("<svg")
+        assert INK not in svg and GRID not in svg and "var(--ink)" in svg, name
+        assert 'aria-label="a &lt;b&gt; &amp; &quot;c&quot;"' in svg
+        assert svg.count(' id="') == svg.count(' id="f1-')
+        assert "<metadata" not in svg and "<!DOCTYPE" not in svg
+
+
+def test_figures_can_be_made_in_threads(curves):
+    before = dict(matplotlib.rcParams)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: figures.to_svg(figures.trace_over_steps(curves)), range(8)))
+    assert len(set(made)) == 1
+    assert dict(matplotlib.rcParams) == before

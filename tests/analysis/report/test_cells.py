@@ -1,0 +1,66 @@
+"""A number is written so that a reader can use it."""
+
+import math
+
+import numpy as np
+import pytest
+from fishlens.analysis.report.cells import cell_text, is_number, not_enough_words, p_text, text_of
+from fishlens.analysis.report.parts import Column
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (63.456, 2, "63.46"),
+        (-0.5, 2, "−0.50"),
+        (1234567.0, 1, "1,234,567.0"),
+        (0.00001234, 2, "1.23e−05"),
+        (12345678.0, 2, "1.23e+07"),
+        (0.0, 2, "0.00"),
+        (500, None, "500"),
+        (0.25, None, "0.25"),
+        (np.int64(3), None, "3"),
+        (math.nan, 2, "–"),
+        (None, None, "–"),
+        (math.inf, 2, "∞"),
+        (-math.inf, 2, "−∞"),
+        (True, None, "yes"),
+        (np.bool_(False), None, "no"),
+        ("<b>", None, "<b>"),
+    ],
+)
+def test_values_as_text(value, digits, text):
+    assert text_of(value, digits) == text
+
+
+def test_a_spread_is_written_to_the_place_of_its_value():
+    column = Column("m", "m", 2, plus_minus="sd")
+    assert cell_text(column, {"m": 55.4, "sd": 0.94}) == "55.40 ± 0.94"
+    assert cell_text(column, {"m": 55.4, "sd": 3e-14}) == "55.40 ± 0.00"
+    assert cell_text(column, {"m": 55.4, "sd": math.nan}) == "55.40"  # one run has no spread
+    assert cell_text(column, {"sd": 0.94}) == "–"
+
+
+def test_an_interval_stands_behind_its_estimate_or_not_at_all():
+    column = Column("r", "r", 2, interval=("low", "high"))
+    assert cell_text(column, {"r": 0.5, "low": -0.1, "high": 0.8}) == "0.50 [−0.10, 0.80]"
+    assert cell_text(column, {"r": 0.5, "low": math.nan, "high": 0.8}) == "0.50"
+
+
+def test_a_p_value_is_never_zero():
+    assert p_text(0.0) == p_text(0.0005) == "< 0.001"
+    assert p_text(0.0496) == "0.050"
+    assert p_text(math.nan) == "–"
+
+
+def test_a_column_of_numbers_is_one_even_with_gaps_and_one_of_flags_is_none():
+    column = Column("x", "x")
+    assert is_number(column, [{"x": 1.0}, {"x": None}, {}])
+    assert not is_number(column, [{"x": True}])
+    assert not is_number(column, [{"x": "1"}])
+    assert not is_number(column, [{}])
+
+
+def test_what_is_missing_is_called_by_its_name():
+    assert not_enough_words("2 seeds, at least 3 are needed").startswith("not enough runs for this: 2 seeds")
+    assert not_enough_words("a column is constant").startswith("no number: ")

@@ -1,0 +1,66 @@
+"""The page stands alone, and names are text whatever is in them."""
+
+from html.parser import HTMLParser
+
+import pytest
+from fishlens.analysis.report import build_report, to_html
+
+from fishlens.journal import load_runs
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return to_html(build_report(study))
+
+
+def test_nothing_is_asked_of_any_other_place(page):
+    for tag, attributes in Elements(page).found:
+        assert tag not in ("link", "iframe", "object", "embed", "base") or attributes.get("href") == "data:,"
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("#", "data:")) or not value, (tag, name, value)
+    assert "@import" not in page and "url(http" not in page
+
+
+def test_an_identifier_occurs_once_and_every_reference_has_its_target(page):
+    elements = Elements(page).found
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in elements:
+        for name in ("href", "xlink:href"):
+            if (attributes.get(name) or "").startswith("#"):
+                assert attributes[name][1:] in ids
+
+
+def test_every_table_and_figure_names_the_runs_behind_it(study, page):
+    for group in build_report(study).groups:
+        for section in group.sections:
+            for item in section.items:
+                behind = {
+                    run for runs in getattr(item, "behind", {"": study.runs["run"]}).values() for run in runs
+                }
+                assert behind, item
+                assert behind <= set(study.runs["run"])
+
+
+def test_names_with_markup_are_text(tmp_path, write):
+    name = "<img src=x onerror=alert(1)>$x_1$ & co"
+    for seed in range(2):
+        write(tmp_path, "gu", seed, model=f"<script>{name}</script>")
+    (tmp_path / "gu-0").rename(tmp_path / name)
+    page = to_html(build_report(load_runs(tmp_path)))
+    assert not [a for tag, a in Elements(page).found if tag == "img" or "onerror" in a]
+    assert [tag for tag, _ in Elements(page).found].count("script") == 1  # ours
+    assert "<code>&lt;img src=x onerror=alert(1)&gt;$x_1$ &amp; co</code>" in page

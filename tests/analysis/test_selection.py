@@ -1,0 +1,99 @@
+"""Which runs may stand in one table."""
+
+from dataclasses import replace
+
+import pytest
+from fishlens.analysis.selection import only, select_runs
+
+from fishlens.errors import InputError
+from fishlens.journal import load_runs
+
+
+@pytest.fixture
+def load(run_writer, tmp_path):
+    """Writes runs, (schedule, seed, changes) each, and loads them."""
+
+    def write(*runs):
+        for schedule, seed, changes in runs:
+            run_writer(tmp_path, schedule, seed, **changes)
+        return load_runs(tmp_path)
+
+    return write
+
+
+def test_runs_of_one_study_are_one_group(study):
+    chosen = select_runs(study)
+    assert len(chosen.groups) == 1
+    assert chosen.groups[0].names == [str(run) for run in study.runs["run"]]
+    assert chosen.groups[0].label == "task=pairs, model=tiny, adapter=seq_bn, source=en"
+    assert chosen.left_out == ()
+
+
+def test_unfinished_runs_are_named_and_left_out_or_included(load):
+    runs = load(("gu", 0, {}), ("gu", 1, {"status": "failed"}), ("gu", 2, {"status": "interrupted"}))
+    chosen = select_runs(runs)
+    assert chosen.groups[0].names == ["gu-0"]
+    assert chosen.left_out == (("gu-1", "failed"), ("gu-2", "interrupted"))
+    assert set(chosen.groups[0].runs.fisher["run"]) == {"gu-0"}
+    everything = select_runs(runs, unfinished="include")
+    assert everything.groups[0].names == ["gu-0", "gu-1", "gu-2"]
+    assert everything.left_out == ()
+
+
+def test_with_nothing_finished_there_is_nothing_to_analyse(load):
+    runs = load(("gu", 0, {"status": "failed"}))
+    with pytest.raises(InputError, match="no finished run to analyse: gu-0 is failed"):
+        select_runs(runs)
+
+
+@pytest.mark.parametrize("factor", ["task", "model", "adapter", "source"])
+def test_mixed_runs_are_refused_with_the_list_or_grouped(load, factor):
+    runs = load(("gu", 0, {}), ("gu", 1, {factor: "other"}), ("fun", 0, {}))
+    with pytest.raises(InputError, match=rf"differ in {factor} .*fun-0, gu-0.*other: gu-1"):
+        select_runs(runs)
+    groups = select_runs(runs, mixed="group").groups
+    assert [group.names for group in groups] == [["fun-0", "gu-0"], ["gu-1"]]
+    assert groups[1].shared[factor] == "other"
+
+
+def test_numbers_of_different_estimators_are_different_numbers(study):
+    table = study.runs.copy()
+    table.loc[3, "estimator_labels"] = "empirical"
+    with pytest.raises(InputError, match="differ in estimator_labels"):
+        select_runs(replace(study, runs=table))
+    groups = select_runs(replace(study, runs=table), mixed="group").groups
+    assert sorted(len(group.names) for group in groups) == [1, 15]
+    table["estimator_labels"] = "exact"
+    table["estimator_seed"] = range(16)  # another draw of the same number
+    assert len(select_runs(replace(study, runs=table)).groups) == 1
+
+
+def test_a_run_that_does_not_say_its_task_is_not_of_any_task(study):
+    table = study.runs.copy()
+    table.loc[0, "task"] = None
+    with pytest.raises(InputError, match="differ in task"):
+        select_runs(replace(study, runs=table))
+    table["task"] = None  # and runs that all say nothing may stand together
+    assert len(select_runs(replace(study, runs=table)).groups) == 1
+
+
+def test_long_lists_are_cut(study):
+    table = study.runs.copy()
+    table.loc[0, "model"] = "large"
+    with pytest.raises(InputError, match="and 7 more"):
+        select_runs(replace(study, runs=table))
+
+
+def test_only_keeps_the_rows_of_the_runs_named(study):
+    part = only(study, ["fun-1", "gu-0"])
+    assert [str(run) for run in part.runs["run"]] == ["fun-1", "gu-0"]
+    for frame in (part.fisher, part.evaluation, part.training, part.unfreezing):
+        assert set(frame["run"]) == {"fun-1", "gu-0"}
+    assert len(part.fisher) == len(study.fisher) / 8
+
+
+def test_options_are_checked(study):
+    with pytest.raises(InputError, match="unfinished is 'keep'"):
+        select_runs(study, unfinished="keep")
+    with pytest.raises(InputError, match="mixed is 'merge'"):
+        select_runs(study, mixed="merge")
