@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fishlens.errors import InputError
-
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fishlens.journal import Runs
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
@@ -117,39 +113,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write many runs as Parquet: fisher (one row per run, step and block), runs, evaluation, training, …"""
-    from fishlens.journal import load_runs
-    from fishlens.journal.columns import TABLES
+    from fishlens.journal import export_runs, load_runs
 
-    loaded = load_runs(where or ["runs"])
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output} cannot be made: {error.strerror}") from None
-    written = {
-        name: _write_parquet(getattr(loaded, name), output / f"{name}.parquet") for name in ("runs", *TABLES)
-    }
+    written = export_runs(load_runs(where or ["runs"]), output)
     if as_json:
         _print_json({"directory": str(output), "rows": written})
     else:
         for name, count in written.items():
             typer.echo(f"{output / name}.parquet: {count} rows")
-
-
-def _write_parquet(frame: "pd.DataFrame", path: Path) -> int:
-    """All or nothing: a file of that name is whole. Columns of mixed kinds are written as text."""
-    unfinished = path.with_name(f".{path.name}.writing")
-    mixed = {
-        name: frame[name].map(lambda value: value if value is None else str(value))
-        for name in frame.columns
-        if frame[name].dtype == object
-    }
-    try:
-        frame.assign(**mixed).to_parquet(unfinished, index=False)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    return len(frame)
 
 
 def _summaries(loaded: "Runs") -> list[dict[str, Any]]:

@@ -50,6 +50,10 @@ def sweep(
         list[str] | None,
         typer.Option("--set", "-s", help="Change a recipe field in every run: data.root=DIR (repeatable)."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the runs of this name or pattern: 'pos-gu-*' (repeatable)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its forecast cost; run nothing.")
     ] = False,
@@ -59,6 +63,7 @@ def sweep(
 
     from fishlens.sweep.forecast import describe, forecast
     from fishlens.sweep.local import run_locally, usable_cores
+    from fishlens.sweep.plan import only as chosen
     from fishlens.sweep.plan import plan
     from fishlens.sweep.study import find_study
 
@@ -69,7 +74,7 @@ def sweep(
                 f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"
             )
         jobs = jobs or max(1, usable_cores() // 2)
-    planned = plan(find_study(study), runs, set_ or ())
+    planned = chosen(plan(find_study(study), runs, set_ or ()), only or ())
     due = [run for run in planned if run.is_due]
     describe(planned, console, every_run=dry_run)
     if dry_run:

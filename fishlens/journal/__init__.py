@@ -5,13 +5,15 @@ lock, no rename, nothing rewritten: it works on network file systems and survive
 in docs/journal.md.
 """
 
+from importlib import import_module
 from typing import Any
 
 from fishlens.journal.reader import Run, attempts, find_runs, read_run
 from fishlens.journal.records import FORMAT, KINDS, installed_versions
 from fishlens.journal.writer import JournalWriter
 
-_COLUMNS = ("Runs", "load_runs")  # these need pandas, which a process that only writes should not wait for
+# these need pandas, which a process that only writes should not wait for
+_WITH_PANDAS = {"Runs": "frames", "load_runs": "columns", "export_runs": "exported"}
 
 __all__ = [
     "FORMAT",
@@ -20,6 +22,7 @@ __all__ = [
     "Run",
     "Runs",
     "attempts",
+    "export_runs",
     "find_runs",
     "installed_versions",
     "load_runs",
@@ -28,8 +31,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _COLUMNS:
-        from fishlens.journal import columns
-
-        return getattr(columns, name)
+    if name in _WITH_PANDAS:
+        return getattr(import_module(f"fishlens.journal.{_WITH_PANDAS[name]}"), name)
     raise AttributeError(f"module 'fishlens.journal' has no attribute {name!r}")

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.journal.exported import is_export, read_export
+from fishlens.journal.frames import TABLES, Runs
 from fishlens.journal.reader import Record, Run, find_runs, read_run
 from fishlens.journal.records import number
 
 FISHER_VALUES = ("trace", "stderr", "effective_dimension", "noise_scale", "weight_norm")
-TABLES = ("fisher", "evaluation", "training", "unfreezing", "notes")
 _KINDS = {
     "fisher": {"fisher"},
     "evaluation": {"eval"},
@@ -41,38 +42,14 @@ _SIMPLE: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Runs:
-    """What many runs left behind, as data frames whose `run` column says whose a row is.
-
-    `runs`: one row per run: `run`, `path`, `status`, `attempts`, `steps` (updates completed), `began`,
-    `last` (seconds since the epoch), `blocks` (how many), `best_step`, `error`, `damaged` (lines that could
-    not be read), every factor of the start record under its own name, and the estimator's identity as
-    `estimator_<field>`.
-    `fisher`: run, step, time, block, trace, stderr, trainable, effective_dimension, noise_scale,
-    weight_norm, purpose, examples, overhead; one row per run × step × block.
-    `evaluation`: run, step, time, split, language, metric, value (points), headline, examples, best.
-    `training`: run, step, time, loss, learning_rate, gradient_norm, epoch, seconds.
-    `unfreezing`: run, step, time, event, position (0, 1, … within the event), block, score, stderr,
-    runner_up, margin; one row per thawed block.
-    `notes`: run, step, time, level, text; also lost probes and damaged lines.
-    """
-
-    runs: pd.DataFrame
-    fisher: pd.DataFrame
-    evaluation: pd.DataFrame
-    training: pd.DataFrame
-    unfreezing: pd.DataFrame
-    notes: pd.DataFrame
-
-
 def load_runs(
     where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     tables: Collection[str] = TABLES,
     strict: bool = False,
 ) -> Runs:
-    """Load every run in or below a directory, matching a glob, or of a list of either.
+    """Load every run in or below a directory, matching a glob, or of a list of either; or one folder of
+    exported runs (`fishlens export`).
 
     `tables` names the frames wanted besides `runs`; the others stay empty, and leaving out `fisher` (and
     `notes`) is much faster. A run is called by its directory's name, or by its path where two share a name.
@@ -86,6 +63,15 @@ def load_runs(
         raise InputError(
             f"load_runs has no table {sorted(unknown)[0]!r}: expected some of {', '.join(TABLES)}"
         )
+    if isinstance(where, str | os.PathLike):
+        where = [where]
+    where = list(where)
+    if exports := [folder for folder in where if is_export(folder)]:
+        if len(where) > 1:
+            raise InputError(
+                f"{exports[0]} holds exported runs, which are read alone: give nothing beside it"
+            )
+        return read_export(exports[0], tables)
     paths = find_runs(where)
     names = _distinct_names(paths)
     kinds = {"start", "end"}.union(*(_KINDS[table] for table in tables))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,19 @@ def plan(study: Study, runs: Path, set: Sequence[str] = ()) -> list[PlannedRun]:
             f"the study {study.name!r} plans {twice[0]!r} {counts[twice[0]]} times: vary a field that tells them apart"
         )
     return planned
+
+
+def only(planned: Sequence[PlannedRun], patterns: Sequence[str]) -> list[PlannedRun]:
+    """The runs whose names match one of `patterns` (`pos-gu-seed0`, `topic-*`); all of them without patterns.
+
+    Raises:
+        InputError: a pattern matches no run; the sentence lists some that there are.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(run.name, pattern) for run in planned):
+            names = ", ".join(run.name for run in planned[:5])
+            raise InputError(f"no run of the study is called {pattern!r}: it has {len(planned)}, {names}, …")
+    return [run for run in planned if not patterns or any(fnmatchcase(run.name, p) for p in patterns)]
 
 
 def run_name(recipe: str, values: dict[str, Value]) -> str:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from fishlens.sweep.plan import Status, run_name, state_of
+from fishlens import InputError
+from fishlens.sweep.plan import PlannedRun, Status, only, run_name, state_of
 
 
 def journal(folder, attempt, *records, torn=""):
@@ -63,3 +64,13 @@ def test_a_torn_last_line_is_not_the_end(tmp_path):
 def test_an_empty_journal_is_an_interrupted_run(tmp_path):
     (tmp_path / "journal-1.jsonl").touch()
     assert state_of(tmp_path) == (Status.INTERRUPTED, None)
+
+
+def test_one_run_of_a_study_can_be_asked_for_by_name(tmp_path):
+    names = ["topic-gu-seed0", "topic-gu-seed1", "pos-gu-seed0"]
+    planned = [PlannedRun(name, tmp_path / name, {}, Status.NEW) for name in names]
+    assert [run.name for run in only(planned, ["topic-gu-seed1"])] == ["topic-gu-seed1"]
+    assert [run.name for run in only(planned, ["*-seed0", "pos-*"])] == ["topic-gu-seed0", "pos-gu-seed0"]
+    assert only(planned, []) == planned
+    with pytest.raises(InputError, match=r"no run of the study is called 'nli-\*': it has 3, topic-gu-seed0"):
+        only(planned, ["topic-*", "nli-*"])

@@ -1,0 +1,101 @@
+"""Exported runs are read back as the journals themselves would be."""
+
+import pandas as pd
+import pytest
+
+from fishlens import InputError, load_runs
+from fishlens.journal import JournalWriter, export_runs
+from fishlens.journal.frames import TABLES
+
+
+def write_run(run_dir, schedule, blocks=("low", "middle", "high", "head"), **factors):
+    start = {
+        "factors": {"task": "toy", "schedule": schedule, **factors},
+        "blocks": dict.fromkeys(blocks, 10),
+        "estimator": {"labels": "exact", "examples": 32},
+    }
+    with JournalWriter.open(run_dir, start) as journal:
+        for step in range(3):
+            journal.write(
+                "fisher", step, purpose="track", examples=32,
+                trace={block: step + i / 10 for i, block in enumerate(blocks)},
+                stderr=dict.fromkeys(blocks, 0.1),
+                trainable={block: block == "head" for block in blocks},
+            )  # fmt: skip
+        journal.write("unfreeze", 1, event=0, chosen=["high", "low"], runner_up="middle", trainable=["head"])
+        journal.write("train", 2, loss=0.5, learning_rate=1e-3, gradient_norm=1.0, epoch=0.1, seconds=2.0)
+        journal.write("eval", 2, split="test", language="de", metric="f1", value=50.0, headline=True)
+        journal.write("note", 2, level="info", text="a note, with <markup>")
+        journal.close("finished", step=2, best_step=2)
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    write_run(tmp_path / "runs" / "a", "gu", confident=True)
+    write_run(tmp_path / "runs" / "b", "fun", seed="three")
+    return tmp_path / "runs"
+
+
+def test_what_is_read_back_is_what_the_journals_say(runs_dir, tmp_path):
+    loaded = load_runs(runs_dir)
+    counts = export_runs(loaded, tmp_path / "data")
+    again = load_runs(tmp_path / "data")
+    assert counts["fisher"] == 2 * 3 * 4
+    for table in TABLES:
+        pd.testing.assert_frame_equal(getattr(again, table), getattr(loaded, table))
+    same = [name for name in loaded.runs if name != "confident"]
+    pd.testing.assert_frame_equal(again.runs[same], loaded.runs[same], check_dtype=False)
+
+
+def test_a_factor_that_only_some_runs_have_stays_absent_in_the_others(runs_dir, tmp_path):
+    """`confident` is true in one run and unknown in the other: text, but never the text "nan"."""
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    there = load_runs(tmp_path / "data").runs.set_index("run")
+    assert there.confident["a"] == "True" and pd.isna(there.confident["b"])
+
+
+def test_blocks_keep_their_order_from_bottom_to_top(runs_dir, tmp_path):
+    """Parquet knows categories only in the order in which they occur: `high` is thawed before `low`."""
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    again = load_runs(tmp_path / "data")
+    assert list(again.unfreezing.block.cat.categories) == ["low", "middle", "high", "head"]
+    assert list(again.unfreezing.block) == ["high", "low"] * 2
+
+
+def test_frames_that_are_not_wanted_are_empty(runs_dir, tmp_path):
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    again = load_runs(tmp_path / "data", tables=["evaluation"])
+    assert len(again.evaluation) == 2 and not len(again.fisher) and list(again.fisher)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not parquet at all"])
+def test_a_missing_or_broken_file_is_named(runs_dir, tmp_path, content):
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    there = tmp_path / "data" / "fisher.parquet"
+    there.unlink() if content is None else there.write_bytes(content)
+    with pytest.raises(InputError, match=r"fisher\.parquet is (missing|no Parquet file)"):
+        load_runs(tmp_path / "data")
+
+
+def test_exported_runs_are_read_alone(runs_dir, tmp_path):
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    with pytest.raises(InputError, match="give nothing beside it"):
+        load_runs([tmp_path / "data", runs_dir])
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(runs_dir, tmp_path, monkeypatch):
+    from pyarrow import parquet
+
+    loaded = load_runs(runs_dir)
+    export_runs(loaded, tmp_path / "data")
+    before = (tmp_path / "data" / "runs.parquet").read_bytes()
+
+    def full(table, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet, "write_table", full)
+    with pytest.raises(InputError, match=r"runs\.parquet cannot be written: No space left on device"):
+        export_runs(loaded, tmp_path / "data")
+    assert (tmp_path / "data" / "runs.parquet").read_bytes() == before
+    assert not list((tmp_path / "data").glob(".*"))
