@@ -10,10 +10,10 @@ Reads the checkpoints of finished runs of the schedule `fun` that were written a
   training size; one estimate is the sum over 41 of them, as in the published code.
 
 Reliability is the mean Kendall τ between the rankings of two estimates from disjoint draws (of n examples, or of 41
-batches), over 300 pairs of draws; `same choice` is how often both name the same largest frozen block, the one that `fun`
-would thaw. The cost is the measured time per example and per batch: medians, both at every checkpoint in turn, in one
-process. `examples needed` is the smallest n at which ours is as reliable as 41 batches; `cost ratio` is published over
-ours at that n. Agreement of the two estimators themselves is taken from all that was measured of each.
+batches), over 300 pairs of draws; `same choice` is how often both name the same largest frozen block, the one that
+`fun` would thaw. The cost is the measured time per example and per batch: medians, both at every checkpoint in turn, in
+one process. `examples needed` is the smallest n at which ours is as reliable as 41 batches; `cost ratio` is published
+over ours at that n. Agreement of the two estimators themselves is taken from all that was measured of each.
 """
 
 import argparse
