@@ -56,12 +56,6 @@ class Bench:
         self.names = [block.name for block in self.blocks]
         self.batch_size = self.recipe.train.batch_size
 
-    def load(self, checkpoint: Path) -> None:
-        weights = read_weights(checkpoint)
-        with torch.no_grad():
-            for name, parameter in self.assembly.parameters().items():
-                parameter.copy_(weights[name])
-
     def collate(self, rows):
         return self.task.collate(rows, self.assembly.tokenizer)
 
@@ -157,7 +151,7 @@ def main() -> None:
             thawed |= set(event["chosen"])
             if event["step"] not in checkpoints or len(frozen) < 2:
                 continue
-            bench.load(checkpoints[event["step"]])
+            bench.assembly.set_weights(read_weights(checkpoints[event["step"]]))
             rows.append(measure(bench, event["step"], frozen))
             print({k: rows[-1][k] for k in ("run", "step", "agreement τ", "same choice", "examples needed")})
             pd.DataFrame(rows).round(6).to_csv(options.output, index=False)

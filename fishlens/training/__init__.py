@@ -9,7 +9,7 @@ from typing import Any
 # public name -> module that defines it
 _PUBLIC = {
     "Recipe": "fishlens.training.recipe",
-    "RunResult": "fishlens.training.run",
+    "RunResult": "fishlens.training.results",
     "load_recipe": "fishlens.training.loading",
     "train": "fishlens.training.run",
 }

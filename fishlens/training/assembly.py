@@ -7,7 +7,7 @@ hand, because a language adapter that is loaded later arrives trainable. So the 
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,12 @@ class Assembly:
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """All that can ever train, by name."""
         return {name: p for block in self.blocks for name, p in block.parameters.items()}
+
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give every parameter that can ever train the value of its name in `weights`."""
+        with torch.no_grad():
+            for name, parameter in self.parameters().items():
+                parameter.copy_(weights[name])
 
     def setup(self, language: str | None) -> Stack | None:
         """The adapters that a forward pass in `language` goes through, bottom to top; without language adapters the

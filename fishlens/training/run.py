@@ -1,22 +1,17 @@
 """`train`: from a recipe to a run directory."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.journal import JournalWriter, attempts
-from fishlens.schedules import State, budget_warning
-from fishlens.tracking.unfreezing import Unfreezing
-from fishlens.training.assembly import Assembly, assemble
-from fishlens.training.batches import Order, total_steps
+from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import (
     Snapshot,
     begin_checkpoint,
@@ -31,53 +26,24 @@ from fishlens.training.checkpoint import (
 from fishlens.training.distributed import same_everywhere, sum_over_processes
 from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.interrupt import watch_for_interruption
+from fishlens.training.job import make_job
 from fishlens.training.loading import first_difference, load_recipe, recipe_text
-from fishlens.training.loop import Job, Standing, fit
-from fishlens.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
+from fishlens.training.loop import fit
+from fishlens.training.optimizer import optimizer_tensors
 from fishlens.training.preparation import (
     factors,
     languages_to_test,
     load_split,
     make_accelerator,
-    prepare_schedule,
     prepare_task,
 )
-from fishlens.training.probes import Probes
 from fishlens.training.progress import progress_bar
-from fishlens.training.randomness import random_state, restore_random_state
+from fishlens.training.randomness import random_state
 from fishlens.training.recipe import Recipe
+from fishlens.training.results import RunResult, read_results, write_atomically, write_results
 from fishlens.training.tasks import write_predictions
 
-RESULTS = "results.json"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    status: finished or interrupted (calling `train` again resumes it). validation: {metric: points} of the best step,
-    on the source language. test: {language: {metric: points}}, of the weights of the best step.
-    """
-
-    run_dir: Path
-    status: Literal["finished", "interrupted"]
-    step: int
-    steps: int
-    best_step: int | None = None
-    validation: dict[str, float] = field(default_factory=dict)
-    test: dict[str, dict[str, float]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """One line about how it ended."""
-        if self.status == "interrupted":
-            return f"interrupted at step {self.step} of {self.steps}; the same command resumes it"
-        scores = ", ".join(
-            f"{lang} {' '.join(f'{v:.1f}' for v in s.values())}" for lang, s in self.test.items()
-        )
-        return f"finished {self.steps} steps, best at step {self.best_step}; test: {scores or 'none'}"
 
 
 def train(
@@ -136,10 +102,7 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
     difference = first_difference(there, recipe)
     if difference is not None:
         raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
-    if not (place / RESULTS).is_file():
-        return None
-    stored = json.loads((place / RESULTS).read_text(encoding="utf-8"))
-    return RunResult(run_dir=place, **{**stored, "warnings": tuple(stored["warnings"])})
+    return read_results(place)
 
 
 class _Run:
@@ -148,7 +111,6 @@ class _Run:
     def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator):
         self.recipe, self.place, self.accelerator = recipe, place, accelerator
         self.checkpoints = place / "checkpoints"
-        self.warnings: list[str] = []
         self.results: dict[str, dict[str, float]] = {}
         self.writer: JournalWriter | None = None
         self.saved_at: int | None = None
@@ -158,7 +120,9 @@ class _Run:
         same_everywhere(list(assembly.parameters().values()))
         start = self._newest()
         self.fresh = start is None
-        self.job = self._job(assembly, start)
+        self.job, self.warnings = make_job(
+            recipe, self.task, assembly, accelerator, start, record=self.record, save=self.save
+        )
 
     def _newest(self) -> Snapshot | None:
         there = list_checkpoints(self.checkpoints)
@@ -166,73 +130,6 @@ class _Run:
             return None
         self.saved_at = max(there)
         return read_checkpoint(there[max(there)], self.accelerator.process_index)
-
-    def _job(self, assembly: Assembly, start: Snapshot | None) -> Job:
-        recipe, task = self.recipe, self.task
-        train_split = load_split(recipe, task, "train", recipe.data.source)
-        validation = load_split(recipe, task, "validation", recipe.data.source)
-        length = recipe.train.max_length
-        train_rows = task.encode(train_split, assembly.tokenizer, max_length=length, train=True)
-        prepared = Prepared(
-            validation, task.encode(validation, assembly.tokenizer, max_length=length, train=False)
-        )
-        self.warnings += [*train_split.notes, *validation.notes]
-        steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
-        schedule = prepare_schedule(recipe, assembly.thawable)
-        too_long = budget_warning(schedule, steps)
-        self.warnings += [too_long] if too_long else []
-        optimizer = make_optimizer(assembly.blocks, recipe.train)
-        # every block is in the optimizer: from here on freezing is safe
-        state = State.from_json(start.state["schedule"]) if start else None
-        unfreezing = Unfreezing(schedule, assembly.blocks, state)
-        torch.manual_seed(recipe.seed + 1000 * self.accelerator.process_index)
-        window = torch.zeros((), device=self.accelerator.device)
-        standing = Standing()
-        if start is not None:
-            standing = Standing(**start.state["standing"])
-            window.fill_(start.state["loss_sum"])
-            with torch.no_grad():
-                for name, parameter in assembly.parameters().items():
-                    parameter.copy_(start.weights[name])
-            restore_optimizer(optimizer, assembly.blocks, start.optimizer)
-        assembly.model.train()
-        source = recipe.data.source if recipe.data.train_language_adapter else None
-        assembly.speak(source)
-        probes = Probes(
-            recipe,
-            schedule,
-            task,
-            assembly.model,
-            assembly.tokenizer,
-            assembly.blocks,
-            train_rows,
-            lambda: standing.seconds,
-        )
-        job = Job(
-            recipe=recipe,
-            task=task,
-            assembly=assembly,
-            accelerator=self.accelerator,
-            optimizer=self.accelerator.prepare(optimizer),
-            unfreezing=unfreezing,
-            probes=probes,
-            train_rows=train_rows,
-            validation=prepared,
-            order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
-            steps=steps,
-            standing=standing,
-            record=self.record,
-            save=self.save,
-            stop=lambda: False,
-            show=lambda: None,
-            source=source,
-            loss_sum=window,
-        )
-        if start is not None:
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(start.state["scaler"])
-            restore_random_state(start.random)
-        return job
 
     # -- the journal ------------------------------------------------------------------------------------------
 
@@ -346,10 +243,7 @@ class _Run:
         job, recipe = self.job, self.recipe
         best = job.standing.best_step
         if best is not None and best != job.standing.step:
-            weights = read_weights(list_checkpoints(self.checkpoints)[best])
-            with torch.no_grad():
-                for name, parameter in job.assembly.parameters().items():
-                    parameter.copy_(weights[name])
+            job.assembly.set_weights(read_weights(list_checkpoints(self.checkpoints)[best]))
         for language in languages_to_test(recipe):
             if job.stop():
                 return False
@@ -408,8 +302,7 @@ class _Run:
     def finish(self) -> RunResult:
         result = self._result("finished")
         if self.accelerator.is_main_process:
-            stored = {k: v for k, v in asdict(result).items() if k != "run_dir"}
-            write_atomically(self.place / RESULTS, json.dumps(stored, indent=1))
+            write_results(result)
         self._close("finished")
         return result
 
@@ -435,10 +328,3 @@ class _Run:
         thawed = f"{len(job.unfreezing.state.thawed)}/{len(job.assembly.thawable)} thawed"
         best = "" if job.standing.best_value is None else f"  best {job.standing.best_value:.1f}"
         return thawed + best
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text or nothing."""
-    beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

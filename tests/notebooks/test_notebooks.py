@@ -17,6 +17,7 @@ def test_a_notebook_runs_and_shows_pictures(path, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     book = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells), "a notebook is kept without its outputs"
+    assert book.cells[0].source.startswith("# "), "a notebook begins with its title"
     began = time.monotonic()
     place = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(book, timeout=SECONDS, kernel_name="python3", resources=place)

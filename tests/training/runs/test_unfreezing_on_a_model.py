@@ -172,7 +172,7 @@ def test_auto_rgn_gives_each_block_its_share_of_the_learning_rate(recipe, tmp_pa
 
 
 def test_a_thawed_block_that_cannot_move_stops_the_run(recipe, tmp_path, monkeypatch):
-    from fishlens.training import run
+    from fishlens.training import job
 
     def forgetful(blocks, settings):
         """An optimizer that never got one of the blocks: what a schedule that silently trains nothing looks like."""
@@ -185,7 +185,7 @@ def test_a_thawed_block_that_cannot_move_stops_the_run(recipe, tmp_path, monkeyp
             lr=1e-2,
         )
 
-    monkeypatch.setattr(run, "make_optimizer", forgetful)
+    monkeypatch.setattr(job, "make_optimizer", forgetful)
     with pytest.raises(BlockDidNotMove, match=r"'layer.2' was thawed but update 3 left all"):
         train(recipe, tmp_path / "run")
     end = read_run(tmp_path / "run").end

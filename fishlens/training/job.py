@@ -1,0 +1,100 @@
+"""From a recipe and an assembled model to a `Job`: everything that the loop works with, at its first step or where a
+checkpoint was written."""
+
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+
+from fishlens.schedules import State, budget_warning
+from fishlens.tracking.unfreezing import Unfreezing
+from fishlens.training.assembly import Assembly
+from fishlens.training.batches import Order, total_steps
+from fishlens.training.checkpoint import Snapshot
+from fishlens.training.evaluation import Prepared
+from fishlens.training.loop import Job, Standing
+from fishlens.training.optimizer import make_optimizer, restore_optimizer
+from fishlens.training.preparation import load_split, prepare_schedule
+from fishlens.training.probes import Probes
+from fishlens.training.randomness import restore_random_state
+from fishlens.training.recipe import Recipe
+from fishlens.training.tasks import Task
+
+
+def make_job(
+    recipe: Recipe,
+    task: Task,
+    assembly: Assembly,
+    accelerator: Accelerator,
+    start: Snapshot | None,
+    *,
+    record: Callable[..., None],
+    save: Callable[[], bool],
+) -> tuple[Job, list[str]]:
+    """The job, at the checkpoint `start` if there is one, and what its user has to know before it begins.
+
+    The order is what makes a resumed run equal an uninterrupted one: optimizer over all blocks, then freezing, then
+    the generators, last of all.
+    """
+    train_split = load_split(recipe, task, "train", recipe.data.source)
+    validation = load_split(recipe, task, "validation", recipe.data.source)
+    length = recipe.train.max_length
+    train_rows = task.encode(train_split, assembly.tokenizer, max_length=length, train=True)
+    prepared = Prepared(
+        validation, task.encode(validation, assembly.tokenizer, max_length=length, train=False)
+    )
+    warnings = [*train_split.notes, *validation.notes]
+    steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
+    schedule = prepare_schedule(recipe, assembly.thawable)
+    too_long = budget_warning(schedule, steps)
+    warnings += [too_long] if too_long else []
+    optimizer = make_optimizer(assembly.blocks, recipe.train)
+    # every block is in the optimizer: from here on freezing is safe
+    state = State.from_json(start.state["schedule"]) if start else None
+    unfreezing = Unfreezing(schedule, assembly.blocks, state)
+    torch.manual_seed(recipe.seed + 1000 * accelerator.process_index)
+    window = torch.zeros((), device=accelerator.device)
+    standing = Standing()
+    if start is not None:
+        standing = Standing(**start.state["standing"])
+        window.fill_(start.state["loss_sum"])
+        assembly.set_weights(start.weights)
+        restore_optimizer(optimizer, assembly.blocks, start.optimizer)
+    assembly.model.train()
+    source = recipe.data.source if recipe.data.train_language_adapter else None
+    assembly.speak(source)
+    probes = Probes(
+        recipe,
+        schedule,
+        task,
+        assembly.model,
+        assembly.tokenizer,
+        assembly.blocks,
+        train_rows,
+        lambda: standing.seconds,
+    )
+    job = Job(
+        recipe=recipe,
+        task=task,
+        assembly=assembly,
+        accelerator=accelerator,
+        optimizer=accelerator.prepare(optimizer),
+        unfreezing=unfreezing,
+        probes=probes,
+        train_rows=train_rows,
+        validation=prepared,
+        order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
+        steps=steps,
+        standing=standing,
+        record=record,
+        save=save,
+        stop=lambda: False,
+        show=lambda: None,
+        source=source,
+        loss_sum=window,
+    )
+    if start is not None:
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(start.state["scaler"])
+        restore_random_state(start.random)
+    return job, warnings

@@ -1,0 +1,57 @@
+"""What a run came to: `RunResult`, and `results.json` in its directory, there once the run has finished."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    status: finished or interrupted (calling `train` again resumes it). validation: {metric: points} of the best step,
+    on the source language. test: {language: {metric: points}}, of the weights of the best step.
+    """
+
+    run_dir: Path
+    status: Literal["finished", "interrupted"]
+    step: int
+    steps: int
+    best_step: int | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    test: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One line about how it ended."""
+        if self.status == "interrupted":
+            return f"interrupted at step {self.step} of {self.steps}; the same command resumes it"
+        scores = ", ".join(
+            f"{lang} {' '.join(f'{v:.1f}' for v in s.values())}" for lang, s in self.test.items()
+        )
+        return f"finished {self.steps} steps, best at step {self.best_step}; test: {scores or 'none'}"
+
+
+def read_results(run_dir: Path) -> RunResult | None:
+    """The results of a run that has finished, else None."""
+    path = run_dir / RESULTS
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return RunResult(run_dir=run_dir, **{**stored, "warnings": tuple(stored["warnings"])})
+
+
+def write_results(result: RunResult) -> None:
+    stored = {key: value for key, value in asdict(result).items() if key != "run_dir"}
+    write_atomically(result.run_dir / RESULTS, json.dumps(stored, indent=1))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or nothing."""
+    beside = path.with_name(f".{path.name}.writing")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
