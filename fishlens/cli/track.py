@@ -53,6 +53,9 @@ def track(
     if module:
         command = [sys.executable, "-m", target]
     if command is None:
+        if "--help" in context.args:
+            typer.echo(context.get_help())
+            return
         _train(target, context.args, set_ or [], run, page)
         return
     if set_:
@@ -118,7 +121,7 @@ def _train(target: str, arguments: list[str], settings: list[str], run: Path | N
     """Train by a recipe; its options may stand after it too."""
     from fishlens.training import load_recipe, train
 
-    settings, run = _recipe_arguments(arguments, settings, run)
+    settings, run, page = _recipe_arguments(arguments, settings, run, page)
     result = train(load_recipe(target, set=settings), run)
     typer.echo(f"{result.run_dir}: {result.summary}")
     if result.status == "interrupted":
@@ -130,15 +133,18 @@ def _train(target: str, arguments: list[str], settings: list[str], run: Path | N
 
 
 def _recipe_arguments(
-    arguments: list[str], settings: list[str], run: Path | None
-) -> tuple[list[str], Path | None]:
-    """`-s field=value` and `--run` after the recipe. Raises `InputError` for anything else."""
+    arguments: list[str], settings: list[str], run: Path | None, page: bool
+) -> tuple[list[str], Path | None, bool]:
+    """`-s field=value`, `--run` and `--no-page` after the recipe. Raises `InputError` for anything else."""
     settings, rest = list(settings), list(arguments)
     while rest:
         option, _, value = rest.pop(0).partition("=") if rest[0].startswith("--") else (rest.pop(0), "", "")
+        if option in ("--page", "--no-page"):
+            page = option == "--page"
+            continue
         if option not in ("-s", "--set", "--run"):
             raise InputError(
-                f"{option!r} is no option for a recipe: expected -s field=value or --run directory"
+                f"{option!r} is no option for a recipe: expected -s field=value, --run directory or --no-page"
             )
         if not value:
             if not rest:
@@ -148,4 +154,4 @@ def _recipe_arguments(
             run = Path(value)
         else:
             settings.append(value)
-    return settings, run
+    return settings, run, page

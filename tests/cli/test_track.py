@@ -88,7 +88,12 @@ def test_a_recipe_leaves_a_report_in_its_directory_unless_told_not_to(trained, t
     invoke("quickstart", "--run", "r")
     assert trained.pages == [tmp_path]
     invoke("--no-page", "quickstart", "--run", "r")
-    assert trained.pages == [tmp_path]
+    invoke("quickstart", "--no-page", "--run", "r")
+    assert trained.pages == [tmp_path] and len(trained) == 3
+
+
+def test_help_is_there_after_a_recipe_too(trained):
+    assert "--no-page" in invoke("quickstart", "--help") and not trained
 
 
 @pytest.mark.parametrize(
