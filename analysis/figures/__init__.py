@@ -8,7 +8,7 @@ can be made in any number, in any thread, and are freed when they are dropped. S
 from .blocks import block_heat_map
 from .correlation import correlation_scatter
 from .style import COLUMN, PAGE, schedule_order, series_styles
-from .svg import to_svg
+from .svg import to_file, to_svg
 from .traces import trace_over_steps, trace_with_validation
 from .transfer import language_grid, relative_performance
 from .unfreezing import order_against_top_down, unfreezing_order
@@ -23,6 +23,7 @@ __all__ = [
     "relative_performance",
     "schedule_order",
     "series_styles",
+    "to_file",
     "to_svg",
     "trace_over_steps",
     "trace_with_validation",

@@ -1,4 +1,4 @@
-"""A figure as SVG text, alone or inside a page that has its own colours."""
+"""A figure as a file, as SVG text, or inside a page that has its own colours."""
 
 import html
 import io
@@ -22,6 +22,17 @@ def to_svg(figure: Figure) -> str:
     with settings():
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
+
+
+def to_file(figure: Figure, kind: str) -> bytes:
+    """The figure as a `pdf`, `svg` or `png` (300 dots an inch) file, as it goes into a paper."""
+    if kind == "svg":
+        return to_svg(figure).encode()
+    data = io.BytesIO()
+    dated = "CreationDate" if kind == "pdf" else "Creation Time"  # the same figure is the same file
+    with settings():
+        figure.savefig(data, format=kind, dpi=300, metadata={dated: None})
+    return data.getvalue()
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:

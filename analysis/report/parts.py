@@ -3,7 +3,7 @@
 Everything that holds numbers also holds `behind`: which runs they come from. No format may drop it silently.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -103,10 +103,18 @@ class Report:
 
     @property
     def tables(self) -> list[tuple[Group, Table]]:
-        return [
-            (group, item)
-            for group in self.groups
-            for section in group.sections
-            for item in section.items
-            if isinstance(item, Table)
-        ]
+        return [(group, item) for group, item in self._items() if isinstance(item, Table)]
+
+    @property
+    def pictures(self) -> list[tuple[Group, Picture]]:
+        return [(group, item) for group, item in self._items() if isinstance(item, Picture)]
+
+    def _items(self) -> Iterator[tuple[Group, Item]]:
+        for group in self.groups:
+            for section in group.sections:
+                for item in section.items:
+                    yield group, item
+
+    def file_name(self, group: Group, item: Table | Picture) -> str:
+        """The stem of the file that holds this table or picture alone."""
+        return f"{group.name}-{item.name}" if len(self.groups) > 1 else item.name

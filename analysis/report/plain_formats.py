@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from .cells import cell_text, is_nothing, is_number
-from .parts import Group, Missing, Picture, Report, Table
+from .parts import Missing, Picture, Report, Table
 
 _CAVEAT = "Figures are in the HTML report."
 
@@ -88,26 +88,21 @@ def _csv_cell(value: object) -> object:
 
 def to_csv(report: Report) -> dict[str, str]:
     """File name -> CSV text, one file a table."""
-    many = len(report.groups) > 1
-    return {
-        f"{group.name}-{table.name}.csv" if many else f"{table.name}.csv": table_to_csv(table)
-        for group, table in report.tables
-    }
+    return {f"{report.file_name(group, table)}.csv": table_to_csv(table) for group, table in report.tables}
 
 
 def to_latex(report: Report) -> str:
     r"""All tables for `\usepackage{booktabs}`, one `table` environment each, with the runs behind them as comments."""
     lines = ["% " + _one_line(report.made), r"% needs \usepackage{booktabs}", ""]
     for group, table in report.tables:
-        lines += _latex_table(group, table, many=len(report.groups) > 1)
+        caption = f"{group.title}: {table.title}" if len(report.groups) > 1 else table.title
+        lines += _latex_table(table, caption, label=f"tab:{report.file_name(group, table)}")
     return "\n".join(lines)
 
 
-def _latex_table(group: Group, table: Table, *, many: bool) -> list[str]:
+def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     rows = table.rows
     align = "".join("r" if is_number(column, rows) else "l" for column in table.columns)
-    caption = f"{group.title}: {table.title}" if many else table.title
-    label = f"tab:{group.name}-{table.name}" if many else f"tab:{table.name}"
     lines = [f"% {_one_line(what)}: {_one_line(' '.join(runs))}" for what, runs in table.behind.items()]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{{label}}}"]
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]

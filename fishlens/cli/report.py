@@ -18,6 +18,12 @@ class Format(str, Enum):
     latex = "latex"
 
 
+class FigureFormat(str, Enum):
+    pdf = "pdf"
+    svg = "svg"
+    png = "png"
+
+
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, folders of them, or patterns.")],
     output: Annotated[
@@ -42,9 +48,14 @@ def report(
     margin: Annotated[
         float | None, typer.Option(help="Points within which two schedules count as equivalent (TOST).")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write every figure into this folder, as a file of its own.")
+    ] = None,
+    figure_format: Annotated[FigureFormat, typer.Option(help="Of --figures.")] = FigureFormat.pdf,
     table: Annotated[str | None, typer.Option(help="csv: only the table of this name.")] = None,
 ) -> None:
     """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
+    from fishlens.analysis.figures import to_file
     from fishlens.analysis.report import build_report, to_csv, to_html, to_latex, to_markdown
     from fishlens.journal import load_runs
 
@@ -64,6 +75,10 @@ def report(
     )
     for run, reason in built.left_out.items():
         typer.echo(f"left out: {run} ({reason})", err=True)
+    if figures is not None:
+        for shared, picture in built.pictures:
+            file = figures / f"{built.file_name(shared, picture)}.{figure_format.value}"
+            _write(to_file(picture.figure, figure_format.value), str(file))
     if chosen is Format.csv:
         _write_csv(to_csv(built), output, table)
         return
@@ -102,20 +117,21 @@ def _write_csv(files: dict[str, str], output: str | None, table: str | None) -> 
             _write(text, str(Path(output) / name))
 
 
-def _write(text: str, output: str) -> None:
+def _write(content: str | bytes, output: str) -> None:
     """Write a file whole or not at all: beside its place first, then moved there."""
     if output == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(str(content))
         return
+    data = content if isinstance(content, bytes) else content.encode()
     path = Path(output)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_bytes(data)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"wrote {path} ({len(text.encode()) / 1e6:.1f} MB)", err=True)
+    typer.echo(f"wrote {path} ({len(data) / 1e6:.1f} MB)", err=True)

@@ -52,6 +52,17 @@ def test_csv_goes_to_a_folder_one_file_a_table(runs, tmp_path):
     assert {"runs.csv", "table-1.csv", "run-scores.csv"} <= {p.name for p in (tmp_path / "tables").iterdir()}
 
 
+@pytest.mark.parametrize(("kind", "begins"), [("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_every_figure_can_have_a_file_of_its_own(runs, tmp_path, kind, begins):
+    folder = tmp_path / "figures"
+    report(runs, "-o", tmp_path / "page.html", "--figures", folder, "--figure-format", kind)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(list(folder.iterdir())) == page.count("<figure") > 2
+    assert all(
+        path.suffix == f".{kind}" and path.read_bytes().startswith(begins) for path in folder.iterdir()
+    )
+
+
 def test_one_table_can_be_piped(runs):
     rows = list(csv.DictReader(io.StringIO(report(runs, "--format", "csv", "--table", "run-scores").stdout)))
     assert [row["run"] for row in rows] == ["gu-0", "gu-1", "gu-2", "standard-0", "standard-1", "standard-2"]
