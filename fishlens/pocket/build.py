@@ -40,8 +40,8 @@ class BuildPlan:
     feed_forward: int = 256
     positions: int = 64
     encoder_steps: int = 4200
-    adapter_steps: int = 600
-    adapter_config: str = "seq_bn_inv[reduction_factor=4]"
+    adapter_steps: int = 100
+    adapter_config: str = "seq_bn_inv[reduction_factor=8]"
 
 
 QUICK = BuildPlan(documents=200, heldout=40, encoder_steps=30, adapter_steps=5, hidden=32, feed_forward=64)
