@@ -34,7 +34,10 @@ from fishlens.training.tasks import Task
 
 @dataclass
 class Standing:
-    """What changes from step to step and is no tensor; JSON values, all of it is in every checkpoint."""
+    """What changes from step to step and is no tensor; JSON values, all of it is in every checkpoint.
+
+    validation: {metric: points} of the best step.
+    """
 
     step: int = 0
     best_step: int | None = None
@@ -104,7 +107,7 @@ def between_updates(job: Job) -> None:
     step, last = standing.step, standing.step == job.steps
     epoch = steps_per_epoch(len(job.train_rows), recipe.train.batch_size)
     validating = step > 0 and (last or step % (recipe.evaluate.every or epoch) == 0)
-    previous_best = (standing.best_step, standing.best_value)
+    previous_best = (standing.best_step, standing.best_value, standing.validation)
     if validating:
         validate(job)
         job.assembly.check(job.source, job.unfreezing.state.thawed)
@@ -116,7 +119,7 @@ def between_updates(job: Job) -> None:
     best = standing.best_step == step
     if step > 0 and (due or best) and not job.save() and best:
         # the weights of this step cannot be had again: the best checkpoint is still the one before
-        standing.best_step, standing.best_value = previous_best
+        standing.best_step, standing.best_value, standing.validation = previous_best
 
 
 def unfreeze(job: Job) -> None:
@@ -143,8 +146,7 @@ def validate(job: Job) -> None:
     value = result.scores[job.task.headline]
     best = standing.best_value is None or value > standing.best_value
     if best:
-        standing.best_step, standing.best_value = standing.step, value
-    standing.validation = result.scores
+        standing.best_step, standing.best_value, standing.validation = standing.step, value, result.scores
     for metric, points in result.scores.items():
         headline = metric == job.task.headline
         job.record(

@@ -144,7 +144,7 @@ def test_the_best_step_is_chosen_on_the_source_language_alone(recipe, tmp_path, 
     monkeypatch.setattr(loop, "evaluate", made_up)
     result = train({**recipe, "evaluate": {"every": 2}, "checkpoint": {"keep": 1}}, tmp_path / "run")
     assert asked == ["en"] * 4
-    assert result.best_step == 4
+    assert result.best_step == 4 and result.validation == {"accuracy": 70.0}, "the best step's, not the last one's"
     assert list(list_checkpoints(tmp_path / "run" / "checkpoints")) == [4, 8]
     best = [
         r["best"]
