@@ -116,9 +116,13 @@ class UnfreezeCallback(TrainerCallback):
         assert self.unfreezing is not None
         content = {"schedule": self.schedule, "every": self.every, "state": self.unfreezing.state.to_json()}
         tracking.write_state(args, state, STATE_FILE, content)
+        self._pass_on("on_save", (args, state, control), {})
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
         self._pass_on("on_evaluate", args, kwargs)
+
+    def on_predict(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_predict", args, kwargs)
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         self._pass_on("on_log", args, kwargs)

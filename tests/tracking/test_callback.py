@@ -290,6 +290,27 @@ def test_resumed_unfreezing_ends_in_the_same_bits(tmp_path, make_model, make_tra
     assert resumed.unfreezing[columns].equals(straight.unfreezing[columns])
 
 
+def test_unfreezing_alone_goes_on_in_its_run_when_training_is_resumed(
+    tmp_path, monkeypatch, make_model, make_trainer
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = {"save_strategy": "steps", "save_steps": 4}
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(make_model(), [UnfreezeCallback("gu", every=3), Stop()], **arguments).train()
+    make_trainer(make_model(), [UnfreezeCallback("gu", every=3)], **arguments).train(
+        resume_from_checkpoint=True
+    )
+    runs = load_runs("runs")
+    assert len(runs.runs) == 1 and runs.runs.attempts[0] == 2
+    assert runs.unfreezing.step.tolist() == [0, 3, 6]
+
+
 def test_a_checkpoint_without_schedule_state_cannot_be_resumed(tmp_path, make_model, make_trainer):
     make_trainer(make_model(), save_strategy="steps", save_steps=4).train()
     callbacks = [FisherCallback(run=tmp_path / "run", examples=8), UnfreezeCallback("gu", every=2)]
