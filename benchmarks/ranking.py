@@ -6,14 +6,15 @@ Reads the checkpoints of finished runs of the schedule `fun` that were written a
 = `schedule.every`, `checkpoint.keep` large) and measures the same weights twice, on the same pool of training rows:
 
 - ours: per-example traces with the run's labels (`exact` or `mc`), each example once;
-- published: argmax labels, the squared gradient of the batch mean over the batch size, on random batches of the
-  training size; one estimate is the sum over 41 of them, as in the published code.
+- published: argmax labels, the squared gradient of the batch mean over the batch size, on batches of the training size
+  that cut a shuffled pool, three times anew; one estimate is the sum over 41 of them, as in the published code, or over
+  half of a small pool.
 
-Reliability is the mean Kendall τ between the rankings of two estimates from disjoint draws (of n examples, or of 41
-batches), over 300 pairs of draws; `same choice` is how often both name the same largest frozen block, the one that
-`fun` would thaw. The cost is the measured time per example and per batch: medians, both at every checkpoint in turn, in
-one process. `examples needed` is the smallest n at which ours is as reliable as 41 batches; `cost ratio` is published
-over ours at that n. Agreement of the two estimators themselves is taken from all that was measured of each.
+Reliability is the mean Kendall τ between the rankings of two estimates that share no example, over 300 pairs of draws;
+`same choice` is how often both name the same largest frozen block, the one that `fun` would thaw. The cost is the
+measured time per example and per batch: medians, both at every checkpoint in turn, in one process. `examples needed` is
+the smallest n at which ours is as reliable as the published procedure; `cost ratio` is published over ours at that n.
+Agreement of the two estimators themselves is taken from all that was measured of each.
 """
 
 import argparse
@@ -35,6 +36,8 @@ from fishlens.training.loading import load_recipe
 from fishlens.training.preparation import load_split, prepare_task
 
 BATCHES = 41
+CUTS = 3  # of the pool into batches of the published procedure
+PAIRS = 300  # of draws
 ROWS = 16  # of one of our batches
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -73,44 +76,50 @@ class Bench:
             parts.append(torch.stack([found.per_example[name] for name in self.names]).numpy())
         return np.concatenate(parts, axis=1), seconds
 
-    def published(self, batches: int) -> tuple[np.ndarray, list[float]]:
-        """The published quantity of random batches `[blocks, batches]`, and the seconds of each."""
-        draw, parts, seconds = random.Random(1), [], []
-        for _ in range(batches):
-            batch = self.collate(draw.sample(self.rows, self.batch_size))
-            began = time.perf_counter()
-            found = estimate_fisher(
-                self.assembly.model, batch, blocks=self.blocks, labels="mode", granularity="batch",
-                output=self.task.output,
-            )  # fmt: skip
-            seconds.append(time.perf_counter() - began)
-            parts.append(torch.stack([found.per_example[name] for name in self.names]).numpy())
-        return np.concatenate(parts, axis=1), seconds
+    def published(self) -> tuple[list[np.ndarray], list[float]]:
+        """The published quantity `[blocks, batches]` of each cut of the pool, and the seconds of each batch."""
+        draw, cuts, seconds = random.Random(1), [], []
+        for _ in range(CUTS):
+            rows, parts = draw.sample(self.rows, len(self.rows)), []
+            for start in range(0, len(rows) - self.batch_size + 1, self.batch_size):
+                batch = self.collate(rows[start : start + self.batch_size])
+                began = time.perf_counter()
+                found = estimate_fisher(
+                    self.assembly.model, batch, blocks=self.blocks, labels="mode", granularity="batch",
+                    output=self.task.output,
+                )  # fmt: skip
+                seconds.append(time.perf_counter() - began)
+                parts.append(torch.stack([found.per_example[name] for name in self.names]).numpy())
+            cuts.append(np.concatenate(parts, axis=1))
+        return cuts, seconds
 
 
-def reliability(values: np.ndarray, n: int, frozen: list[int], pairs: int = 300) -> tuple[float, float]:
+def reliability(cuts: list[np.ndarray], n: int, frozen: list[int]) -> tuple[float, float]:
     """(mean Kendall τ, share of the same largest frozen block) between estimates from disjoint draws of n columns."""
     generator = np.random.default_rng(0)
     taus, same = [], []
-    for _ in range(pairs):
-        order = generator.permutation(values.shape[1])
-        one, other = values[:, order[:n]].mean(1), values[:, order[n : 2 * n]].mean(1)
-        taus.append(kendalltau(one, other).statistic)
-        same.append(one[frozen].argmax() == other[frozen].argmax())
+    for values in cuts:
+        for _ in range(PAIRS // len(cuts)):
+            order = generator.permutation(values.shape[1])
+            one, other = values[:, order[:n]].mean(1), values[:, order[n : 2 * n]].mean(1)
+            taus.append(kendalltau(one, other).statistic)
+            same.append(one[frozen].argmax() == other[frozen].argmax())
     return float(np.mean(taus)), float(np.mean(same))
 
 
 def measure(bench: Bench, step: int, frozen: list[int]) -> dict:
     ours, per_example = bench.ours()
-    published, per_batch = bench.published(4 * BATCHES)
-    one, other = ours.mean(1), published.mean(1)
-    target, target_same = reliability(published, BATCHES, frozen)
+    published, per_batch = bench.published()
+    batches = min(BATCHES, published[0].shape[1] // 2)
+    one, other = ours.mean(1), np.concatenate(published, axis=1).mean(1)
+    target, target_same = reliability(published, batches, frozen)
     row = {
         "run": bench.run.name,
         "step": step,
         "frozen": len(frozen),
         "pool": len(bench.rows),
         "batch": bench.batch_size,
+        "batches": batches,
         "labels": bench.recipe.tracking.labels,
         "agreement τ": kendalltau(one, other).statistic,
         "same choice": bool(one[frozen].argmax() == other[frozen].argmax()),
@@ -121,7 +130,7 @@ def measure(bench: Bench, step: int, frozen: list[int]) -> dict:
     for n in SIZES:
         if 2 * n > ours.shape[1]:
             break
-        row[f"ours τ, n={n}"], row[f"ours same choice, n={n}"] = reliability(ours, n, frozen)
+        row[f"ours τ, n={n}"], row[f"ours same choice, n={n}"] = reliability([ours], n, frozen)
         if needed is None and row[f"ours τ, n={n}"] >= target:
             needed = n
     seconds, batch_seconds = statistics.median(per_example), statistics.median(per_batch)
@@ -129,7 +138,7 @@ def measure(bench: Bench, step: int, frozen: list[int]) -> dict:
         "seconds per example, ours": seconds,
         "seconds per batch, published": batch_seconds,
         "examples needed": needed,
-        "cost ratio": None if needed is None else BATCHES * batch_seconds / (needed * seconds),
+        "cost ratio": None if needed is None else batches * batch_seconds / (needed * seconds),
     }
 
 
