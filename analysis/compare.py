@@ -210,7 +210,8 @@ def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | No
     scored = scored.rename(columns={"lowest": "lowest_own"})
     rows = []
     for schedule, members in scored.groupby("schedule", sort=False):
-        row = {"schedule": schedule, "runs": len(members), "lowest_language": language}
+        scored_members = int(members[["source", "average"]].notna().any(axis=1).sum())
+        row = {"schedule": schedule, "runs": scored_members, "lowest_language": language}
         for name in ("source", "lowest_fixed", "lowest_own", "average"):
             row |= {name: members[name].mean(), f"{name}_sd": members[name].std(ddof=1)}
         rows.append(row)

@@ -2,13 +2,14 @@
 
 The journal holds raw traces of every block, frozen or not. Three ways to make one curve of a run:
 
-- `normalised`: the mean over the blocks that are trainable at that probe (the paper's plots: tr(F) of the trainable
-  parameters divided by the number of trainable blocks). NaN while no block is trainable.
-- `trainable`: the sum over the blocks that are trainable at that probe. It jumps when a block is thawed.
+- `normalised`: the mean over the blocks that train from that probe on (the paper's plots: tr(F) of the trainable
+  parameters divided by the number of trainable blocks). NaN while no block does.
+- `trainable`: the sum over the blocks that train from that probe on. It jumps when a block is thawed.
 - `all`: the sum over all blocks, frozen ones too. Nothing jumps because of the schedule alone.
 
-The head is not a block of the adapter and is left out unless asked for. A probe that lost a block it needs is NaN:
-a partial sum would look like a drop.
+A block that an event thaws at a step counts as trainable in the probe of that step: both are of the same weights, and
+the trainer probes first and thaws then. The head is not a block of the adapter and is left out unless asked for. A
+probe that lost a block it needs is NaN: a partial sum would look like a drop.
 """
 
 from collections.abc import Iterator
@@ -49,8 +50,12 @@ class BlockCurves:
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def block_curves(fisher: pd.DataFrame, *, head: bool = False) -> Iterator[BlockCurves]:
+def block_curves(
+    fisher: pd.DataFrame, unfreezing: pd.DataFrame | None = None, *, head: bool = False
+) -> Iterator[BlockCurves]:
     """The block curves of every run in a `Runs.fisher` frame, in the frame's order of runs.
+
+    `unfreezing`: the events of the same runs, which say what trains from a probe's step on.
 
     Two probes of one block at one step (one to track, one to select): the one over more examples counts.
     """
@@ -64,6 +69,12 @@ def block_curves(fisher: pd.DataFrame, *, head: bool = False) -> Iterator[BlockC
     examples = fisher["examples"].to_numpy(dtype=float) if "examples" in fisher else np.zeros(len(fisher))
     order = np.lexsort((np.nan_to_num(examples), run_codes))  # later assignments win: more examples last
     bounds = np.searchsorted(run_codes[order], np.arange(len(run_names) + 1))
+    events = {}
+    if unfreezing is not None:
+        events = {
+            str(run): (rows["block"].astype(str), rows["step"])
+            for run, rows in unfreezing.groupby("run", observed=True)
+        }
     for code, name in enumerate(run_names):
         rows = order[bounds[code] : bounds[code + 1]]
         if not len(rows):
@@ -77,7 +88,11 @@ def block_curves(fisher: pd.DataFrame, *, head: bool = False) -> Iterator[BlockC
         values[row, column] = np.where(np.isfinite(trace[rows]), trace[rows], np.nan)
         thawed[row, column] = trainable[rows]
         blocks = tuple(str(block_names[b]) for b in present)
-        yield BlockCurves(str(name), blocks, at, values, _carry_forward(thawed, recorded))
+        trains = _carry_forward(thawed, recorded)
+        for block, step in zip(*events.get(str(name), ((), ())), strict=True):
+            if block in blocks:
+                trains[at >= step, blocks.index(block)] = True
+        yield BlockCurves(str(name), blocks, at, values, trains)
 
 
 def _carry_forward(flags: NDArray[np.bool_], recorded: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -89,7 +104,7 @@ def _carry_forward(flags: NDArray[np.bool_], recorded: NDArray[np.bool_]) -> NDA
 def curves(runs: Runs, *, curve: str = "normalised", window: float = 0, head: bool = False) -> pd.DataFrame:
     """Tidy curves of all runs: run, step, value, smoothed (moving average over `window` steps), trainable_blocks."""
     parts = []
-    for one in block_curves(runs.fisher, head=head):
+    for one in block_curves(runs.fisher, runs.unfreezing, head=head):
         values = one.series(curve)
         parts.append(
             pd.DataFrame(

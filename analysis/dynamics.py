@@ -32,6 +32,7 @@ CURVE_FEATURES = {  # name -> unit
 }
 RUN_FEATURES = {"depth_centroid": "0 bottom … 1 top", "order_agreement": "Kendall's τ, 1 = top-down"}
 NEEDED_PROBES = 3
+UNEQUAL = 0.05  # share by which runs may differ in length for their areas to be compared
 FINAL_SHARE = 0.1  # of the recorded updates
 
 
@@ -76,11 +77,15 @@ def area(steps: Array, values: Array) -> float:
     return float(trapezoid(values, steps))
 
 
-def early_area(steps: Array, values: Array, until: float | None) -> float:
+def early_area(steps: Array, values: Array, until: float | None, begin: float | None = None) -> float:
     """∫ f dt from the first probe to step `until` (kL: when the schedule has thawed every block), f interpolated at
-    the end. The paper's early period."""
+    the end. The paper's early period. `begin`: the run's first probe, where f must have a value."""
     if until is None:
         raise NoFeature("no schedule says when the early period ends: give early=")
+    if begin is not None and steps[0] > begin:
+        raise NoFeature(
+            f"the curve begins at step {steps[0]:.0f}, after the run's first probe at {begin:.0f}"
+        )
     if steps[0] >= until:
         raise NoFeature(
             f"the first probe is at step {steps[0]:.0f}, after the early period's end at {until:g}"
@@ -122,15 +127,17 @@ def decay_rate(steps: Array, values: Array) -> float:
 
 
 def curve_features(
-    steps: ArrayLike, values: ArrayLike, *, early: float | None = None
+    steps: ArrayLike, values: ArrayLike, *, early: float | None = None, begin: float | None = None
 ) -> dict[str, float | str]:
     """All of `CURVE_FEATURES` of one curve, with `probes`, `lost` (NaN probes), `first_step`, `last_step` and `reason`.
 
-    `steps` must rise. With fewer than three finite probes every feature is NaN.
+    `steps` must rise; `begin` is the step of the run's first probe, by default the curve's. With fewer than three
+    finite probes every feature is NaN.
     """
     t, f = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     there = np.isfinite(f)
     found: dict[str, float | str] = {"probes": int(there.sum()), "lost": int((~there).sum())}
+    start = begin if begin is not None else t[0] if len(t) else None
     t, f = t[there], f[there]
     found |= {
         "first_step": float(t[0]) if len(t) else math.nan,
@@ -143,7 +150,7 @@ def curve_features(
     rest: dict[str, Callable[[], float]] = {
         "width": lambda: width(t, f),
         "area": lambda: area(t, f),
-        "early_area": lambda: early_area(t, f, early),
+        "early_area": lambda: early_area(t, f, early, start),
         "final": lambda: final(t, f),
         "drop": lambda: drop(t, f),
         "decay_rate": lambda: decay_rate(t, f),
@@ -203,10 +210,12 @@ def features(
     until = early if early is not None else early_period(runs)
     thawed = {str(run): rows for run, rows in runs.unfreezing.groupby("run", observed=True)}
     rows = []
-    for one in block_curves(runs.fisher, head=head):
+    for one in block_curves(runs.fisher, runs.unfreezing, head=head):
         smooth = moving_average(one.steps, one.series(curve), window)
+        # where no block trains the curve does not exist, which is no loss of a probe
+        exists = np.ones(len(one.steps), dtype=bool) if curve == "all" else one.trainable.any(axis=1)
         row = {"run": one.run, "curve": curve, "window": window} | curve_features(
-            one.steps, smooth, early=until
+            one.steps[exists], smooth[exists], early=until, begin=float(one.steps[0])
         )
         reasons = [str(row.pop("reason"))]
         layers = tuple(block for block in one.blocks if block != HEAD)
@@ -222,7 +231,20 @@ def features(
                 reasons.append(f"{name}: {why}")
         rows.append(row | {"reason": "; ".join(filter(None, reasons))})
     names = ["run", "curve", "window", "probes", "lost", "first_step", "last_step"]
-    return pd.DataFrame(rows, columns=[*names, *CURVE_FEATURES, *RUN_FEATURES, "reason"])
+    table = pd.DataFrame(rows, columns=[*names, *CURVE_FEATURES, *RUN_FEATURES, "reason"])
+    return _without_unequal_areas(table)
+
+
+def _without_unequal_areas(table: pd.DataFrame) -> pd.DataFrame:
+    """`area` grows with the length of a run: NaN, with the reason, in runs clearly shorter than the longest."""
+    longest = table["last_step"].max()
+    short = (table["last_step"] < (1 - UNEQUAL) * longest) & table["area"].notna()
+    why = f"area: the last probe is at step {{:.0f}}, that of the longest run at {longest:.0f}"
+    table.loc[short, "reason"] = [
+        "; ".join(filter(None, (reason, why.format(last))))
+        for reason, last in zip(table.loc[short, "reason"], table.loc[short, "last_step"], strict=True)
+    ]
+    return table.assign(area=table["area"].mask(short))
 
 
 def block_features(
@@ -231,7 +253,7 @@ def block_features(
     """One row per run and block: `run`, `block`, `depth` (0 bottom … 1 top), the features of its raw trace."""
     until = early if early is not None else early_period(runs)
     rows = []
-    for one in block_curves(runs.fisher, head=head):
+    for one in block_curves(runs.fisher, runs.unfreezing, head=head):
         layers = [block for block in one.blocks if block != HEAD]
         for k, block in enumerate(one.blocks):
             depth = (
@@ -241,7 +263,7 @@ def block_features(
             found = curve_features(one.steps, smooth, early=until)
             rows.append({"run": one.run, "block": block, "depth": depth, "window": window} | found)
     names = ["run", "block", "depth", "window", "probes", "lost", "first_step", "last_step"]
-    return pd.DataFrame(rows, columns=[*names, *CURVE_FEATURES, "reason"])
+    return _without_unequal_areas(pd.DataFrame(rows, columns=[*names, *CURVE_FEATURES, "reason"]))
 
 
 def early_period(runs: Runs) -> float | None:

@@ -3,6 +3,7 @@ having a level of their own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from fishlens.errors import InputError
 
 NEEDED_LEVELS = 3  # of a random effect, for its variance to be estimated at all
 NEEDED_ROWS = 10
+MOSTLY = 0.5  # share of a predictor's variance between schedules from which on it counts as one of schedules
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def mixed_model(
 
     p and interval are from t with containment degrees of freedom (as in nlme): a predictor is tested against the
     finest random effect inside whose levels it is constant. n runs in s schedules and q such predictors give
-    n − s − q; one that is constant within schedules has s − 1 − q.
+    n − s − q; one that is constant within schedules has s − 1 − q. So has one that varies mostly between schedules
+    (more than half of its variance): what it then says rests on the schedules, however many seeds each has.
     Returns `NotEnough` when a random effect has fewer than 3 levels, there are fewer than 10 rows, or no degree of
     freedom is left. Raises `InputError` for an unknown column.
     """
@@ -118,6 +121,12 @@ def _shortage(
     for name, count in levels.items():
         if count < NEEDED_LEVELS:
             return not_enough("mixed model", count, NEEDED_LEVELS, f"{name}s", n=len(rows))
+    for first, second in combinations(levels, 2):
+        if levels[first] == levels[second] == len(rows.groupby([first, second])):
+            why = f"every {first} is a {second}: leave one of them out of random"
+            return not_enough(
+                "mixed model", levels[first], levels[first] + 1, f"{second}s", n=len(rows), why=why
+            )
     if len(rows) < NEEDED_ROWS:
         return not_enough("mixed model", len(rows), NEEDED_ROWS, "rows", n=len(rows))
     for name in (outcome, *predictors):
@@ -138,11 +147,26 @@ def _containment(
 
     def stratum(name: str) -> str | None:
         constant = [r for r in random if (rows.groupby(r)[name].nunique() == 1).all()]
-        return min(constant, key=lambda r: levels[r], default=None)
+        finest = max(constant, key=lambda r: levels[r], default=None)
+        if finest is None:
+            return None
+        own = rows.drop_duplicates(finest)
+        wider = [r for r in random if r != finest and (rows.groupby(finest)[r].nunique() == 1).all()]
+        return next((r for r in wider if _between_share(own[name], own[r]) > MOSTLY), finest)
 
     mine = stratum(predictor)
     alike = sum(stratum(name) == mine for name in predictors)
     if mine is None:
         return len(rows) - 1 - sum(count - 1 for count in levels.values()) - alike
-    around = [r for r in random if r != mine and (rows.groupby(mine)[r].nunique() == 1).all()]
+    around = [r for r in random if levels[r] < levels[mine] and (rows.groupby(mine)[r].nunique() == 1).all()]
     return levels[mine] - max((levels[r] for r in around), default=1) - alike
+
+
+def _between_share(values: pd.Series, groups: pd.Series) -> float:
+    """The share of the variance that lies between the groups, corrected for their size; 1 for one value a group."""
+    n, g = len(values), groups.nunique()
+    if n == g:
+        return 1.0
+    within = float(((values - values.groupby(groups).transform("mean")) ** 2).sum()) / (n - g)
+    total = float(values.var(ddof=1))
+    return 1 - within / total if total > 0 else 0.0

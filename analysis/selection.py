@@ -13,7 +13,7 @@ import pandas as pd
 from fishlens.errors import InputError
 from fishlens.journal import Runs
 
-FACTORS = ("task", "model", "adapter", "source")  # one group has one value of each
+FACTORS = ("task", "model", "adapter", "source", "examples")  # one group has one value of each
 NOT_IDENTITY = (
     "estimator_seed",
     "estimator_version",

@@ -80,7 +80,8 @@ def correlation(
     low, high = resampled_interval(columns, groups, layers, method, value, interval, level, resamples, rng)
     lane = ", Freedman–Lane" if controls is not None else ""
     how = f"{_HOW[interval].format(unit)}; {tested.format(unit)}{lane}"
-    note = f"{n_all - n} of {n_all} rows left out: no value" if n < n_all else ""
+    left_out = f"{n_all - n} of {n_all} rows left out: no value" if n < n_all else ""
+    note = "; ".join(filter(None, [left_out, no_interval_note(low, unit)]))
     return Estimate(quantity, value, low, high, level, p, n, count, how, seed, note)
 
 
@@ -111,16 +112,26 @@ def resampled_interval(
     resamples: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """The ends of the interval around `value`, by one of `INTERVALS`; `groups` are cluster codes."""
+    """The ends of the interval around `value`, by one of `INTERVALS`; `groups` are cluster codes.
+
+    NaN for the jackknife where Fisher's z is infinite or unknown: the agreement is perfect, or becomes so (or a column
+    constant) when one cluster is left out.
+    """
     count = int(groups.max()) + 1
     deleted = coefficient(columns, deletions(count)[:, groups], method, strata)
     if interval == "jackknife":
-        if abs(value) > _EXACT_FIT:
-            return value, value
+        if not (np.abs(np.r_[value, deleted]) < _EXACT_FIT).all():
+            return math.nan, math.nan
         low, high = np.tanh(jackknife_t(float(_fisher_z(value)), _fisher_z(deleted), level))
         return float(low), float(high)
     resampled = coefficient(columns, resampled_counts(count, resamples, rng)[:, groups], method, strata)
     return percentile(resampled, level) if interval == "percentile" else bca(value, resampled, deleted, level)
+
+
+def no_interval_note(low: float, unit: str) -> str:
+    """What is to be said of an interval that `resampled_interval` could not give."""
+    perfect = f"no interval: agreement is perfect, or is with one of the {unit} left out"
+    return perfect if math.isnan(low) else ""
 
 
 def cluster_p_value(

@@ -40,7 +40,13 @@ def lagged(x: Array, y: Array, lag: int) -> float:
 
 
 def run_lags(
-    runs: Runs, *, max_lag: int = 3, curve: str = "normalised", window: float = 0, language: str | None = None
+    runs: Runs,
+    *,
+    max_lag: int = 3,
+    curve: str = "normalised",
+    window: float = 0,
+    language: str | None = None,
+    within: str | None = None,
 ) -> pd.DataFrame:
     """One row per run and lag: run, lag (in evaluation intervals), interval (median, updates), r, r_own.
 
@@ -50,11 +56,12 @@ def run_lags(
 
     `r` correlates the rates as they are. All runs rise and level off, so it is far from zero at most lags whether or
     not the two have anything to do with each other. `r_own` correlates what is a run's own: each rate less the mean
-    rate of all runs over the same interval (NaN where fewer than three runs have it).
+    rate of all runs over the same interval (NaN where fewer than three runs have it). `within` names a factor
+    ("schedule") whose runs alone make that mean: what a schedule does to all of its runs is then no run's own.
     """
     scores = _validation(runs, language)
     parts = []
-    for one in block_curves(runs.fisher):
+    for one in block_curves(runs.fisher, runs.unfreezing):
         steps, values = scores.get(one.run, (np.empty(0), np.empty(0)))
         series = moving_average(one.steps, one.series(curve), window)
         there = np.isfinite(series)
@@ -68,7 +75,8 @@ def run_lags(
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
     rows = []
-    for run, own in _without_common_course(table).groupby("run", sort=False):
+    alike = None if within is None else table["run"].map(_factor(runs, within))
+    for run, own in _without_common_course(table, alike).groupby("run", sort=False):
         interval = float((own["end"] - own["begin"]).median())
         rate = {name: own[name].to_numpy() for name in ("trace", "score", "trace_own", "score_own")}
         for lag in range(-max_lag, max_lag + 1):
@@ -77,12 +85,19 @@ def run_lags(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _without_common_course(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with `trace_own` and `score_own`: the rates less their mean over the runs with both at that interval."""
-    table = table.copy()
-    where = pd.MultiIndex.from_frame(table[["begin", "end"]])
+def _factor(runs: Runs, name: str) -> pd.Series:
+    """Run → its value of a factor."""
+    return runs.runs.astype({"run": str}).set_index("run")[name].astype(str)
+
+
+def _without_common_course(table: pd.DataFrame, alike: pd.Series | None) -> pd.DataFrame:
+    """`table` with `trace_own` and `score_own`: the rates less their mean over the runs with both at that interval
+    (and with the same value of `alike`)."""
+    table = table.assign(alike="" if alike is None else alike)
+    keys = ["begin", "end", "alike"]
+    where = pd.MultiIndex.from_frame(table[keys])
     for name in ("trace", "score"):
-        shared = table.dropna().groupby(["begin", "end"])[name].agg(["mean", "count"])
+        shared = table.dropna().groupby(keys)[name].agg(["mean", "count"])
         mean = shared["mean"].where(shared["count"] >= NEEDED_SHARED)
         table[f"{name}_own"] = table[name] - mean.reindex(where).to_numpy()
     return table
@@ -96,6 +111,7 @@ def lead_lag(
     window: float = 0,
     language: str | None = None,
     cluster: str | None = None,
+    within: str | None = None,
     level: float = 0.95,
     resamples: int = 9999,
     seed: int = 0,
@@ -103,14 +119,15 @@ def lead_lag(
     """One row per course and lag: the mean over runs of each run's r (on Fisher's z), with its t interval over runs.
 
     Inside a run successive changes are not independent, so a run gives one r per lag and runs are what is counted;
-    `cluster` (a factor such as "schedule") averages the runs of a cluster first. p: sign-flip test of the mean z;
+    `cluster` (a factor such as "schedule") averages the runs of a cluster first; where the seeds of a schedule are no
+    independent evidence, give that or `within` (see `run_lags`). p: sign-flip test of the mean z;
     p_max: the same against the largest |t| over all lags, so it is corrected for having looked at all of them.
     `course` "whole" describes how the two series move over training; evidence that tr(F) says something about a run
     is in "own", where the course common to all runs is taken away (`run_lags`).
     Columns: course, lag, interval, those of `Estimate`, p_max. Lags with fewer than 6 runs (clusters) say so.
     """
-    each = run_lags(runs, max_lag=max_lag, curve=curve, window=window, language=language)
-    of_run = None if cluster is None else runs.runs.astype({"run": str}).set_index("run")[cluster].astype(str)
+    each = run_lags(runs, max_lag=max_lag, curve=curve, window=window, language=language, within=within)
+    of_run = None if cluster is None else _factor(runs, cluster)
     unit = "runs" if cluster is None else f"{cluster}s"
     interval = float(each["interval"].median()) if len(each) else math.nan
     parts = []

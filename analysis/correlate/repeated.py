@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from fishlens.analysis.correlate.association import NEEDED as NEEDED_CLUSTERS
-from fishlens.analysis.correlate.association import cluster_p_value, resampled_interval
+from fishlens.analysis.correlate.association import cluster_p_value, no_interval_note, resampled_interval
 from fishlens.analysis.correlate.coefficients import coefficient
 from fishlens.analysis.inference.clusters import codes_of
 from fishlens.analysis.results import Estimate, NotEnough, not_enough
@@ -87,4 +87,5 @@ def _clustered(
     )
     ends = resampled_interval(columns, clusters, subjects, "pearson", r, "jackknife", level, resamples, rng)
     method = f"delete-one jackknife over {unit} on Fisher's z, t interval; {tested.format(unit)}"
-    return Estimate(quantity, r, *ends, level, p, len(columns), count, method, seed)
+    note = no_interval_note(ends[0], unit)
+    return Estimate(quantity, r, *ends, level, p, len(columns), count, method, seed, note)

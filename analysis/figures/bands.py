@@ -69,13 +69,6 @@ def band_over_runs(curves: pd.DataFrame, *, log: bool, points: int = POINTS) -> 
     return Band(wide.index.to_numpy(dtype=float), back(center), back(low), back(high), wide.shape[1])
 
 
-def spread_words(runs: int) -> str:
-    """What the band of `runs` runs is, for a caption."""
-    if runs < 2:
-        return "one run"
-    return "10th to 90th percentile of runs" if runs > RANGE_UP_TO else "lowest to highest run"
-
-
 def drawable_as_log(values: pd.Series) -> bool:
     """Whether a logarithmic axis shows these values: nearly all of the finite ones are positive."""
     finite = values[np.isfinite(values)]

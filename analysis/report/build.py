@@ -57,8 +57,9 @@ def build_report(
 
 
 def _label(comparable: Comparable) -> str:
-    """What the runs of a group have in common, in a few words: task, model, adapter, source."""
-    shared = [str(comparable.shared[key]) for key in FACTORS if comparable.shared.get(key) is not None]
+    """What the runs of a group have in common, in a few words: task, model, adapter, source, training examples."""
+    known = {key: comparable.shared[key] for key in FACTORS if comparable.shared.get(key) is not None}
+    shared = [f"{value:g} examples" if key == "examples" else str(value) for key, value in known.items()]
     return ", ".join(shared) or "all runs"
 
 

@@ -63,14 +63,21 @@ def cell_text(column: Column, row: Mapping[str, Any]) -> str:
     value = row.get(column.key)
     if column.p_value:
         return p_text(value)
-    text = text_of(value, column.digits)
+    if column.bounded and isinstance(value, Real) and not math.isinf(float(value)) and not is_nothing(value):
+        text = _written(_no_negative_zero(float(value), column.digits), column.digits, tiny=False)
+    else:
+        text = text_of(value, column.digits)
     beside = [column.plus_minus] if column.plus_minus else list(column.interval or ())
     numbers = [float(row[key]) for key in beside if not is_nothing(row.get(key))]
     if value is None or is_nothing(value) or not beside or len(numbers) < len(beside):
         return text
-    tiny = _is_tiny(float(value), column.digits)
+    tiny = _is_tiny(float(value), column.digits) and not column.bounded
     written = [_written(n, column.digits, tiny=tiny and n != 0) for n in numbers]
     return f"{text} ± {written[0]}" if column.plus_minus else f"{text} [{', '.join(written)}]"
+
+
+def _no_negative_zero(number: float, digits: int | None) -> float:
+    return round(number, digits) + 0.0 if digits is not None else number
 
 
 def is_number(column: Column, rows: Sequence[Mapping[str, Any]]) -> bool:

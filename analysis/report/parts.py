@@ -24,7 +24,8 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 @dataclass(frozen=True)
 class Column:
     """One column. `digits` None: text, or a whole number. A number with a spread is shown as one cell:
-    `plus_minus` names the key of its standard deviation, `interval` the keys of its ends."""
+    `plus_minus` names the key of its standard deviation, `interval` the keys of its ends. `bounded`: a number whose
+    size is known beforehand (a coefficient, points), which is never written in powers of ten."""
 
     key: str
     label: str
@@ -32,6 +33,7 @@ class Column:
     plus_minus: str | None = None
     interval: tuple[str, str] | None = None
     p_value: bool = False
+    bounded: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:

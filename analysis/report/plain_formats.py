@@ -29,7 +29,7 @@ def to_markdown(report: Report) -> str:
 
 def _markdown_item(item: Table | Picture | Missing) -> list[str]:
     if isinstance(item, Missing):
-        return [f"**{_md(item.title)}**: {_md(item.reason)}", ""]
+        return [f"**{_md(item.title)}** {_md(item.reason)}", ""]
     if isinstance(item, Picture):
         return [f"*Figure: {_md(item.title)}. {_md(item.caption)}* {_CAVEAT}", ""]
     rows = item.rows
@@ -62,14 +62,14 @@ def _code(name: str) -> str:
 
 
 def table_to_csv(table: Table) -> str:
-    """One table in full precision: a column for every number (spreads and interval ends too), and `runs`.
+    """One table in full precision: a column for every number (spreads and interval ends too), and `run_names`.
 
     A cell that a spreadsheet would take for a formula begins with an apostrophe.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = [key for column in table.columns for key in column.keys]
-    writer.writerow([*keys, "runs"])
+    writer.writerow([*keys, "run_names"])
     first = table.columns[0].key
     for row in table.rows:
         behind = table.behind.get(str(row.get(first)), ())
@@ -108,7 +108,8 @@ def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
     lines += [" & ".join(_tex(column.label) for column in table.columns) + r" \\", r"\midrule"]
     lines += [" & ".join(_tex(cell_text(column, row)) for column in table.columns) + r" \\" for row in rows]
-    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    note = [rf"\par\smallskip\footnotesize {_tex(table.note)}"] if table.note else []
+    return [*lines, r"\bottomrule", r"\end{tabular}", *note, r"\end{table}", ""]
 
 
 def _one_line(text: str) -> str:

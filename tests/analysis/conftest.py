@@ -22,13 +22,14 @@ STEPS = 500
 
 
 def order_of(schedule: str) -> list[list[str]]:
-    """What each unfreezing event thaws."""
+    """What each unfreezing event thaws; any other name: top-down."""
+    top_down = [[block] for block in BLOCKS[::-1]]
     return {
         "standard": [list(BLOCKS)],
-        "gu": [[block] for block in BLOCKS[::-1]],
+        "gu": top_down,
         "gu-reverse": [[block] for block in BLOCKS],
         "fun": [[BLOCKS[i]] for i in (3, 1, 2, 0)],
-    }[schedule]
+    }.get(schedule, top_down)
 
 
 def write_run(folder: Path, schedule: str, seed: int, *, status: str | None = "finished", **factors) -> None:

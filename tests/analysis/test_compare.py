@@ -178,3 +178,9 @@ def test_the_fixed_lowest_language_is_the_baselines_and_never_below_each_runs_ow
     assert (table["lowest_fixed"] >= table["lowest_own"] - 1e-9).all()
     without = table_one(replace(study, evaluation=evaluation), baseline="absent")
     assert (without["lowest_language"] == "sw").all()  # then the lowest on average over all runs
+
+
+def test_runs_without_scores_are_not_counted_in_table_one(study):
+    evaluation = study.evaluation[(study.evaluation["run"] != "gu-2").to_numpy()]
+    rows = table_one(replace(study, evaluation=evaluation)).set_index("schedule")
+    assert rows["runs"].to_dict() == {"standard": 4, "gu": 3, "gu-reverse": 4, "fun": 4}

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fishlens.analysis import dynamics
 from fishlens.analysis.dynamics import (
@@ -189,3 +190,30 @@ def test_a_study_of_broken_runs_gives_reasons_not_errors(study):
     nothing = replace(study, fisher=study.fisher.iloc[:0], unfreezing=study.unfreezing.iloc[:0])
     assert features(nothing).empty
     assert block_features(nothing).empty
+
+
+def test_a_block_thawed_at_a_step_trains_from_the_probe_of_that_step_on(study):
+    """The trainer probes and then thaws, on the same weights: step 0 of `standard` is no lost probe."""
+    fisher = study.fisher.assign(trainable=study.fisher["trainable"] & (study.fisher["step"] > 0))
+    as_our_trainer_writes_it = replace(study, fisher=fisher)
+    found, same = features(as_our_trainer_writes_it), features(study)
+    assert found["lost"].eq(0).all() and found["early_area"].tolist() == same["early_area"].tolist()
+
+
+def test_a_curve_that_begins_after_the_first_probe_has_no_early_area(study):
+    """`lpft` trains no block at first: nothing is lost then, and its early period is not that of the others."""
+    late = study.unfreezing[(study.unfreezing["run"] == "standard-0").to_numpy()].assign(step=100)
+    others = study.unfreezing[(study.unfreezing["run"] != "standard-0").to_numpy()]
+    untrained = (study.fisher["run"] == "standard-0") & (study.fisher["step"] < 100)
+    fisher = study.fisher.assign(trainable=study.fisher["trainable"] & ~untrained)
+    rows = features(replace(study, fisher=fisher, unfreezing=pd.concat([late, others]))).set_index("run")
+    row = rows.loc["standard-0"]
+    assert (row["lost"], row["first_step"]) == (0, 100) and math.isnan(row["early_area"])
+    assert "early_area: the curve begins at step 100, after the run's first probe at 0" in row["reason"]
+
+
+def test_areas_of_runs_of_different_lengths_are_not_compared(study):
+    short = (study.fisher["run"] == "gu-1") & (study.fisher["step"] > 400)
+    rows = features(replace(study, fisher=study.fisher[~short.to_numpy()])).set_index("run")
+    assert math.isnan(rows.loc["gu-1", "area"]) and rows["area"].notna().sum() == 15
+    assert "area: the last probe is at step 400, that of the longest run at 500" in rows.loc["gu-1", "reason"]

@@ -5,12 +5,17 @@ errors). A 95 % interval should contain the truth in 95 %; 92–97 % is asked.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 from fishlens.analysis.compare import equivalence, paired_difference
 from fishlens.analysis.correlate.association import correlation
+from fishlens.analysis.correlate.leadlag import lead_lag
 from fishlens.analysis.correlate.repeated import repeated_measures
 from fishlens.analysis.inference.reml import fit_reml
+from fishlens.analysis.models import mixed_model
 from scipy import stats
+
+from fishlens.journal import Runs
 
 STUDIES = 1000
 RUNS, LANGUAGES = 16, 8
@@ -191,3 +196,67 @@ def test_the_mixed_model_with_intercepts_of_runs_rejects_as_promised_and_without
             kept.append(2 * stats.t.sf(abs(t), freedom))
     assert in_band(np.mean(np.array(with_runs) < 0.05))
     assert np.mean(np.array(without) < 0.05) > 0.15
+
+
+def test_within_schedules_rejects_as_promised_whatever_lies_between_them():
+    """Six schedules that shift feature and score, six seeds each: only differences inside a schedule count."""
+    rng = np.random.default_rng(29)
+    schedule = np.repeat(np.arange(6), 6)
+    p, hits, naive = [], [], []
+    for study in range(STUDIES):
+        x, y = 2 * rng.standard_normal((2, 6))[:, schedule] + rng.standard_normal((2, 36))
+        found = correlation(x, y, strata=schedule, resamples=199, seed=study)
+        p.append(found.p)
+        hits.append(found.low <= 0 <= found.high)
+        naive.append(stats.spearmanr(x, y).pvalue)
+    assert in_band(np.mean(np.array(p) < 0.05))
+    # six runs lose a sixth of their mean with each one left out: wider than need be, never narrower
+    assert np.mean(hits) >= 0.92
+    assert np.mean(np.array(naive) < 0.05) > 0.25
+
+
+@pytest.mark.parametrize("between", [0.0, 0.9])
+def test_the_mixed_model_rejects_as_promised_for_features_of_runs_and_of_schedules(between):
+    """Degrees of freedom are those of the level at which the feature varies; 300 studies of 6 schedules, 4 seeds."""
+    rng = np.random.default_rng(31)
+    run, language = np.repeat(np.arange(24), 4), np.tile(np.arange(4), 24)
+    schedule = run // 4
+    p = []
+    for _ in range(300):
+        of_schedule, of_run = rng.standard_normal(6)[schedule], rng.standard_normal(24)[run]
+        feature = np.sqrt(between) * of_schedule + np.sqrt(1 - between) * of_run
+        value = rng.standard_normal(4)[language] + 2 * rng.standard_normal(6)[schedule]
+        value = value + rng.standard_normal(24)[run] + 0.5 * rng.standard_normal(96)
+        table = pd.DataFrame({"value": value, "feature": feature})
+        table = table.assign(language=language, schedule=schedule, run=run)
+        p.append(mixed_model(table, ["feature"]).fixed.set_index("term").loc["feature", "p"])
+    assert np.mean(np.array(p) < 0.05) <= 0.08
+
+
+def test_what_a_schedule_does_to_all_its_runs_is_no_lead_of_any_run():
+    """Schedules with bumps of their own in both curves, unrelated to each other: within schedules nothing is found."""
+    rng = np.random.default_rng(37)
+    schedule, steps = np.repeat(np.arange(6), 4), 10 * np.arange(12)
+    found = {"by run": [], "within": []}
+    for _ in range(150):
+        trace, score = (
+            np.cumsum(3 * rng.standard_normal((6, 12))[schedule] + rng.standard_normal((24, 12)), axis=1)
+            for _ in range(2)
+        )
+        runs = two_curves(schedule, steps, trace + 100, score)
+        for name, within in (("by run", None), ("within", "schedule")):
+            table = lead_lag(runs, max_lag=1, within=within, resamples=199)
+            found[name].append(table.query("course == 'own'")["p_max"].min())
+    assert np.mean(np.array(found["within"]) < 0.05) <= 0.1
+    assert np.mean(np.array(found["by run"]) < 0.05) > 0.2
+
+
+def two_curves(schedule, steps, trace, score):
+    """`Runs` with one block's trace and a validation score for each run, `[runs, steps]`."""
+    names = [f"run-{k}" for k in range(len(schedule))]
+    at = {"run": np.repeat(names, len(steps)), "step": np.tile(steps, len(names))}
+    fisher = pd.DataFrame({**at, "block": "layer.0", "trace": trace.ravel(), "trainable": True})
+    scores = pd.DataFrame({**at, "value": score.ravel(), "split": "validation", "language": "en"})
+    table = pd.DataFrame({"run": names, "schedule": schedule})
+    nothing = pd.DataFrame({"run": []})
+    return Runs(table, fisher, scores.assign(metric="accuracy", headline=True), nothing, nothing, nothing)

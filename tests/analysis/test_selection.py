@@ -97,3 +97,9 @@ def test_options_are_checked(study):
         select_runs(study, unfinished="keep")
     with pytest.raises(InputError, match="mixed is 'merge'"):
         select_runs(study, mixed="merge")
+
+
+def test_runs_trained_on_different_amounts_of_data_are_not_put_together(load):
+    runs = load(("gu", 0, {"examples": 100}), ("fun", 0, {"examples": 5000}))
+    with pytest.raises(InputError, match="differ in examples"):
+        select_runs(runs)

@@ -31,7 +31,7 @@ def published(study: Study) -> Section:
         if len(rows):
             items.append(_table(study, dataset, metric, rows))
         else:
-            items.append(Missing("Nothing to put beside.", f"the paper has no {metric} on {dataset}"))
+            items.append(Missing("Nothing to put beside:", f"the paper has no {metric} on {dataset}"))
     text = (
         "Published numbers are those printed in “FUN with Fisher” (Liu et al., NAACL 2024). They were got with the "
         "paper's models, data and budgets: they stand beside ours for orientation, and no test compares them."
@@ -40,7 +40,7 @@ def published(study: Study) -> Section:
 
 
 def _nothing(why: str) -> Section:
-    return Section("published", TITLE, "", [Missing("Nothing to put beside.", why)])
+    return Section("published", TITLE, "", [Missing("Nothing to put beside:", why)])
 
 
 def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table:
@@ -55,6 +55,10 @@ def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table
         if same.empty:
             continue
         members = ours.get_group(schedule)
+        shared = str(same.iloc[0]["shared_languages"])
+        own = study.scores[
+            (study.scores["schedule"] == schedule) & study.scores["language"].isin(shared.split(","))
+        ]
         behind[f"ours, {schedule}"] = tuple(members["run"])
         lines.append(
             {
@@ -64,8 +68,9 @@ def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table
                 "english": members["source"].mean() if study.source == "en" else None,
                 "average": members["average"].mean(),
                 "sd": members["average"].std(ddof=1),
-                "shared": members["average"].mean(),
-                "runs": len(members),
+                "shared": own["value"].mean() if shared else None,
+                "shared_languages": shared,
+                "runs": int(members["average"].notna().sum()),
             }
         )
         for row in rows_of(same):

@@ -3,7 +3,7 @@
 import pandas as pd
 from fishlens.analysis import figures
 from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES, block_features
-from fishlens.analysis.figures.bands import spread_words
+from fishlens.analysis.figures.bands import RANGE_UP_TO
 
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
@@ -26,7 +26,7 @@ _DIGITS = {"peak_step": 0, "width": 0, "drop": 2, "depth_centroid": 3, "order_ag
 def fisher_curves(study: Study) -> Section:
     title = "Fisher information during training"
     if not study.total["value"].notna().any():
-        missing = Missing("No curve.", "no run has a probe with a finite trace of every block")
+        missing = Missing("No curve:", "no run has a probe with a finite trace of every block")
         return Section("fisher", title, "", [missing])
     text = (
         "tr(F) is the trace of the Fisher information matrix of a block's parameters, raw, as the journals have it. "
@@ -38,8 +38,12 @@ def fisher_curves(study: Study) -> Section:
 
 
 def _spread(study: Study) -> str:
-    most = max(map(len, study.by_schedule.values()))
-    return f"lines are geometric means over runs, bands {spread_words(most)}" if most > 1 else "one run each"
+    if max(map(len, study.by_schedule.values())) < 2:
+        return "one run each"
+    return (
+        "lines are means over runs (geometric on a logarithmic axis), bands reach from the lowest to the highest run, "
+        f"and with more than {RANGE_UP_TO} runs from the 10th to the 90th percentile"
+    )
 
 
 def _trace(study: Study) -> Picture:
@@ -53,7 +57,7 @@ def _trace(study: Study) -> Picture:
 
 def _with_validation(study: Study) -> list[Picture | Missing]:
     if study.validation.empty:
-        return [Missing("No validation curve.", "the journals hold no validation scores")]
+        return [Missing("No validation curve:", "the journals hold no validation scores")]
     metric = ", ".join(sorted(map(str, study.validation["metric"].unique())))
     figure = figures.trace_with_validation(
         study.normalised, study.validation, score=f"validation {metric} (points)"
@@ -70,7 +74,8 @@ def _with_validation(study: Study) -> list[Picture | Missing]:
 def _heat_map(study: Study) -> Picture:
     figure = figures.block_heat_map(study.traces, study.blocks, study.thawed)
     caption = (
-        "Blocks from bottom to top; mean over the runs of a schedule. White bars: a run unfroze the block."
+        "Blocks from bottom to top; geometric mean over the runs of a schedule. "
+        "White bars: a run unfroze the block."
     )
     return Picture("blocks-map", "tr(F) by block and step", caption, figure, study.by_schedule)
 

@@ -1,5 +1,8 @@
 """Does the Fisher curve go with transfer? Coefficients over runs, against what could explain them away."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pandas as pd
 from fishlens.analysis import figures
 from fishlens.analysis.correlate.leadlag import lead_lag
@@ -8,6 +11,8 @@ from fishlens.analysis.correlate.table import correlate
 from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
 from fishlens.analysis.models import MixedModel, mixed_model
 from fishlens.analysis.outcomes import BASELINES, run_baselines
+
+from fishlens.errors import InputError
 
 from ..cells import not_enough_words
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
@@ -26,19 +31,49 @@ BASELINE_WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class Level:
+    """What is counted as one observation of a correlation: `cluster` and `strata` as `correlate` takes them."""
+
+    name: str
+    words: str
+    cluster: str | None = None
+    strata: str | None = None
+
+
+OVER_RUNS = Level("correlations", "over runs")
+OVER_SCHEDULES = Level("correlations", "over schedules", cluster="schedule")
+WITHIN_SCHEDULES = Level("correlations-within", "within schedules", strata="schedule")
+
+
 def prediction(study: Study) -> Section:
     title = "Does the Fisher curve go with transfer?"
     table = _table(study)
     if table[OUTCOME].notna().sum() == 0:
         why = "no run has a score in every target language, so there is no average to explain"
-        return Section("prediction", title, "", [Missing("No coefficient.", why)])
+        return Section("prediction", title, "", [Missing("No coefficient:", why)])
     text = (
-        "Outcome: the average over the target languages, without the source. Coefficients are over runs; languages of "
-        "one run are not counted as independent. Given the baselines, a feature that only says how well the source "
-        "language was learnt, or how far the loss fell, is explained away."
+        "Outcome: the average over the target languages, without the source. Languages of one run are not counted as "
+        "independent. Given the baselines, a feature that only says how well the source language was learnt, or how "
+        "far the loss fell, is explained away."
     )
-    items = [*_correlations(study, table), *_held_out(study, table), *_mixed(study, table), *_lead_lag(study)]
+    if len(_levels(study)) > 1:
+        text += (
+            " Nor are the seeds of one schedule: a coefficient over schedules counts schedules, one within schedules "
+            "asks whether of runs with the same schedule those with more of a feature transfer better."
+        )
+    items: list[Item] = []
+    for level in _levels(study):
+        items += _correlations(study, table, level)
+    items += [*_scatters(study, table), *_held_out(study, table), *_mixed(study, table), *_lead_lag(study)]
     return Section("prediction", title, text, items)
+
+
+def _levels(study: Study) -> list[Level]:
+    repeated = any(len(runs) > 1 for runs in study.by_schedule.values())
+    if len(study.schedules) < 2 or not repeated:
+        return [OVER_RUNS]
+    return [OVER_SCHEDULES, WITHIN_SCHEDULES]
 
 
 def _table(study: Study) -> pd.DataFrame:
@@ -51,24 +86,27 @@ def _known_baselines(table: pd.DataFrame) -> list[str]:
     return [name for name in BASELINES if table[name].notna().sum() > 1 and table[name].nunique() > 1]
 
 
-def _correlations(study: Study, table: pd.DataFrame) -> list[Item]:
+def _correlations(study: Study, table: pd.DataFrame, level: Level) -> list[Item]:
     features = [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if table[name].notna().any()]
-    plain = correlate(table, features, [OUTCOME])
+    plain = _coefficients(table, features, level)
     if plain["estimate"].isna().all():
-        return [Missing("Not enough runs for a coefficient:", "; ".join(sorted(set(plain["note"]))))]
+        why = "; ".join(sorted(set(plain["note"])))
+        return [Missing(f"Not enough runs for a coefficient {level.words}:", why)]
     columns = [
         Column("label", "feature"),
         Column("n", "runs"),
-        Column("estimate", "Spearman's ρ [95% interval]", 2, interval=("low", "high")),
+        Column("estimate", "Spearman's ρ [95% interval]", 2, interval=("low", "high"), bounded=True),
         Column("p", "p", p_value=True),
         Column("p_holm", "p (Holm)", p_value=True),
         Column("p_bh", "p (Benjamini–Hochberg)", p_value=True),
     ]
+    if level.cluster:
+        columns.insert(2, Column("clusters", f"{level.cluster}s"))
     rows = plain.assign(label=plain["feature"].map(LABELS), remark=_remarks(plain))
     note = f"{_methods(plain)}. Corrected over the features."
     baselines = _known_baselines(table)
-    if baselines:
-        given = correlate(table, features, [OUTCOME], controls=baselines)
+    given = _coefficients(table, features, level, baselines) if baselines else None
+    if given is not None and given["estimate"].notna().any():
         rows = rows.join(given[["estimate", "low", "high", "p", "p_holm"]].add_prefix("given_"))
         rows["remark"] = [
             one
@@ -77,21 +115,30 @@ def _correlations(study: Study, table: pd.DataFrame) -> list[Item]:
             for one, other in zip(rows["remark"], _remarks(given), strict=True)
         ]
         columns += [
-            Column("given_estimate", "ρ given the baselines", 2, interval=("given_low", "given_high")),
+            Column(
+                "given_estimate",
+                "ρ given the baselines",
+                2,
+                interval=("given_low", "given_high"),
+                bounded=True,
+            ),
             Column("given_p", "p", p_value=True),
             Column("given_p_holm", "p (Holm)", p_value=True),
         ]
         note += f" Baselines: {_words(baselines)}; {_methods(given)}."
+    elif given is not None:
+        note += f" Given the baselines ({_words(baselines)}): {'; '.join(dict.fromkeys(_remarks(given)))}."
     columns.append(Column("remark", "remark"))
-    made = Table(
-        "correlations",
-        "Features and average transfer",
-        columns,
-        rows_of(rows),
-        study.all_runs,
-        note,
+    title = f"Features and average transfer, {level.words}"
+    return [Table(level.name, title, columns, rows_of(rows), study.all_runs, note)]
+
+
+def _coefficients(
+    table: pd.DataFrame, features: list[str], level: Level, controls: Sequence[str] = ()
+) -> pd.DataFrame:
+    return correlate(
+        table, features, [OUTCOME], controls=controls, cluster=level.cluster, strata=level.strata
     )
-    return [made, *_scatters(study, table, plain)]
 
 
 def _remarks(found: pd.DataFrame) -> list[str]:
@@ -111,15 +158,23 @@ def _words(names: list[str]) -> str:
     return ", ".join({**LABELS, **BASELINE_WORDS}[name] for name in names)
 
 
-def _scatters(study: Study, table: pd.DataFrame, found: pd.DataFrame) -> list[Picture]:
-    plain = found[found["estimate"].notna()].set_index("feature")
+def _summary(table: pd.DataFrame, feature: str, levels: list[Level]) -> str:
+    """The coefficients that there are, for the picture they belong to."""
+    found = []
+    for level in levels:
+        row = _coefficients(table, [feature], level).iloc[0]
+        if row["estimate"] == row["estimate"]:
+            ends = f", 95% [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""
+            found.append(f"{level.words}: ρ = {row['estimate']:.2f}{ends}")
+    return "\n".join(found)
+
+
+def _scatters(study: Study, table: pd.DataFrame) -> list[Picture]:
     pictures = []
     for feature in FEATURED:
-        if feature not in plain.index:
+        summary = _summary(table, feature, _levels(study))
+        if not summary:
             continue
-        row = plain.loc[feature]
-        ends = f"[{row['low']:.2f}, {row['high']:.2f}]"
-        summary = f"Spearman's ρ = {row['estimate']:.2f}, 95% {ends}, {int(row['n'])} runs"
         points = table.rename(columns={feature: "x", OUTCOME: "y"})[["schedule", "x", "y"]]
         positive = bool((points["x"].dropna() > 0).all())
         wide = positive and points["x"].max() > 20 * points["x"].min()
@@ -132,7 +187,7 @@ def _scatters(study: Study, table: pd.DataFrame, found: pd.DataFrame) -> list[Pi
             width=figures.PAGE * 0.6,
         )
         caption = (
-            "One point a run; the line is a least-squares fit, to guide the eye. The coefficient is of ranks."
+            "One point a run; the line is a least-squares fit, to guide the eye. Coefficients are Spearman's."
         )
         title = f"{LABELS[feature].capitalize()} and average transfer"
         pictures.append(
@@ -155,26 +210,40 @@ def _held_out(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
         Column("which", "which"),
         Column("n", "runs"),
         Column("clusters", "schedules"),
-        Column("estimate", "held-out R² [95% interval]", 2, interval=("low", "high")),
+        Column("estimate", "held-out R² [95% interval]", 2, interval=("low", "high"), bounded=True),
         Column("rmse", "error (points)", 2),
-        Column("gain", "R² above the baselines", 2, interval=("gain_low", "gain_high")),
+        Column("gain", "R² above the baselines", 2, interval=("gain_low", "gain_high"), bounded=True),
         Column("remark", "remark"),
     ]
     note = (
         "Least squares fitted without one schedule at a time and used on it. R² is 0 for the mean of the other "
-        "schedules and negative for what predicts worse than that."
+        "schedules and negative for what predicts worse than that. The intervals take the fits as given, so they are "
+        "too narrow."
     )
     return [Table("held-out", "Predicting a schedule that was left out", columns, rows, study.all_runs, note)]
 
 
 def _mixed(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
+    """Within schedules where these have several runs: what lies between six schedules is six observations."""
     scores = study.scores[study.scores["language"] != study.source]
-    known = table[["run", *FEATURED, *BASELINES]]
-    long = scores[["run", "schedule", "language", "value"]].merge(known, on="run")
     controls = _known_baselines(table)
+    within = len(_levels(study)) > 1
+    known = table[["run", *FEATURED, *BASELINES]]
+    if within:
+        values = known.drop(columns="run")
+        known = values.sub(values.groupby(table["schedule"]).transform("mean")).assign(run=known["run"])
+    random = ("language", "schedule", "run") if within and len(study.schedules) > 2 else ("language", "run")
+    long = scores[["run", "schedule", "language", "value"]].merge(known, on="run")
     rows, reasons, method = [], [], ""
     for feature in FEATURED:
-        model = mixed_model(long, [feature, *controls])
+        if table[feature].isna().all():
+            reasons.append(f"no run has {_a(LABELS[feature])}")
+            continue
+        try:
+            model = mixed_model(long, [feature, *controls], random=random)
+        except InputError as collinear:
+            reasons.append(str(collinear))
+            continue
         if not isinstance(model, MixedModel):
             reasons.append(str(model))
         elif not model.converged:
@@ -191,17 +260,36 @@ def _mixed(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
         Column("given", "given"),
         Column("rows", "run × language"),
         Column("runs", "runs"),
-        Column("estimate", "points per standard deviation [95% interval]", 2, interval=("low", "high")),
+        Column(
+            "estimate",
+            "points per standard deviation [95% interval]",
+            2,
+            interval=("low", "high"),
+            bounded=True,
+        ),
         Column("p", "p", p_value=True),
         Column("freedom", "degrees of freedom"),
         Column("note", "remark"),
     ]
-    note = f"Score in each target language; {method}. " + "; ".join(dict.fromkeys(reasons))
-    return [Table("mixed-model", "Mixed model over languages", columns, rows, study.all_runs, note.strip())]
+    less = "Features and baselines less their mean over the runs of the schedule. " if within else ""
+    note = f"Score in each target language. {less}{method}. " + "; ".join(dict.fromkeys(reasons))
+    where = ", within schedules" if within else ""
+    return [
+        Table(
+            "mixed-model", f"Mixed model over languages{where}", columns, rows, study.all_runs, note.strip()
+        )
+    ]
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _lead_lag(study: Study) -> list[Table | Missing]:
-    found = lead_lag(study.runs, window=study.window)
+    within = len(_levels(study)) > 1
+    found = lead_lag(study.runs, window=study.window, within="schedule" if within else None)
+    # all runs rise and level off: that their common courses are correlated needs no test
+    found.loc[found["course"] == "whole", ["p", "p_max"]] = float("nan")
     if found.empty or found["estimate"].isna().all():
         why = "; ".join(sorted(set(found["note"]))) if len(found) else "no run has both curves"
         return [Missing("Not enough runs to say whether tr(F) or the score moves first:", why)]
@@ -210,7 +298,7 @@ def _lead_lag(study: Study) -> list[Table | Missing]:
         Column("course", "course"),
         Column("lag", "lag (validations)"),
         Column("n", "runs"),
-        Column("estimate", "mean r [95% interval]", 2, interval=("low", "high")),
+        Column("estimate", "mean r [95% interval]", 2, interval=("low", "high"), bounded=True),
         Column("p", "p", p_value=True),
         Column("p_max", "p over all lags", p_value=True),
         Column("note", "remark"),
@@ -219,6 +307,7 @@ def _lead_lag(study: Study) -> list[Table | Missing]:
     note = (
         f"Changes of normalised tr(F) against changes of the validation score; one lag is {interval:g} steps, and at "
         "lag +1 tr(F) moves first. “whole”: the course that all runs share is in it, so a coefficient far from zero "
-        "says little. “own”: only what a run does differently from the others."
+        "says little and has no p. “own”: only what a run does differently from the others"
+        + (" with its schedule." if within else ".")
     )
     return [Table("lead-lag", "Which moves first", columns, rows, study.all_runs, note)]

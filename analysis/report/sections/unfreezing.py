@@ -16,7 +16,7 @@ def unfreezing(study: Study) -> Section:
             if len(study.thawed)
             else "no unfreezing was recorded"
         )
-        return Section("unfreezing", title, "", [Missing("No order.", why)])
+        return Section("unfreezing", title, "", [Missing("No order:", why)])
     ordered = set(order["run"])
     behind = {s: tuple(run for run in runs if run in ordered) for s, runs in study.by_schedule.items()}
     behind = {s: runs for s, runs in behind.items() if runs}

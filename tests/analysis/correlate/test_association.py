@@ -176,7 +176,14 @@ def test_a_perfect_line_is_told_as_such():
     found = correlation(np.arange(10.0), 3 * np.arange(10.0) + 1, method="pearson")
     assert isinstance(found, Estimate)
     assert found.estimate == pytest.approx(1)
-    assert (found.low, found.high) == (found.estimate, found.estimate)
+    assert np.isnan(found.low) and "no interval: agreement is perfect" in found.note
+
+
+def test_an_agreement_that_is_perfect_but_for_one_run_has_no_interval():
+    """Ranks of seven runs with one swap: without one of the two that are swapped they agree perfectly."""
+    found = correlation(np.arange(7.0), [0, 1, 2, 3, 4, 6, 5])
+    assert isinstance(found, Estimate) and found.estimate == pytest.approx(27 / 28)
+    assert np.isnan(found.low) and "no interval" in found.note and found.p < 0.05
 
 
 def test_schedules_with_different_numbers_of_seeds_cannot_change_places():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.figures.bands import band_over_runs, binned, drawable_as_log, spread_words
+from fishlens.analysis.figures.bands import band_over_runs, binned, drawable_as_log
 
 
 def curves(**runs):
@@ -60,8 +60,6 @@ def test_the_band_is_the_range_for_few_runs_and_percentiles_for_many():
     many = curves(**{f"r{i}": ([0, 1], [float(i), float(i)]) for i in range(101)})
     band = band_over_runs(many, log=False)
     assert (band.low[0], band.high[0]) == (10.0, 90.0)
-    assert spread_words(band.runs) == "10th to 90th percentile of runs"
-    assert spread_words(4) == "lowest to highest run"
 
 
 def test_an_axis_is_logarithmic_only_where_nearly_all_values_are_positive():

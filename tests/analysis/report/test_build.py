@@ -53,7 +53,7 @@ def test_every_figure_family_and_every_table_is_there(report):
     }  # fmt: skip
     assert set(items(report, Table)) == {
         "runs", "estimator", "features", "block-features", "run-features", "orders", "table-1", "differences",
-        "seeds-needed", "language-scores", "run-scores", "correlations", "held-out", "mixed-model", "lead-lag",
+        "seeds-needed", "language-scores", "run-scores", "correlations-within", "held-out", "mixed-model", "lead-lag",
     }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_one_seed_only_gives_no_coefficient_and_no_interval(tmp_path, write):
     report = build_report(load_runs(tmp_path))
     missing = {m.title: m.reason for m in items(report, Missing).values()}
     assert "at least 3 are needed" in missing["Not enough runs for differences between schedules:"]
-    assert "3 runs, at least 6 are needed" in missing["Not enough runs for a coefficient:"]
+    assert "3 runs, at least 6 are needed" in missing["Not enough runs for a coefficient over runs:"]
     assert not {"differences", "correlations"} & set(items(report, Table))
     assert all(math.isnan(row["average_sd"]) for row in items(report, Table)["table-1"].rows)
     assert "nan" not in to_markdown(report).lower().replace("finance", "")
@@ -170,7 +170,7 @@ def test_a_script_that_was_only_tracked_still_gets_its_curves(tmp_path):
     report = build_report(load_runs(tmp_path))
     assert {"trace", "blocks-map"} <= set(items(report, Picture))
     titles = set(items(report, Missing))
-    assert {"No validation curve.", "No order.", "No scores."} <= titles
+    assert {"No validation curve:", "No order:", "No scores:"} <= titles
     every_format(report)
 
 
@@ -179,7 +179,7 @@ def test_a_run_without_a_probe_is_reported_without_a_curve(tmp_path):
         writer.write("train", 1, loss=1.0)
         writer.close("finished", step=1)
     report = build_report(load_runs(tmp_path))
-    assert "No curve." in items(report, Missing)
+    assert "No curve:" in items(report, Missing)
     every_format(report)
 
 
@@ -197,6 +197,38 @@ def test_published_results_stand_beside_ours_where_the_data_set_is_the_papers(tm
     assert printed["shared_languages"] == "de,sw,th"
 
 
+def test_the_average_over_shared_languages_is_over_those_alone_on_our_side_too(tmp_path, write):
+    for seed in range(3):
+        write(tmp_path, "gu", seed, task="xnli", model="xlm-roberta-base")
+        journal = tmp_path / f"gu-{seed}" / "journal-1.jsonl"
+        journal.write_text(journal.read_text().replace('"language":"th"', '"language":"pocket"'))
+    runs = load_runs(tmp_path)
+    table = items(build_report(runs), Table)["published-accuracy"]
+    ours = next(row for row in table.rows if row["method"] == "ours, gu")
+    test = runs.evaluation[
+        (runs.evaluation["split"] == "test") & runs.evaluation["language"].isin(["de", "sw"])
+    ]
+    assert ours["shared_languages"] == "de,sw" and ours["shared"] == pytest.approx(test["value"].mean())
+    assert ours["average"] < ours["shared"]
+
+
+def test_seeds_of_a_schedule_are_no_independent_evidence(tmp_path, write):
+    """Coefficients over schedules count schedules; those within schedules compare runs of one schedule only."""
+    for number in range(6):
+        for seed in range(3):
+            write(tmp_path, f"way{number}", seed)
+    found = items(build_report(load_runs(tmp_path), baseline="way0"), Table)
+    over, within = found["correlations"], found["correlations-within"]
+    assert {(row["n"], row["clusters"]) for row in over.rows if row["estimate"] == row["estimate"]} == {
+        (18, 6)
+    }
+    assert "over schedules" in over.title and "jackknife over schedules" in over.note
+    assert "within schedules" in within.title and "jackknife over runs" in within.note
+    assert "6 schedules, at least 8 are needed" in over.note  # given two baselines
+    lag = found["lead-lag"]
+    assert all(row["p"] != row["p"] for row in lag.rows if row["course"] == "whole")
+
+
 def test_a_data_set_of_the_paper_in_other_languages_is_not_put_beside_it(tmp_path, write):
     write(
         tmp_path, "gu", 0, recipe="xcopa-made-up"
@@ -209,9 +241,9 @@ def test_a_data_set_of_the_paper_in_other_languages_is_not_put_beside_it(tmp_pat
         for tongue in ("sw", "th"):
             text = text.replace(f'"language":"{tongue}"', f'"language":"pocket-{tongue}"')
         journal.write_text(text)
-    reason = items(build_report(load_runs(tmp_path)), Missing)["Nothing to put beside."].reason
+    reason = items(build_report(load_runs(tmp_path)), Missing)["Nothing to put beside:"].reason
     assert reason.endswith("in none of the languages of these runs: de, pocket-sw, pocket-th")
 
 
 def test_nothing_published_stands_beside_another_task(report):
-    assert "xquad, mlqa, xcopa, xnli" in items(report, Missing)["Nothing to put beside."].reason
+    assert "xquad, mlqa, xcopa, xnli" in items(report, Missing)["Nothing to put beside:"].reason

@@ -64,3 +64,10 @@ def test_a_column_of_numbers_is_one_even_with_gaps_and_one_of_flags_is_none():
 def test_what_is_missing_is_called_by_its_name():
     assert not_enough_words("2 seeds, at least 3 are needed").startswith("not enough runs for this: 2 seeds")
     assert not_enough_words("a column is constant").startswith("no number: ")
+
+
+def test_a_coefficient_is_never_written_in_powers_of_ten():
+    column = Column("rho", "ρ", 2, interval=("low", "high"), bounded=True)
+    assert cell_text(column, {"rho": 4.5e-16, "low": -0.8, "high": 0.8}) == "0.00 [−0.80, 0.80]"
+    assert cell_text(column, {"rho": -0.0024, "low": -0.2, "high": 0.19}) == "0.00 [−0.20, 0.19]"
+    assert cell_text(column, {"rho": None}) == "–"

@@ -30,7 +30,7 @@ def test_csv_has_every_number_in_full_and_the_runs_behind_each_row():
     files = to_csv(a_report())
     assert list(files) == ["scores.csv"]
     rows = list(csv.reader(io.StringIO(files["scores.csv"])))
-    assert rows[0] == ["name", "mean", "sd", "p", "runs"]
+    assert rows[0] == ["name", "mean", "sd", "p", "run_names"]
     assert rows[1] == [NASTY, repr(1 / 3), "0.123456789", "0.0001", f"run-1 {NASTY}"]
     assert rows[2] == [
         "'=1+1",
