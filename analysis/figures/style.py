@@ -1,6 +1,7 @@
 """How all figures look: sizes in inches, type in points, and one fixed style for each schedule."""
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -161,7 +162,8 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 def log_axis(axis: Axis, low: float, high: float) -> None:
     """Numbers at 1, 2 and 5 of each decade where decades alone would leave an axis nearly without numbers."""
-    if high / low < 30:
+    decades = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    if decades < 3:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axis.set_minor_formatter(NullFormatter())
