@@ -6,6 +6,7 @@ compares different numbers. Both are refused with the list of runs, or grouped w
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,7 +36,13 @@ class Group:
     @property
     def label(self) -> str:
         """`task=xnli, model=mbert`: the factors among what is shared."""
-        return ", ".join(f"{k}={v}" for k, v in self.shared.items() if k in FACTORS and v is not None)
+        return ", ".join(f"{k}={shown(v)}" for k, v in self.shared.items() if k in FACTORS and v is not None)
+
+
+def shown(value: Any) -> str:
+    """A factor's value as a reader wants it: of a folder on somebody's machine its name alone."""
+    text = str(value)
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 @dataclass(frozen=True)

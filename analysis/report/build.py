@@ -2,7 +2,7 @@
 
 from datetime import datetime, timezone
 
-from fishlens.analysis.selection import FACTORS, select_runs
+from fishlens.analysis.selection import FACTORS, select_runs, shown
 from fishlens.analysis.selection import Group as Comparable
 
 from fishlens import __version__
@@ -59,7 +59,7 @@ def build_report(
 def _label(comparable: Comparable) -> str:
     """What the runs of a group have in common, in a few words: task, model, adapter, source, training examples."""
     known = {key: comparable.shared[key] for key in FACTORS if comparable.shared.get(key) is not None}
-    shared = [f"{value:g} examples" if key == "examples" else str(value) for key, value in known.items()]
+    shared = [f"{value:g} examples" if key == "examples" else shown(value) for key, value in known.items()]
     return ", ".join(shared) or "all runs"
 
 

@@ -103,3 +103,8 @@ def test_runs_trained_on_different_amounts_of_data_are_not_put_together(load):
     runs = load(("gu", 0, {"examples": 100}), ("fun", 0, {"examples": 5000}))
     with pytest.raises(InputError, match="differ in examples"):
         select_runs(runs)
+
+
+def test_a_folder_is_called_by_its_name(load):
+    runs = load(("gu", 0, {"model": "/home/somebody/models/mini-xlmr"}))
+    assert "model=mini-xlmr" in select_runs(runs).groups[0].label

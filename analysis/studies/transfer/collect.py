@@ -1,0 +1,24 @@
+"""The study's journals as small files: python analysis/studies/transfer/collect.py [RUNS]   (default runs/transfer)
+
+Writes data/*.parquet (`fishlens export`) beside this file, without the paths of the machine that ran it.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fishlens.journal import export_runs, load_runs
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    loaded = load_runs(sys.argv[1] if len(sys.argv) > 1 else "runs/transfer")
+    table = loaded.runs
+    names = {name: table[name].map(lambda path: Path(str(path)).name) for name in ("path", "model")}
+    counts = export_runs(replace(loaded, runs=table.assign(**names)), HERE / "data")
+    sys.stdout.write(f"{counts} rows in {HERE / 'data'}\n")
+
+
+if __name__ == "__main__":
+    main()
