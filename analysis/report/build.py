@@ -71,4 +71,8 @@ def _warnings(runs: Runs) -> list[str]:
             f"{run} ({count})" for run, count in zip(damaged["run"], damaged["damaged"], strict=True)
         )
         found.append(f"Journals with lines that could not be read: {named}.")
+    began = runs.runs["began"]
+    for _, copies in runs.runs[began.notna() & began.duplicated(keep=False)].groupby("began"):
+        named = ", ".join(map(str, copies["run"]))
+        found.append(f"Copies of one run, which are counted as several: {named} began at the same moment.")
     return found

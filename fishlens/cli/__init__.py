@@ -5,6 +5,7 @@ Nothing imported at the top of these modules may load torch, transformers, panda
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,6 +62,10 @@ app.add_typer(pocket, name="pocket")
 
 def main() -> None:
     """Entry point: bad input is one sentence on standard error and exit status 2, never a traceback."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # for one's own schedules and tasks, module:Class; installed modules go first
     try:
         app()
     except InputError as error:

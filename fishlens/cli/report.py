@@ -100,6 +100,10 @@ def _format(kind: Format | None, output: str | None) -> Format:
     if kind is not None:
         return kind
     ending = Path(output).suffix.lower() if output else ""
+    if ending not in ("", ".html", ".htm", ".md", ".tex", ".csv"):
+        raise InputError(
+            f"a report is not written as {ending}: expected .html, .md, .tex or .csv, or --format"
+        )
     return {".md": Format.md, ".tex": Format.latex, ".csv": Format.csv}.get(ending, Format.html)
 
 

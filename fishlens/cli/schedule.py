@@ -11,7 +11,9 @@ def schedule(
     name: Annotated[str, typer.Argument(help="gu, fun, fixed, … or your own class as module:Class")],
     layers: Annotated[int, typer.Option("--layers", "-L", min=1, help="Number of blocks.")] = 12,
     every: Annotated[int, typer.Option("--every", "-k", min=1, help="Steps between events.")] = 50,
-    steps: Annotated[int | None, typer.Option(help="Length of the run; warns if it is too short.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run; warns if it is too short.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of a random order.")] = 0,
     option: Annotated[
         list[str] | None,
@@ -35,12 +37,18 @@ def schedule(
 def _options(settings: list[str]) -> dict[str, Any]:
     import yaml
 
+    from fishlens.schedules.registry import check_options
+
     options = {}
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
             raise InputError(f"-s {setting}: expected option=value, for instance -s permutation=3")
-        options[key] = yaml.safe_load(value)
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"-s {setting}: {value!r} is no YAML value") from None
+    check_options(options)
     return options
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fishlens.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -69,6 +71,9 @@ def sweep(
 
     console = Console()
     if engine is Engine.LOCAL:
+        given = {"--address": address, "--store": store, "--gpus": gpus}
+        if ignored := [option for option, value in given.items() if value]:
+            raise InputError(f"{ignored[0]} is for --engine ray, and the engine is local")
         if jobs > usable_cores():
             console.print(
                 f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"

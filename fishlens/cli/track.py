@@ -5,12 +5,22 @@ import shutil
 import subprocess
 import sys
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fishlens.errors import InputError
+
+
+class Labels(str, Enum):
+    auto = "auto"
+    exact = "exact"
+    mc = "mc"
+    empirical = "empirical"
+    mode = "mode"
+
 
 # our own options stand before the target; whatever follows it belongs to the script
 SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": False, "allow_extra_args": True}
@@ -37,8 +47,8 @@ def track(
     every: Annotated[
         str, typer.Option(help="Scripts: probe every so many steps (50), or a share of the time (2%).")
     ] = "50",
-    examples: Annotated[int, typer.Option(help="Scripts: examples per probe.")] = 128,
-    labels: Annotated[str, typer.Option(help="Scripts: exact, mc, empirical, mode or auto.")] = "auto",
+    examples: Annotated[int, typer.Option(min=1, help="Scripts: examples per probe.")] = 128,
+    labels: Annotated[Labels, typer.Option(help="Scripts: whose labels the scores are of.")] = Labels.auto,
     report: Annotated[
         list[str] | None,
         typer.Option("--report", help="Scripts: tensorboard, wandb, mlflow or trackio as well."),
@@ -56,6 +66,7 @@ def track(
         if "--help" in context.args:
             typer.echo(context.get_help())
             return
+        _refuse_script_options(context)
         _train(target, context.args, set_ or [], run, page)
         return
     if set_:
@@ -63,18 +74,32 @@ def track(
             f"--set {set_[0]} is for recipes, and {target} is a script: give it its own arguments"
         )
     from fishlens.tracking.clock import make_clock
+    from fishlens.tracking.reporters import check_reporters
 
     make_clock(every)  # a mistake is said before the script begins
+    check_reporters(report or [])
     name = Path(target).stem if not module else target.rpartition(".")[2]
     settings = {
         "run": str((run or _default_run(name)).resolve()),
         "every": every,
         "examples": examples,
-        "labels": labels,
+        "labels": labels.value,
         "reporters": report or [],
         "factors": {"script": target},
     }
     _run(command + context.args, settings)
+
+
+def _refuse_script_options(context: typer.Context) -> None:
+    """A recipe has fields of its own for what these say: ignoring them would measure something else than asked."""
+    fields = {"every": "tracking.every", "examples": "tracking.examples", "labels": "tracking.labels"}
+    for option in (*fields, "report"):
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            instead = (
+                f": use -s {fields[option]}=…" if option in fields else ", and recipes report to no dashboard"
+            )
+            raise InputError(f"--{option} is for scripts{instead}")
 
 
 def _command(target: str) -> list[str] | None:
@@ -122,6 +147,8 @@ def _train(target: str, arguments: list[str], settings: list[str], run: Path | N
     from fishlens.training import load_recipe, train
 
     settings, run, page = _recipe_arguments(arguments, settings, run, page)
+    if run is None and Path(target).is_dir():
+        run = Path(target)  # a run's folder: go on in it, whatever its recipe is called
     result = train(load_recipe(target, set=settings), run)
     typer.echo(f"{result.run_dir}: {result.summary}")
     if result.status == "interrupted":
@@ -139,6 +166,8 @@ def _recipe_arguments(
     settings, rest = list(settings), list(arguments)
     while rest:
         option, _, value = rest.pop(0).partition("=") if rest[0].startswith("--") else (rest.pop(0), "", "")
+        if option.startswith("-s") and len(option) > 2:
+            option, value = "-s", option[2:]
         if option in ("--page", "--no-page"):
             page = option == "--page"
             continue

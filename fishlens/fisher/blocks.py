@@ -120,6 +120,10 @@ def _checked(blocks: list[Block]) -> list[Block]:
     names: set[str] = set()
     owner: dict[int, tuple[str, str]] = {}
     for block in blocks:
+        if not isinstance(block, Block):
+            raise InputError(
+                f"blocks has {block!r}, a {type(block).__name__}; expected blocks from find_blocks"
+            )
         if block.name in names:
             raise InputError(f"two blocks are called {block.name!r}; expected every name once")
         names.add(block.name)

@@ -132,7 +132,10 @@ class Categorical(Distribution):
                 yield log_p[:, m, c].detach().exp() * scored[:, m], log_p[:, m, c]
 
     def out_of_range(self, logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
-        return (((targets < 0) | (targets >= logits.shape[-1])) & scored).any()
+        impossible = (targets < 0) | (targets >= logits.shape[-1])
+        if targets.is_floating_point():
+            impossible = impossible | (targets != targets.floor())
+        return (impossible & scored).any()
 
     @staticmethod
     def _safe(logits: Tensor, targets: Tensor) -> Tensor:

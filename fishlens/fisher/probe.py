@@ -82,9 +82,17 @@ def estimate_fisher(
 
     The model is the same afterwards in every respect (see `observe`). Raises `InputError` on bad input.
     """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "the Fisher information is made of gradients, which torch.inference_mode() rules out; measure outside of it"
+        )
     if preset is not None:
         if preset not in PRESETS:
             raise InputError(f"preset={preset!r} is unknown; expected one of {', '.join(PRESETS)}")
+        if labels not in ("auto", PRESETS[preset].labels):
+            raise InputError(
+                f"preset={preset!r} measures with labels={PRESETS[preset].labels!r}, not {labels!r}; leave labels out"
+            )
         labels, granularity = PRESETS[preset].labels, PRESETS[preset].granularity
     check_labels(labels, samples, seed)
     _check_choices(granularity, labels, mode, spectrum, noise_scale)

@@ -58,6 +58,7 @@ def load_runs(
 
     Raises `InputError` when there is no run, or a journal is not one.
     """
+    tables = [tables] if isinstance(tables, str) else tables
     unknown = set(tables) - set(TABLES)
     if unknown:
         raise InputError(

@@ -102,6 +102,8 @@ def find_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
             raise InputError(f"{where} holds no run: expected a journal-1.jsonl in or below it")
     else:
         found = [run for one in where for run in find_runs(one)]
+        if not found:
+            raise InputError("no run was named: expected at least one directory or pattern")
     return sorted(set(found))
 
 

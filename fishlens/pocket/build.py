@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fishlens.errors import InputError
 from fishlens.pocket.formats import write_tasks
 from fishlens.pocket.languages import DISTANCE_WEIGHTS, Family, make_family
 from fishlens.pocket.meanings import World
@@ -52,6 +53,10 @@ def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
     from fishlens.training.pretraining import EncoderShape, Vocabulary, pretrain
 
     output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; expected a folder, or a new one")
+    if plan.seed < 0:
+        raise InputError(f"seed is {plan.seed}, expected 0 or more")
     family, world = make_family(plan.seed), World(plan.seed)
     write_family(output / "family.json", family, plan)
     write_tasks(output / "data", family, world, plan.seed)

@@ -122,10 +122,12 @@ def budget_warning(schedule: Schedule, steps: int) -> str | None:
     return (
         f"the schedule {schedule.name!r} with every={schedule.every} thaws its last of {len(schedule.blocks)} blocks "
         f"at step {complete}, but training ends after {steps} steps ({reached} events): some blocks never train; "
-        f"use an interval of at most {_largest_interval(schedule, steps)} or more steps"
+        f"{_advice(schedule, steps)}"
     )
 
 
-def _largest_interval(schedule: Schedule, steps: int) -> int:
+def _advice(schedule: Schedule, steps: int) -> str:
     events = (schedule.complete_at or 0) // schedule.every
-    return max(1, (steps - 1) // max(1, events))
+    largest = (steps - 1) // max(1, events)
+    longer = f"train for more than {schedule.complete_at} steps"
+    return f"use an interval of at most {largest}, or {longer}" if largest else longer

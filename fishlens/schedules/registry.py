@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fishlens.errors import InputError
@@ -31,6 +31,13 @@ SCHEDULES: dict[str, type[Schedule]] = {
         Full,
     )
 }
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises `InputError` for an option that is no schedule's own: every schedule has it from elsewhere."""
+    for name in ("every", "blocks", "seed", "name"):
+        if name in options:
+            raise InputError(f"{name} is no option of a schedule: it is set in its own place")
 
 
 def make_schedule(name: str, *, every: int, blocks: Sequence[str], seed: int = 0, **options: Any) -> Schedule:
@@ -63,8 +70,10 @@ def schedule_class(name: str) -> type[Schedule]:
     module, _, attribute = name.partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"schedule.name is {name!r}, which cannot be imported: {error}") from error
+    except Exception as error:  # a user's module may raise whatever it likes
+        raise InputError(
+            f"schedule.name is {name!r}, which cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Schedule)):
         raise InputError(f"schedule.name is {name!r}, expected a subclass of fishlens.schedules.Schedule")
     return cls

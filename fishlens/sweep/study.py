@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fishlens.errors import InputError
+from fishlens.training.recipe import FolderName
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
@@ -57,7 +58,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(description="Name of the study; its runs are kept in a folder of this name.")
+    name: FolderName = Field(description="Name of the study; its runs are kept in a folder of this name.")
     set: dict[str, Value] = Field(default_factory=dict, description="Recipe fields changed in every run.")
     grids: list[Grid] = Field(min_length=1, description="What is run.")
     folder: Path = Field(default=Path(), exclude=True, description="Where the study's file lies.")

@@ -12,6 +12,7 @@ import importlib.machinery
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +53,7 @@ def attach() -> None:
     """Attach to every Trainer of this process: now if transformers is there, else when it is imported."""
     settings = settings_from_environment()
     if settings.get("process") == os.getpid():
-        atexit.register(_say_what_was_tracked, Path(settings["run"]))
+        atexit.register(_say_what_was_tracked, Path(settings["run"]), time.time())
     if _TRAINER in sys.modules:
         add_callback(sys.modules[_TRAINER])
     else:
@@ -72,20 +73,26 @@ def add_callback(trainer_module: ModuleType) -> None:
     integrations.INTEGRATION_TO_CALLBACK = integration_utils.INTEGRATION_TO_CALLBACK
 
 
-def journals(run: Path) -> list[Path]:
-    """The runs that were tracked under the name `run`: itself, and `run-2`, … of further trainings."""
+def journals(run: Path, since: float = 0.0) -> list[Path]:
+    """The runs that were tracked under the name `run` and written to after `since` (seconds since the epoch): itself,
+    and `run-2`, … of further trainings."""
     places = [run, *sorted(run.parent.glob(f"{run.name}-[0-9]*"))]
-    return [place for place in places if place.is_dir() and any(place.glob("journal-*.jsonl"))]
+    return [
+        place
+        for place in places
+        if any(journal.stat().st_mtime >= since for journal in place.glob("journal-*.jsonl"))
+    ]
 
 
-def _say_what_was_tracked(run: Path) -> None:
-    there = journals(run)
+def _say_what_was_tracked(run: Path, began: float) -> None:
+    there = journals(run, since=began - 1)  # clocks of file systems are coarse
     if there:
         named = ", ".join(map(str, there))
         print(f"fishlens: tracked in {named}", file=sys.stderr)  # noqa: T201
         return
     print(  # noqa: T201
-        "fishlens: NOTHING WAS TRACKED: no transformers Trainer has begun to train in this program. In a loop of your "
+        "fishlens: NOTHING WAS TRACKED: no transformers Trainer has begun to train in this program, or a warning above "
+        "says why its training could not be tracked. In a loop of your "
         "own use fishlens.Tracker; a Trainer in another program needs its environment (FISHLENS_TRACK, PYTHONPATH).",
         file=sys.stderr,
     )

@@ -80,7 +80,9 @@ def make_clock(every: int | str | Collection[int] | Clock) -> Clock:
         if isinstance(every, str):
             if every.strip().endswith("%"):
                 return _budget(float(every.strip()[:-1]) / 100, wrong)
-            every = [int(part) for part in every.split(",")] if "," in every else int(every)
+            steps_given = every.strip().removeprefix("[").removesuffix("]")
+            listed = "," in every or steps_given != every.strip()
+            every = [int(part) for part in steps_given.split(",")] if listed else int(every)
         if isinstance(every, int) and not isinstance(every, bool):
             if every < 1:
                 raise wrong

@@ -61,7 +61,7 @@ class Tracker:
     blocks, labels, samples, granularity, output, seed, preset, mode, autocast: as `estimate_fisher` takes them.
     effective_dimension, noise_scale: measure these too. The gradient noise scale is of the empirical gradient, so
         that with other `labels` it costs one more backward pass, and needs labels in the probe set.
-    diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`.
+    diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
 
@@ -163,7 +163,7 @@ class Tracker:
         Returns the estimate, or None when it was not time or the probe was lost.
         """
         self._at(step)
-        if not self._clock.due(step, self._spent_now()):
+        if not (self._clock.due(step, self._spent_now()) or step in self._diagonals):
             return None
         return self._probe(step, "track", self.probe_set.base)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -44,9 +45,17 @@ def train_language_adapter(
     from transformers import AutoTokenizer
 
     output = Path(output)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
+        raise InputError(
+            f"language is {language!r}, expected letters, digits, - and _ (it names the adapter)"
+        )
     if (output / WEIGHTS).exists():
         raise InputError(f"{output} already holds a finished adapter: give another folder")
-    tokenizer = AutoTokenizer.from_pretrained(str(model))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model))
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"the model {str(model)!r} cannot be loaded: {first}") from None
     rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
     held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
     learner = _with_adapter(model, language, config, settings.seed)
@@ -80,7 +89,10 @@ def _with_adapter(model: str | Path, language: str, config: str, seed: int) -> A
     learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)
     adapters.init(learner)
     torch.manual_seed(seed)
-    learner.add_adapter(language, config=config)
+    try:
+        learner.add_adapter(language, config=config)
+    except Exception as error:  # the parser of configuration strings raises of every kind
+        raise InputError(f"config {config!r} is no adapter configuration: {error}") from None
     learner.train_adapter(language)
     own = {id(p) for p in _adapter_parameters(learner, language)}
     for parameter in learner.parameters():

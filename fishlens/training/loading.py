@@ -35,7 +35,7 @@ def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", set: Sequence
     else:
         path = find_recipe(str(recipe))
         tree, origin = _read_yaml(path), str(path)
-    overrides = [_override(setting) for setting in set]
+    overrides = [_override(setting) for setting in ([set] if isinstance(set, str) else set)]
     variants = tree.pop("variants", None) or []
     _apply(tree, overrides)
     for variant in _check_variants(variants, origin):

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 from fishlens.training.assembly import Assembly
@@ -200,7 +201,8 @@ def scored_items(batch: dict[str, torch.Tensor]) -> int:
 
 
 def record_training(job: Job) -> None:
-    """Write a `train` record every few steps: the mean loss since the last one."""
+    """Write a `train` record every few steps: the mean loss since the last one. Raises `InputError` if training has
+    diverged: weights that are no numbers would be scored like others."""
     standing, recipe = job.standing, job.recipe
     if standing.step % recipe.train.log_every and standing.step != job.steps:
         return
@@ -214,6 +216,9 @@ def record_training(job: Job) -> None:
         seconds=standing.seconds,
     )
     if not math.isfinite(loss):
-        job.record("note", level="warning", text=f"the training loss is {loss}: lower train.learning_rate")
+        raise InputError(
+            f"the training loss is {loss} at step {standing.step}, expected a number: lower train.learning_rate, which "
+            f"is {recipe.train.learning_rate:g}"
+        )
     job.loss_sum.zero_()
     standing.losses = 0

@@ -51,6 +51,10 @@ class MaskedLMSettings:
     log_every: int = 50
     save_every: int = 500
 
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
+
 
 class Interrupted(Exception):
     """Ctrl-C: a checkpoint of `step` was written."""

@@ -8,6 +8,7 @@ from accelerate.state import AcceleratorState
 
 from fishlens.errors import InputError
 from fishlens.schedules import Schedule, make_schedule
+from fishlens.schedules.registry import check_options
 from fishlens.training.paths import resolve_path
 from fishlens.training.recipe import Recipe
 from fishlens.training.tasks import Split, Task, make_task, subset
@@ -63,6 +64,7 @@ def load_split(recipe: Recipe, task: Task, split: str, language: str) -> Split:
 
 
 def prepare_schedule(recipe: Recipe, blocks: Sequence[str]) -> Schedule:
+    check_options(recipe.schedule.options)
     return make_schedule(
         recipe.schedule.name,
         every=recipe.schedule.every,

@@ -7,9 +7,17 @@ are absolute in the resolved recipe, so that `runs/<name>/recipe.yaml` repeats t
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _folder_name(name: str) -> str:
+    if not name.strip(" .") or any(letter in name for letter in "/\\\0"):
+        raise ValueError(f"is {name!r}, expected the name of one folder: not empty, without slashes")
+    return name
+
 
 Positive = Annotated[int, Field(ge=1)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 Files = str | dict[str, str] | None
 
 
@@ -60,7 +68,7 @@ class Train(Section):
         32, description="rows per update, over all processes and accumulation together"
     )
     accumulate: Positive = Field(1, description="parts that one update's rows are split into, to save memory")
-    learning_rate: float = Field(5e-4, ge=0, description="of AdamW, without warmup")
+    learning_rate: float = Field(5e-4, ge=0, allow_inf_nan=False, description="of AdamW, without warmup")
     lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: to 0 at the last step")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on all parameters that train")
     max_gradient_norm: float | None = Field(
@@ -89,7 +97,9 @@ class Tracking(Section):
     preset: Literal["published"] | None = Field(
         None, description="published: as the published code estimated it"
     )
-    diagonal_at: list[int] = Field([], description="steps at which the diagonal is written too")
+    diagonal_at: list[Annotated[int, Field(ge=0)]] = Field(
+        [], description="steps at which the diagonal is written too, whether or not a probe is due"
+    )
     budget: float | None = Field(
         None, gt=0, lt=1, description="instead of every: as often as this share of the training time allows"
     )
@@ -112,7 +122,7 @@ class Checkpoint(Section):
 
 
 class Recipe(Section):
-    name: str = Field(description="of the run's directory and in its journal")
+    name: FolderName = Field(description="of the run's directory and in its journal")
     seed: int = Field(
         0, ge=0, description="of initial weights, data order, dropout, subsets and random schedules"
     )

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fishlens.errors import InputError
+
 RESULTS = "results.json"
 
 
@@ -41,8 +43,14 @@ def read_results(run_dir: Path) -> RunResult | None:
     path = run_dir / RESULTS
     if not path.is_file():
         return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return RunResult(run_dir=run_dir, **{**stored, "warnings": tuple(stored["warnings"])})
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return RunResult(run_dir=run_dir, **{**stored, "warnings": tuple(stored["warnings"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}: {error}): remove it, and the run is tested again from its "
+            "best checkpoint"
+        ) from None
 
 
 def write_results(result: RunResult) -> None:

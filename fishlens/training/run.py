@@ -10,7 +10,7 @@ from typing import Any, Literal
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
-from fishlens.journal import JournalWriter, attempts
+from fishlens.journal import JournalWriter, attempts, read_run
 from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import (
     Snapshot,
@@ -102,7 +102,22 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
     difference = first_difference(there, recipe)
     if difference is not None:
         raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
-    return read_results(place)
+    results = read_results(place)
+    if results is not None and read_run(place, kinds=("end",)).end is None:
+        _write_end(place, results)
+    return results
+
+
+def _write_end(place: Path, results: RunResult) -> None:
+    """The last process was killed between its results and its journal's last line: the run has finished."""
+    start = read_run(place, kinds=()).start
+    same = {
+        key: start[key]
+        for key in ("run", "factors", "seeds", "device", "blocks", "estimator")
+        if key in start
+    }
+    writer = JournalWriter.open(place, same, resumed_from_step=results.step)
+    writer.close("finished", step=results.step, best_step=results.best_step)
 
 
 class _Run:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = {"torch", "transformers", "adapters", "pandas", "numpy", "scipy", "matplotlib", "statsmodels"}
 
@@ -20,3 +21,18 @@ def test_help_imports_nothing_heavy():
 def test_version_is_the_package_version():
     run = [sys.executable, "-c", "from fishlens.cli import main; main()", "--version"]
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.startswith("fishlens ")
+
+
+def test_a_schedule_of_ones_own_is_found_in_the_current_folder(tmp_path):
+    """As docs/schedules.md has it: `mine.py` lies where the command is typed."""
+    (tmp_path / "mine.py").write_text(
+        "from fishlens.schedules import Event, Schedule\n"
+        "class OutsideIn(Schedule):\n"
+        "    name = 'outside-in'\n"
+        "    def choose(self, step, state, scores):\n"
+        "        frozen = self.frozen(state)\n"
+        "        return Event(step, tuple(dict.fromkeys(frozen[:1] + frozen[-1:])))\n"
+    )
+    command = [str(Path(sys.executable).parent / "fishlens"), "schedule", "mine:OutsideIn", "-L", "4"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 0 and "4 of 4" in said.stdout, said.stderr

@@ -111,3 +111,29 @@ def test_what_cannot_be_tracked_is_one_sentence(started, trained, arguments, sai
     with pytest.raises(InputError, match=said):
         invoke(*arguments)
     assert not started and not trained
+
+
+@pytest.mark.parametrize(
+    "option", [("--every", "5"), ("--labels", "mc"), ("--examples", "3"), ("--report", "wandb")]
+)
+def test_options_of_scripts_are_not_ignored_with_a_recipe(trained, option):
+    with pytest.raises(InputError, match=f"{option[0]} is for scripts"):
+        invoke(*option, "quickstart")
+    assert not trained
+
+
+def test_a_runs_folder_is_gone_on_with_where_it_lies(trained, tmp_path):
+    (tmp_path / "moved").mkdir()
+    invoke(tmp_path / "moved")
+    ((_, _, run),) = trained
+    assert run == tmp_path / "moved"
+
+
+def test_mistakes_are_said_before_a_script_begins(started, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    with pytest.raises(InputError, match="reporter 'foo' is unknown"):
+        invoke("--report", "foo", script)
+    for wrong in (("--labels", "foo"), ("--examples", "0")):
+        assert CliRunner().invoke(app, ["track", *wrong, str(script)]).exit_code == 2
+    assert not started

@@ -200,3 +200,31 @@ def test_the_identity_of_the_numbers_can_be_written_as_json():
 def test_noise_scale_needs_the_loss_of_the_data():
     with pytest.raises(InputError, match="noise_scale"):
         estimate_fisher(mad_x(), sentences(), labels="exact", noise_scale=True)
+
+
+def test_inference_mode_is_refused_and_not_measured_as_zero():
+    model, batch = linear_model(), torch.randn(4, 3)
+    with torch.inference_mode(), pytest.raises(InputError, match=r"torch.inference_mode\(\) rules out"):
+        estimate_fisher(model, batch)
+
+
+def test_a_preset_does_not_silently_replace_labels():
+    with pytest.raises(InputError, match="preset='published' measures with labels='mode', not 'exact'"):
+        estimate_fisher(linear_model(), torch.randn(4, 3), preset="published", labels="exact")
+
+
+def test_labels_between_two_classes_are_no_labels():
+    model, batch = linear_model(), (torch.randn(3, 3), torch.tensor([0.9, 1.0, 0.0]))
+    with pytest.raises(InputError, match="label of batch 1 is out of the range"):
+        estimate_fisher(model, batch, labels="empirical", blocks=find_blocks(model, by="module"))
+
+
+@pytest.mark.parametrize("blocks", ["auto", ["layer.0"]])
+def test_blocks_by_name_are_no_blocks(blocks):
+    with pytest.raises(InputError, match="expected blocks from find_blocks"):
+        estimate_fisher(linear_model(), torch.randn(4, 3), blocks=blocks)
+
+
+def linear_model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))

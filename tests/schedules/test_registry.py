@@ -7,6 +7,7 @@ import pytest
 from fishlens.errors import InputError
 from fishlens.schedules import Event, Schedule, State, budget_warning, make_schedule
 from fishlens.schedules.permutations import SAMPLED_12, sample_permutations
+from fishlens.schedules.registry import check_options
 
 BLOCKS = [f"layer.{i}" for i in range(4)]
 
@@ -107,3 +108,22 @@ def test_a_step_off_the_grid_is_no_event():
     schedule = make_schedule("gu", every=5, blocks=BLOCKS)
     with pytest.raises(ValueError, match="no event"):
         schedule.select(7, State())
+
+
+@pytest.mark.parametrize("option", ["every", "blocks", "seed"])
+def test_what_every_schedule_has_is_no_option(option):
+    with pytest.raises(InputError, match=f"{option} is no option of a schedule"):
+        check_options({option: 3})
+
+
+def test_a_users_module_that_raises_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "broken_schedule.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="cannot be imported: ZeroDivisionError"):
+        make_schedule("broken_schedule:Mine", every=1, blocks=["a"])
+
+
+def test_advice_on_a_short_run_is_advice_that_helps():
+    plan = make_schedule("gu", every=3, blocks=["a", "b", "c", "d"])
+    assert "use an interval of at most 2, or train for more than 9 steps" in budget_warning(plan, 8)
+    assert budget_warning(plan, 2).endswith("some blocks never train; train for more than 9 steps")

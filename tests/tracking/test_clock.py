@@ -46,3 +46,8 @@ def test_how_a_clock_is_written():
 def test_what_is_no_clock_is_refused_by_name(wrong):
     with pytest.raises(InputError, match="every is "):
         make_clock(wrong)
+
+
+def test_a_list_of_steps_is_read_as_the_documentation_writes_it():
+    assert make_clock("[0, 10, 100]") == make_clock([0, 10, 100]) == make_clock("0,10,100")
+    assert make_clock("[7]") == make_clock([7])

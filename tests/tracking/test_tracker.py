@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fishlens import InputError, Tracker, estimate_fisher, load_runs
 from fishlens.fisher import find_blocks
-from fishlens.journal import JournalWriter
+from fishlens.journal import JournalWriter, read_run
 from fishlens.tracking import tracker as module
 
 
@@ -212,3 +212,11 @@ def test_a_tracker_in_a_failing_program_says_so(tmp_path, model, batches):
         and run["error"] == "ZeroDivisionError: division by zero"
         and run["steps"] == 3
     )
+
+
+def test_a_diagonal_that_is_asked_for_is_measured_off_the_clock_too(tmp_path, model, batches):
+    with Tracker(model, batches, run=tmp_path / "run", every=4, diagonals=[3]) as tracker:
+        for step in range(6):
+            tracker.step(step)
+    assert [r["step"] for r in read_run(tmp_path / "run").records if r["kind"] == "fisher"] == [0, 3, 4]
+    assert (tmp_path / "run" / "diagonals" / "step-3.safetensors").exists()

@@ -180,3 +180,9 @@ def test_the_documentation_has_every_field_as_it_is():
     for path, kind, default, text in describe_fields():
         row = f"| `{path}` | {kind.replace('|', 'or')} | {default.removeprefix('default ')} | {text} |"
         assert row in page, f"docs/training.md: expected the row {row}"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../up", " . "])
+def test_a_run_is_called_by_the_name_of_one_folder(name):
+    with pytest.raises(InputError, match="expected the name of one folder"):
+        load_recipe("quickstart", set=[f"name={name!r}"])

@@ -39,8 +39,8 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
         raise InputError(f"unknown task {name!r}: expected {', '.join(TASKS)}, or module:Class of your own")
     try:
         kind = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"task {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # a user's module may raise whatever it likes
+        raise InputError(f"task {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(f"task {name!r} is not a subclass of fishlens.training.tasks.Task")
     _check_options(name, kind, options)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 from fishlens.analysis.report import (
@@ -247,3 +248,10 @@ def test_a_data_set_of_the_paper_in_other_languages_is_not_put_beside_it(tmp_pat
 
 def test_nothing_published_stands_beside_another_task(report):
     assert "xquad, mlqa, xcopa, xnli" in items(report, Missing)["Nothing to put beside:"].reason
+
+
+def test_copies_of_one_run_are_pointed_out(tmp_path, write):
+    write(tmp_path, "gu", 0)
+    shutil.copytree(tmp_path / "gu-0", tmp_path / "a copy")
+    (warning,) = build_report(load_runs(tmp_path)).warnings
+    assert "Copies of one run" in warning and "a copy, gu-0" in warning

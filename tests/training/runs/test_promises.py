@@ -92,3 +92,12 @@ def test_fp16_without_a_gpu_is_refused(recipe, tmp_path):
     recipe["train"]["precision"] = "fp16"
     with pytest.raises(InputError, match=r"train.precision is 'fp16', which needs a GPU: use bf16 or fp32"):
         train(recipe, tmp_path / "run")
+
+
+def test_a_diverged_run_fails_instead_of_being_scored(recipe, tmp_path):
+    """Weights that are no numbers predict the first class everywhere, which is a score like any other."""
+    settings = {**recipe["train"], "learning_rate": 1e30, "max_gradient_norm": None, "log_every": 1}
+    changed = {**recipe, "train": settings, "schedule": {"name": "standard"}, "tracking": {"every": None}}
+    with pytest.raises(InputError, match=r"the training loss is nan at step \d+, .* lower train.learning_rate"):
+        train(changed, tmp_path / "run")
+    assert read_run(tmp_path / "run").end["status"] == "failed" and not (tmp_path / "run" / "results.json").exists()

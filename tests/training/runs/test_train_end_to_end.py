@@ -1,11 +1,15 @@
 """A recipe becomes a run directory."""
 
 import json
+import re
+import shutil
 
 import pytest
 from adapters import AutoAdapterModel
 
+from fishlens.errors import InputError
 from fishlens.journal import load_runs, read_run
+from fishlens.training.loading import load_recipe
 from fishlens.training.run import train
 
 
@@ -60,3 +64,25 @@ def test_a_finished_run_is_not_run_again(recipe, result):
     again = train({**recipe, "tracking": {"every": 4, "examples": 8}}, result.run_dir)
     assert again == result
     assert read_run(result.run_dir).attempts == 1
+
+
+def test_a_run_killed_between_its_results_and_its_last_record_is_ended_when_looked_at(recipe, result, tmp_path):
+    place = tmp_path / "copy"
+    shutil.copytree(result.run_dir, place)
+    journal = place / "journal-1.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert '"kind":"end"' in lines[-1]
+    without = [re.sub(r'"began":"[^"]*"', '"began":"gone"', lines[0]), *lines[1:-1]]
+    journal.write_text("".join(without))
+    again = train(load_recipe(result.run_dir / "recipe.yaml"), place)
+    assert again.test == result.test and read_run(place).status == "finished"
+    assert load_runs(place).fisher.equals(load_runs(result.run_dir).fisher.assign(run=load_runs(place).fisher.run))
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]"])
+def test_damaged_results_are_one_sentence(result, tmp_path, damage):
+    place = tmp_path / "copy"
+    shutil.copytree(result.run_dir, place)
+    (place / "results.json").write_text(damage)
+    with pytest.raises(InputError, match=r"results.json is damaged"):
+        train(load_recipe(result.run_dir / "recipe.yaml"), place)
