@@ -111,11 +111,8 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
 def _write_end(place: Path, results: RunResult) -> None:
     """The last process was killed between its results and its journal's last line: the run has finished."""
     start = read_run(place, kinds=()).start
-    same = {
-        key: start[key]
-        for key in ("run", "factors", "seeds", "device", "blocks", "estimator")
-        if key in start
-    }
+    kept = ("run", "factors", "seeds", "device", "blocks", "estimator")
+    same: dict[str, Any] = {key: value for key, value in start.items() if key in kept}
     writer = JournalWriter.open(place, same, resumed_from_step=results.step)
     writer.close("finished", step=results.step, best_step=results.best_step)
 
