@@ -2,6 +2,7 @@
 
 import pandas as pd
 from fishlens.analysis import published as paper
+from fishlens.analysis.selection import shown
 
 from ..parts import Column, Item, Missing, Section, Table, rows_of
 from ..study import Study
@@ -46,7 +47,7 @@ def _nothing(why: str) -> Section:
 
 def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table:
     ours = study.scored.groupby("schedule")
-    models = sorted({str(v) for v in study.factors.get("model", []) if v == v})
+    models = sorted({shown(v) for v in study.factors.get("model", []) if v == v})
     adapters = sorted({str(v) for v in study.factors.get("adapter", []) if v == v})
     lines = []
     behind = {}
