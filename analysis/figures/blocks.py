@@ -63,7 +63,7 @@ def block_heat_map(
         if place >= len(schedules):
             axes.set_axis_off()
     prefix = _label_blocks(panels, blocks)
-    figure.supylabel(f"block {prefix}…" if prefix else "block", fontsize=7)
+    figure.supylabel(f"block {prefix}*" if prefix else "block", fontsize=7)
     figure.supxlabel("training step", fontsize=7)
     if image is not None:
         bar = figure.colorbar(image, ax=panels, shrink=0.9, pad=0.015, aspect=30)
@@ -98,7 +98,19 @@ def _map_of(fisher: pd.DataFrame, blocks: list[str], edges: np.ndarray, log: boo
     count = np.bincount(flat, minlength=size)
     with np.errstate(invalid="ignore"):
         mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return (np.exp(mean) if log else mean).reshape(len(blocks), -1)
+    shown = (np.exp(mean) if log else mean).reshape(len(blocks), -1)
+    return _bridged(shown, edges, np.unique(fisher["step"].to_numpy(dtype=float)[good]))
+
+
+def _bridged(shown: np.ndarray, edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Bins that fall between two probes of this panel (others were probed at more steps) show the nearer one."""
+    if len(steps) < 2:
+        return shown
+    centers = (edges[:-1] + edges[1:]) / 2
+    nearest = steps[np.abs(centers[:, None] - steps).argmin(axis=1)]
+    source = np.clip(np.searchsorted(edges, nearest, side="right") - 1, 0, len(centers) - 1)
+    between = np.isnan(shown).all(axis=0) & (np.abs(centers - nearest) <= np.median(np.diff(steps)))
+    return np.where(between, shown[:, source], shown)
 
 
 def _norm(shown: np.ndarray, log: bool) -> Normalize:

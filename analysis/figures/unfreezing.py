@@ -80,7 +80,7 @@ def order_against_top_down(order: pd.DataFrame, blocks: list[str], *, width: flo
             mec="none",
         )
         axes.set_title(shortened(name), pad=2)
-        ticks = np.unique(np.linspace(1, count, min(count, 5)).round().astype(int))
+        ticks = np.unique(np.linspace(1, count, count if count <= 8 else 5).round().astype(int))
         axes.set_xticks(ticks)
         axes.set_yticks(ticks)
         axes.set_xlim(0.3, count + 0.7)
@@ -104,4 +104,4 @@ def _block_axis(axes: Axes, blocks: list[str]) -> None:
         ha="right" if crowded else "center",
         rotation_mode="anchor",
     )
-    axes.set_xlabel(f"block {prefix}…, bottom to top" if prefix else "block, bottom to top")
+    axes.set_xlabel(f"block {prefix}*, bottom to top" if prefix else "block, bottom to top")

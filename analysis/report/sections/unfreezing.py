@@ -71,7 +71,7 @@ def _table(study: Study) -> Table:
         Column("first", "first at step"),
         Column("last", "last at step"),
         Column("agreement", "agreement with top-down (τ)", 2),
-        Column("order", f"order (of {prefix}…)" if prefix else "order"),
+        Column("order", f"order (of {prefix}*)" if prefix else "order"),
     ]
     note = ""
     if any(row["margin"] is not None for row in rows):

@@ -240,3 +240,19 @@ def test_figures_can_be_made_in_threads(curves):
         made = list(pool.map(lambda _: figures.to_svg(figures.trace_over_steps(curves)), range(8)))
     assert len(set(made)) == 1
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_panel_with_fewer_probes_than_another_has_no_gaps_between_them():
+    """`fun` is probed at its events too: the others have nothing at those steps, which is no missing measurement."""
+    clock, events = list(range(0, 100, 10)), [15, 45, 75]
+    rows = [
+        {"schedule": schedule, "step": step, "block": block, "trace": 1.0 + step}
+        for schedule, steps in (("standard", clock), ("fun", sorted({*clock, *events})))
+        for step in steps
+        for block in BLOCKS
+    ]
+    long_gap = [row for row in rows if row["schedule"] == "fun" or not 30 < row["step"] < 80]
+    for frame, gaps in ((rows, False), (long_gap, True)):
+        figure = figures.block_heat_map(pd.DataFrame(frame), BLOCKS)
+        panels = [np.asarray(axes.get_images()[0].get_array().filled(np.nan)) for axes in figure.axes[:2]]
+        assert np.isnan(panels[0]).any() == gaps and not np.isnan(panels[1]).any()
