@@ -31,7 +31,8 @@ def to_file(figure: Figure, kind: str) -> bytes:
     data = io.BytesIO()
     dated = "CreationDate" if kind == "pdf" else "Creation Time"  # the same figure is the same file
     with settings():
-        figure.savefig(data, format=kind, dpi=300, metadata={dated: None})
+        paper = "white" if kind == "png" else "none"  # shown as it is, also where the page is dark
+        figure.savefig(data, format=kind, dpi=300, facecolor=paper, metadata={dated: None})
     return data.getvalue()
 
 
