@@ -17,7 +17,7 @@ def published(study: Study) -> Section:
     named = [str(name) for name in pd.unique(pd.Series(named, dtype=object).dropna())]
     dataset = paper.dataset_of(*named)
     if dataset is None:
-        tasks = study.factors["task"].dropna().unique() if "task" in study.factors else []
+        tasks = pd.unique(study.factors["task"].dropna()).tolist() if "task" in study.factors else []
         given = ", ".join(map(str, tasks)) or "a task that they do not state"
         return _nothing(f"the paper has results on {', '.join(paper.DATASETS)}; these runs are of {given}")
     if study.scores.empty:
