@@ -8,6 +8,7 @@ from fishlens.analysis.selection import Group as Comparable
 from fishlens import __version__
 from fishlens.journal import Runs
 
+from .cells import text_of
 from .parts import Group, Report
 from .sections import SECTIONS
 from .study import Study, slug
@@ -59,7 +60,10 @@ def build_report(
 def _label(comparable: Comparable) -> str:
     """What the runs of a group have in common, in a few words: task, model, adapter, source, training examples."""
     known = {key: comparable.shared[key] for key in FACTORS if comparable.shared.get(key) is not None}
-    shared = [f"{value:g} examples" if key == "examples" else shown(value) for key, value in known.items()]
+    shared = [
+        f"{text_of(value, None)} examples" if key == "examples" else shown(value)
+        for key, value in known.items()
+    ]
     return ", ".join(shared) or "all runs"
 
 

@@ -62,10 +62,9 @@ app.add_typer(pocket, name="pocket")
 
 def main() -> None:
     """Entry point: bad input is one sentence on standard error and exit status 2, never a traceback."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(
-            str(Path.cwd())
-        )  # for one's own schedules and tasks, module:Class; installed modules go first
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # where one's own module:Class lies; installed modules go first
     try:
         app()
     except InputError as error:

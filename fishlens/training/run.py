@@ -103,14 +103,15 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
     if difference is not None:
         raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
     results = read_results(place)
-    if results is not None and read_run(place, kinds=("end",)).end is None:
-        _write_end(place, results)
+    if results is not None:
+        run = read_run(place, kinds=("end",))
+        if run.end is None:
+            _write_end(place, run.start, results)
     return results
 
 
-def _write_end(place: Path, results: RunResult) -> None:
+def _write_end(place: Path, start: Mapping[str, Any], results: RunResult) -> None:
     """The last process was killed between its results and its journal's last line: the run has finished."""
-    start = read_run(place, kinds=()).start
     kept = ("run", "factors", "seeds", "device", "blocks", "estimator")
     same: dict[str, Any] = {key: value for key, value in start.items() if key in kept}
     writer = JournalWriter.open(place, same, resumed_from_step=results.step)

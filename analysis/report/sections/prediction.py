@@ -1,6 +1,6 @@
 """Does the Fisher curve go with transfer? Coefficients over runs, against what could explain them away."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -62,10 +62,17 @@ def prediction(study: Study) -> Section:
             " Nor are the seeds of one schedule: a coefficient over schedules counts schedules, one within schedules "
             "asks whether of runs with the same schedule those with more of a feature transfer better."
         )
+    features = [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if table[name].notna().any()]
+    found = {level: _coefficients(table, features, level) for level in _levels(study)}
     items: list[Item] = []
-    for level in _levels(study):
-        items += _correlations(study, table, level)
-    items += [*_scatters(study, table), *_held_out(study, table), *_mixed(study, table), *_lead_lag(study)]
+    for level, plain in found.items():
+        items += _correlations(study, table, level, plain)
+    items += [
+        *_scatters(study, table, found),
+        *_held_out(study, table),
+        *_mixed(study, table),
+        *_lead_lag(study),
+    ]
     return Section("prediction", title, text, items)
 
 
@@ -86,9 +93,7 @@ def _known_baselines(table: pd.DataFrame) -> list[str]:
     return [name for name in BASELINES if table[name].notna().sum() > 1 and table[name].nunique() > 1]
 
 
-def _correlations(study: Study, table: pd.DataFrame, level: Level) -> list[Item]:
-    features = [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if table[name].notna().any()]
-    plain = _coefficients(table, features, level)
+def _correlations(study: Study, table: pd.DataFrame, level: Level, plain: pd.DataFrame) -> list[Item]:
     if plain["estimate"].isna().all():
         why = "; ".join(sorted(set(plain["note"])))
         return [Missing(f"Not enough runs for a coefficient {level.words}:", why)]
@@ -105,7 +110,7 @@ def _correlations(study: Study, table: pd.DataFrame, level: Level) -> list[Item]
     rows = plain.assign(label=plain["feature"].map(LABELS), remark=_remarks(plain))
     note = f"{_methods(plain)}. Corrected over the features."
     baselines = _known_baselines(table)
-    given = _coefficients(table, features, level, baselines) if baselines else None
+    given = _coefficients(table, list(plain["feature"]), level, baselines) if baselines else None
     if given is not None and given["estimate"].notna().any():
         rows = rows.join(given[["estimate", "low", "high", "p", "p_holm"]].add_prefix("given_"))
         rows["remark"] = [
@@ -158,21 +163,20 @@ def _words(names: list[str]) -> str:
     return ", ".join({**LABELS, **BASELINE_WORDS}[name] for name in names)
 
 
-def _summary(table: pd.DataFrame, feature: str, levels: list[Level]) -> str:
+def _summary(feature: str, found: Mapping[Level, pd.DataFrame]) -> str:
     """The coefficients that there are, for the picture they belong to."""
-    found = []
-    for level in levels:
-        row = _coefficients(table, [feature], level).iloc[0]
-        if row["estimate"] == row["estimate"]:
+    lines = []
+    for level, plain in found.items():
+        for row in rows_of(plain[(plain["feature"] == feature) & plain["estimate"].notna()]):
             ends = f", 95% [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""
-            found.append(f"{level.words}: ρ = {row['estimate']:.2f}{ends}")
-    return "\n".join(found)
+            lines.append(f"{level.words}: ρ = {row['estimate']:.2f}{ends}")
+    return "\n".join(lines)
 
 
-def _scatters(study: Study, table: pd.DataFrame) -> list[Picture]:
+def _scatters(study: Study, table: pd.DataFrame, found: Mapping[Level, pd.DataFrame]) -> list[Picture]:
     pictures = []
     for feature in FEATURED:
-        summary = _summary(table, feature, _levels(study))
+        summary = _summary(feature, found)
         if not summary:
             continue
         points = table.rename(columns={feature: "x", OUTCOME: "y"})[["schedule", "x", "y"]]

@@ -255,3 +255,12 @@ def test_copies_of_one_run_are_pointed_out(tmp_path, write):
     shutil.copytree(tmp_path / "gu-0", tmp_path / "a copy")
     (warning,) = build_report(load_runs(tmp_path)).warnings
     assert "Copies of one run" in warning and "a copy, gu-0" in warning
+
+
+@pytest.mark.parametrize(("examples", "said"), [(1000, "1000 examples"), ("a tenth", "a tenth examples")])
+def test_the_amount_of_training_data_stands_in_the_title_whatever_a_script_calls_it(
+    tmp_path, write, examples, said
+):
+    write(tmp_path, "gu", 0, examples=examples)
+    title = build_report(load_runs(tmp_path)).groups[0].title.replace(",", "")
+    assert title.endswith(said)
