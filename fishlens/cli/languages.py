@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ MaskShare = Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the 
 Seed = Annotated[int, typer.Option(help="Seed of everything.")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints and held-out evaluations.")]
 LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the curve.")]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option(help="Of the forward pass; weights stay float32.")
+]
 Join = Annotated[bool, typer.Option(help="Put consecutive lines into one row as long as they fit.")]
 
 
@@ -38,6 +41,7 @@ def train_language_adapter(
     seed: Seed = 0,
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
+    precision: Precision = "fp32",
     join: Join = True,
 ) -> None:
     """Train a language adapter (MAD-X) on the frozen model. The same command resumes an interrupted one."""
@@ -54,6 +58,7 @@ def train_language_adapter(
         seed=seed,
         log_every=log_every,
         save_every=save_every,
+        precision=precision,
     )
 
     def run() -> str:
@@ -115,6 +120,7 @@ def pretrain(
     seed: Seed = 0,
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
+    precision: Precision = "fp32",
     join: Join = True,
 ) -> None:
     """Pretrain a small encoder of XLM-R's architecture from scratch. The same command resumes an interrupted one."""
@@ -132,6 +138,7 @@ def pretrain(
         seed=seed,
         log_every=log_every,
         save_every=save_every,
+        precision=precision,
     )
     texts = _files(text, language)
     beside = _files(parallel, language) if parallel else None

@@ -48,7 +48,8 @@ def aligned_embeddings(
     """
     token, sentence = [], []
     for lines in parallel.values():
-        for number, ids in enumerate(tokenizer(list(lines), add_special_tokens=False)["input_ids"]):
+        encoded = tokenizer(list(lines), add_special_tokens=False, verbose=False)["input_ids"]
+        for number, ids in enumerate(encoded):
             token += ids
             sentence += [number] * len(ids)
     width = max(sentence, default=-1) + 1

@@ -114,7 +114,7 @@ def _perplexity(model: Any, tokenizer: Any, held: Any, settings: MaskedLMSetting
 
     active = model.active_adapters
     model.set_active_adapters(None)
-    value = math.exp(heldout_loss(MaskedLMLoss(model, tokenizer), held, settings))
+    value = math.exp(heldout_loss(MaskedLMLoss(model, tokenizer, settings), held))
     model.set_active_adapters(active)
     return value
 

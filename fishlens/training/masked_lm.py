@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,10 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class MaskedLMSettings:
-    """How to train. `warmup` is a number of steps; the learning rate then falls linearly to zero at `steps`."""
+    """How to train. `warmup` is a number of steps; the learning rate then falls linearly to zero at `steps`.
+
+    `precision` is that of the forward pass: bf16 runs it under autocast; weights, optimizer and loss stay float32.
+    """
 
     steps: int
     batch: int = 64
@@ -50,10 +53,13 @@ class MaskedLMSettings:
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"precision is {self.precision!r}, expected fp32 or bf16")
 
 
 class Interrupted(Exception):
@@ -99,8 +105,8 @@ class MaskedLMLoss:
     work of a large vocabulary.
     """
 
-    def __init__(self, model: Any, tokenizer: Any):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Any, tokenizer: Any, settings: MaskedLMSettings):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
         heads = [getattr(model, name) for name in ("lm_head", "cls", "predictions") if hasattr(model, name)]
         if not heads:
             raise InputError(
@@ -110,35 +116,42 @@ class MaskedLMLoss:
         self._special = np.zeros(len(tokenizer), dtype=bool)
         self._special[tokenizer.all_special_ids] = True
 
-    def __call__(self, rows: Rows, share: float, random: np.random.Generator) -> tuple[torch.Tensor, int]:
+    def __call__(self, rows: Rows, random: np.random.Generator) -> tuple[torch.Tensor, int]:
         """(mean loss over the masked tokens, their number)."""
         ids, attention = pad(rows, self.tokenizer.pad_token_id)
         inputs, chosen = mask_tokens(
-            ids, self._special[ids], self.tokenizer.mask_token_id, len(self.tokenizer), share, random
+            ids,
+            self._special[ids],
+            self.tokenizer.mask_token_id,
+            len(self.tokenizer),
+            self.settings.mask_share,
+            random,
         )
         device = next(self.model.parameters()).device
         where = torch.from_numpy(chosen).to(device)
         gather = self._head.register_forward_pre_hook(lambda _, given: (given[0][where], *given[1:]))
         try:
-            logits = self.model(
-                input_ids=torch.from_numpy(inputs).to(device),
-                attention_mask=torch.from_numpy(attention).to(device),
-            ).logits
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+                logits = self.model(
+                    input_ids=torch.from_numpy(inputs).to(device),
+                    attention_mask=torch.from_numpy(attention).to(device),
+                ).logits
         finally:
             gather.remove()
         labels = torch.from_numpy(ids[chosen]).to(device)
-        return torch.nn.functional.cross_entropy(logits, labels), len(labels)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return torch.nn.functional.cross_entropy(wide, labels), len(labels)
 
 
 @torch.no_grad()
-def heldout_loss(loss: MaskedLMLoss, rows: Rows, settings: MaskedLMSettings) -> float:
+def heldout_loss(loss: MaskedLMLoss, rows: Rows) -> float:
     """Mean loss over the masked tokens of held-out rows, always the same ones; its exponential is the perplexity."""
-    was_training = loss.model.training
+    settings, was_training = loss.settings, loss.model.training
     loss.model.eval()
     total, count = 0.0, 0
     for number, start in enumerate(range(0, len(rows), settings.batch)):
         random = np.random.default_rng([settings.seed, 3, number])
-        value, tokens = loss(rows[start : start + settings.batch], settings.mask_share, random)
+        value, tokens = loss(rows[start : start + settings.batch], random)
         total, count = total + value.item() * tokens, count + tokens
     loss.model.train(was_training)
     return total / count
@@ -171,16 +184,14 @@ def train_masked_lm(
     step, curve, sums = run.load()
     if step:
         note(f"resuming at step {step} of {settings.steps}")
-    loss = MaskedLMLoss(model, tokenizer)
+    loss = MaskedLMLoss(model, tokenizer, settings)
     model.train()
     started, before = time.monotonic(), curve[-1]["seconds"] if curve else 0.0
     with watch_for_interruption() as interruption:
         while step < settings.steps:
             torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout of this step, whatever came before
             optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, settings)
-            value, _ = loss(
-                batches.at(step), settings.mask_share, np.random.default_rng([settings.seed, 2, step])
-            )
+            value, _ = loss(batches.at(step), np.random.default_rng([settings.seed, 2, step]))
             value.backward()
             torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.clip)
             optimizer.step()
@@ -198,7 +209,7 @@ def train_masked_lm(
                 sums = []
                 if step % settings.save_every == 0 or step == settings.steps:
                     for name, rows in (heldout or {}).items():
-                        curve[-1][f"heldout/{name}"] = heldout_loss(loss, rows, settings)
+                        curve[-1][f"heldout/{name}"] = heldout_loss(loss, rows)
                 note(_line(curve[-1], settings.steps))
             if step % settings.save_every == 0 or step == settings.steps or interruption.asked:
                 run.save(step, curve, sums)

@@ -74,7 +74,8 @@ def test_masking_leaves_special_tokens_alone_and_every_row_has_something_to_pred
 def test_the_loss_is_that_of_the_full_logits_at_the_masked_positions(tokenizer):
     model = new_encoder(tokenizer, replace(SHAPE, dropout=0.0), seed=0).double()
     rows = encode_lines(tokenizer, LINES, 16, join=True)[:5]
-    mine, count = MaskedLMLoss(model, tokenizer)(rows, 0.3, np.random.default_rng(3))
+    loss = MaskedLMLoss(model, tokenizer, replace(SETTINGS, mask_share=0.3))
+    mine, count = loss(rows, np.random.default_rng(3))
     ids, attention = pad(rows, tokenizer.pad_token_id)
     special = np.isin(ids, tokenizer.all_special_ids)
     inputs, chosen = mask_tokens(
@@ -120,6 +121,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tokenizer, tmp_path, stop_a
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     without_time = [[{k: v for k, v in r.items() if k != "seconds"} for r in c] for c in (curve, again)]
     assert without_time[0] == without_time[1]
+
+
+def test_in_bfloat16_the_forward_pass_is_rounded_and_the_weights_are_not(tokenizer, tmp_path):
+    full, exact = run(tokenizer, tmp_path / "fp32")
+    weights, rounded = run(tokenizer, tmp_path / "bf16", replace(SETTINGS, precision="bf16"))
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert not torch.equal(weights["lm_head.bias"], full["lm_head.bias"])  # autocast did something
+    assert [r["loss"] for r in rounded] == pytest.approx([r["loss"] for r in exact], rel=0.02)
+    assert [r["loss"] for r in rounded] != [r["loss"] for r in exact]
+    fine = torch.tensor([r["loss"] for r in rounded])
+    assert not torch.equal(fine, fine.bfloat16().float())  # the loss itself is float32
+    again = run(tokenizer, tmp_path / "again", replace(SETTINGS, precision="bf16"))[0]
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match="precision is 'half', expected fp32 or bf16"):
+        replace(SETTINGS, precision="half")
 
 
 def test_a_folder_of_another_run_is_refused(tokenizer, tmp_path):
