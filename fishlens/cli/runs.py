@@ -146,7 +146,7 @@ def _print_check(found: Any, every: int | None) -> None:
         typer.echo(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
     cost = found.forecast
     typer.echo(
-        f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s and {cost.memory / 2**20:.0f} MiB; "
+        f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s and {cost.memory / 2**20:.3g} MiB; "
         f"an update of {cost.update_examples} examples {cost.update_seconds:.3g} s"
     )
     if every is not None:

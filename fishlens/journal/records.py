@@ -24,6 +24,7 @@ _FIELDS = {
     "end": "status error best_step",
 }
 KINDS = {kind: frozenset(fields.split()) for kind, fields in _FIELDS.items()}
+STATUSES = ("finished", "interrupted", "failed")
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 REPORTED_VERSIONS = (
     "torch",

@@ -17,7 +17,15 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.journal.reader import attempts, read_attempt
-from fishlens.journal.records import FORMAT, KINDS, encode, installed_versions, is_alive, this_process
+from fishlens.journal.records import (
+    FORMAT,
+    KINDS,
+    STATUSES,
+    encode,
+    installed_versions,
+    is_alive,
+    this_process,
+)
 
 WAITING_LIMIT = 64 * 2**20  # bytes kept while the disk refuses; further records are dropped, and counted
 
@@ -128,6 +136,8 @@ class JournalWriter:
         unknown = fields.keys() - KINDS[kind] - {"step"}
         if unknown:
             raise ValueError(f"a {kind!r} record has no field {', '.join(map(repr, sorted(unknown)))}")
+        if kind == "end" and fields["status"] not in STATUSES:
+            raise ValueError(f"status is {fields['status']!r}, expected one of {', '.join(STATUSES)}")
         line = encode({"kind": kind, "time": time.time(), **fields})
         if self._waiting:
             self._flush()

@@ -22,6 +22,7 @@ from fishlens.errors import InputError
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
 from fishlens.fisher.batches import Batch
 from fishlens.journal import JournalWriter
+from fishlens.journal.records import STATUSES
 from fishlens.schedules import Scores
 from fishlens.tracking.clock import Clock, Spent, make_clock
 from fishlens.tracking.probe_set import ProbeSet
@@ -117,6 +118,7 @@ class Tracker:
         self._last = _Measured(())
         self._first_step: int | None = None
         self._last_step = 0
+        self._went_back = False
         self.identity = self._trial()
         self._owns_writer = run is not None
         self.writer = writer
@@ -182,7 +184,12 @@ class Tracker:
     def close(
         self, status: str = "finished", *, error: str | None = None, best_step: int | None = None
     ) -> None:
-        """End the journal (if the tracker opened it) and the reporters. Closing twice is allowed."""
+        """End the journal (if the tracker opened it) and the reporters. Closing twice is allowed.
+
+        status: finished, interrupted or failed; anything else is an `InputError`.
+        """
+        if status not in STATUSES:
+            raise InputError(f"status is {status!r}, expected one of {', '.join(STATUSES)}")
         if self._owns_writer and self.writer is not None:
             self.writer.close(status, step=self._last_step, error=error, best_step=best_step)
         for reporter in self.reporters:
@@ -204,6 +211,15 @@ class Tracker:
     def _at(self, step: int) -> None:
         if self._began is None or self._first_step is None:
             self._began, self._first_step = time.perf_counter(), step
+        if step < self._last_step and not self._went_back:
+            self._went_back = True
+            text = (
+                f"step {step} was given after step {self._last_step}: a step is the number of updates completed since "
+                "training began, not since the epoch began; the series of this run is not in order"
+            )
+            warnings.warn(f"fishlens: {text}", stacklevel=3)
+            if self.writer is not None:
+                self.writer.write("note", step, level="warning", text=text)
         self._last_step = step
 
     def _trial(self) -> dict[str, Any]:

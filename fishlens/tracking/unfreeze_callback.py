@@ -5,11 +5,13 @@ must be trainable until then; this callback freezes when training begins, after 
 holds every block.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import TrainerCallback
 
 from fishlens.errors import InputError
@@ -22,6 +24,11 @@ from fishlens.tracking.processes import from_first, several_processes
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 
 STATE_FILE = "fishlens-unfreezing.json"
+
+# the callback that unfreezes a model, and the control object of its Trainer (a later Trainer may have another)
+_unfreezing: "weakref.WeakKeyDictionary[nn.Module, tuple[weakref.ref[UnfreezeCallback], Any]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class UnfreezeCallback(TrainerCallback):
@@ -57,6 +64,7 @@ class UnfreezeCallback(TrainerCallback):
         self._device = torch.device("cpu")
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._claim(model, control)
         fisher = tracking.callback_of(model) if model is not None else None
         if fisher is not None:
             fisher.factors.update(self._factors())
@@ -71,6 +79,7 @@ class UnfreezeCallback(TrainerCallback):
         optimizer: Any = None,
         **_: Any,
     ) -> None:
+        self._claim(model, control)
         blocks = list(self.blocks or find_blocks(model))
         _check_optimizer(blocks, optimizer)
         _check_processes(args, model)
@@ -129,6 +138,19 @@ class UnfreezeCallback(TrainerCallback):
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         self._pass_on("on_train_end", args, kwargs)
+
+    def _claim(self, model: Any, control: Any) -> None:
+        """Raises `InputError` if another schedule of the same Trainer thaws this model: they would undo each other."""
+        if not isinstance(model, nn.Module):
+            return
+        known, its_control = _unfreezing.get(model, (None, None))
+        other = known() if known is not None else None
+        if other is not None and other is not self and its_control is control:
+            raise InputError(
+                f"two callbacks unfreeze one model, by {other.schedule!r} and by {self.schedule!r}: expected one "
+                "UnfreezeCallback"
+            )
+        _unfreezing[model] = (weakref.ref(self), control)
 
     def _factors(self) -> dict[str, Any]:
         """What this callback adds to what the run is, in the journal's start record."""

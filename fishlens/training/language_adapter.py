@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
-from fishlens.training.masked_lm import CHECKPOINTS, MaskedLMSettings, Note, heldout_loss, train_masked_lm
+from fishlens.training.masked_lm import (
+    CHECKPOINTS,
+    MaskedLMLoss,
+    MaskedLMSettings,
+    Note,
+    heldout_loss,
+    train_masked_lm,
+)
 from fishlens.training.raw_text import Batches, encode_lines, read_lines
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
@@ -42,7 +49,7 @@ def train_language_adapter(
         InputError: `output` holds a finished adapter, or the model has no masked-LM head or no fast tokenizer.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     output = Path(output)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
@@ -58,8 +65,9 @@ def train_language_adapter(
         raise InputError(f"the model {str(model)!r} cannot be loaded: {first}") from None
     rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
     held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
-    learner = _with_adapter(model, language, config, settings.seed)
-    before = _perplexity(learner, tokenizer, held, settings) if held else None
+    learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)
+    before = math.exp(heldout_loss(MaskedLMLoss(learner, tokenizer, settings), held)) if held else None
+    _add_adapter(learner, language, config, settings.seed)
     batches = Batches({language: rows}, {language: 1.0}, settings.batch, settings.seed)
     curve = train_masked_lm(
         learner, tokenizer, batches, settings, output, {language: held} if held else None, note
@@ -80,13 +88,11 @@ def train_language_adapter(
     return summary
 
 
-def _with_adapter(model: str | Path, language: str, config: str, seed: int) -> Any:
-    """The model with a fresh adapter that alone is trainable and is active."""
+def _add_adapter(learner: Any, language: str, config: str, seed: int) -> None:
+    """Give the model a fresh adapter that alone is trainable and is active."""
     import adapters
     import torch
-    from transformers import AutoModelForMaskedLM
 
-    learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)
     adapters.init(learner)
     torch.manual_seed(seed)
     try:
@@ -97,7 +103,6 @@ def _with_adapter(model: str | Path, language: str, config: str, seed: int) -> A
     own = {id(p) for p in _adapter_parameters(learner, language)}
     for parameter in learner.parameters():
         parameter.requires_grad_(id(parameter) in own)  # train_adapter leaves the head trainable
-    return learner
 
 
 def _adapter_parameters(model: Any, name: str) -> list[Any]:
@@ -106,17 +111,6 @@ def _adapter_parameters(model: Any, name: str) -> list[Any]:
     if name in inverse:
         modules.append(inverse[name])
     return [parameter for module in modules for parameter in module.parameters()]
-
-
-def _perplexity(model: Any, tokenizer: Any, held: Any, settings: MaskedLMSettings) -> float:
-    """Of the base model, the adapter set aside."""
-    from fishlens.training.masked_lm import MaskedLMLoss
-
-    active = model.active_adapters
-    model.set_active_adapters(None)
-    value = math.exp(heldout_loss(MaskedLMLoss(model, tokenizer, settings), held))
-    model.set_active_adapters(active)
-    return value
 
 
 def save_adapter(model: Any, name: str, folder: Path) -> None:

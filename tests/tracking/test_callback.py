@@ -265,6 +265,28 @@ def test_a_block_that_the_optimizer_never_got_is_refused_before_training(tmp_pat
         make_trainer(model, callbacks).train()
 
 
+def test_two_schedules_for_one_model_are_refused_and_a_later_trainer_may_have_another(
+    tmp_path, make_model, make_trainer
+):
+    model = make_model()
+    with pytest.raises(
+        InputError, match="two callbacks unfreeze one model, by 'fun' and by 'gu': expected one"
+    ):
+        make_trainer(model, [UnfreezeCallback("fun", every=2), UnfreezeCallback("gu", every=2)])
+    first = make_trainer(
+        model, [FisherCallback(run=tmp_path / "a", examples=8), UnfreezeCallback("gu", every=2)]
+    )
+    first.train()
+    again = [FisherCallback(run=tmp_path / "b", examples=8), UnfreezeCallback("fun", every=2)]
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    make_trainer(model, again).train()
+    added = make_trainer(model, [UnfreezeCallback("gu", every=2)])
+    added.add_callback(UnfreezeCallback("lpft", every=2))
+    with pytest.raises(InputError, match="by 'gu' and by 'lpft'"):
+        added.train()
+
+
 @pytest.mark.parametrize("schedule", ["fun", "random"])
 def test_resumed_unfreezing_ends_in_the_same_bits(tmp_path, make_model, make_trainer, schedule):
     arguments = {"save_strategy": "steps", "save_steps": 3}

@@ -214,6 +214,29 @@ def test_a_tracker_in_a_failing_program_says_so(tmp_path, model, batches):
     )
 
 
+def test_steps_that_start_again_are_said_once_and_disturb_nothing(tmp_path, model, batches):
+    tracker = Tracker(model, batches, run=tmp_path / "run", every=1)
+    with pytest.warns(
+        UserWarning, match="step 0 was given after step 2: a step is the number of updates"
+    ) as said:
+        for _ in range(3):
+            for step in range(3):  # the batch's number in its epoch
+                assert tracker.step(step) is not None
+    tracker.close()
+    assert len(said) == 1
+    notes = load_runs(tmp_path / "run").notes
+    assert notes.text.str.startswith("step 0 was given after step 2").tolist() == [True]
+
+
+def test_an_end_of_no_known_kind_is_refused(tmp_path, model, batches):
+    with (
+        Tracker(model, batches, run=tmp_path / "run") as tracker,
+        pytest.raises(InputError, match="status is 'done', expected one of finished, interrupted, failed"),
+    ):
+        tracker.close("done")
+    assert load_runs(tmp_path / "run").runs.status.tolist() == ["finished"]
+
+
 def test_a_diagonal_that_is_asked_for_is_measured_off_the_clock_too(tmp_path, model, batches):
     with Tracker(model, batches, run=tmp_path / "run", every=4, diagonals=[3]) as tracker:
         for step in range(6):

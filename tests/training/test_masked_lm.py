@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from fishlens.errors import InputError
-from fishlens.training.language_adapter import WEIGHTS, _with_adapter, train_language_adapter
+from fishlens.training.language_adapter import WEIGHTS, _add_adapter, train_language_adapter
 from fishlens.training.masked_lm import (
     Interrupted,
     MaskedLMLoss,
@@ -177,7 +177,8 @@ def test_a_language_adapter_trains_alone_and_loads_into_the_models_of_the_traine
 
     base = pretrain(texts, tmp_path / "run", SHAPE, Vocabulary("word", 200), SETTINGS, note=lambda text: None)
     before = AutoModelForMaskedLM.from_pretrained(base).state_dict()
-    learner = _with_adapter(base, "aa", "seq_bn_inv", seed=0)
+    learner = AutoModelForMaskedLM.from_pretrained(base)
+    _add_adapter(learner, "aa", "seq_bn_inv", seed=0)
     trainable = [name for name, p in learner.named_parameters() if p.requires_grad]
     assert trainable
     assert all("aa" in name.split(".") for name in trainable)  # the masked-LM head is frozen too

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def windows(
         raise InputError(f"max_length {length} leaves {room} tokens for question and context: too few")
     max_question = min(max_question, room // 2)
     if stride >= room - max_question:
-        log.warning("stride %d is too long for windows of %d tokens: %d is used", stride, length, room // 4)
+        _say_that_the_stride_is_shortened(stride, length, room // 4)
         stride = room // 4
     for part in chunks(len(questions)):
         encoded = tokenizer(
@@ -63,6 +64,11 @@ def windows(
             offsets = np.asarray(encoded["offset_mapping"][row], dtype=np.int32)
             offsets[[which != 1 for which in encoded[row].sequence_ids]] = NOT_CONTEXT
             yield Window(part.start + example, token_ids(encoded, row), offsets)
+
+
+@cache  # once, not once for each language
+def _say_that_the_stride_is_shortened(stride: int, length: int, used: int) -> None:
+    log.warning("stride %d is too long for windows of %d tokens: %d is used", stride, length, used)
 
 
 def cut(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:

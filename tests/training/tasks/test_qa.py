@@ -9,7 +9,7 @@ import pytest
 
 from fishlens.errors import InputError
 from fishlens.training.data.squad import Answer, Question
-from fishlens.training.tasks import Prediction, Split, make_task
+from fishlens.training.tasks import Prediction, Split, make_task, windows
 
 CONTEXT = "\ufeffThe river Po flows through Turin, Piacenza and Cremona to the sea."
 
@@ -121,11 +121,15 @@ def test_gold_tokens_are_the_answers_own_in_each_window_that_has_all_of_it(token
 
 
 def test_a_long_question_is_cut_and_windows_still_move_on(tokenizer, caplog):
+    windows._say_that_the_stride_is_shortened.cache_clear()
     task = make_task("qa", stride=128)
-    features = task.encode(a_split(question("sea", text="w" * 200)), tokenizer, max_length=384, train=False)
-    assert len(features) < 20
-    assert any(f["start"] for f in features)
-    assert "stride 128 is too long for windows of 64 tokens" in caplog.text
+    for _ in ("en", "de"):
+        features = task.encode(
+            a_split(question("sea", text="w" * 200)), tokenizer, max_length=384, train=False
+        )
+        assert len(features) < 20
+        assert any(f["start"] for f in features)
+    assert caplog.text.count("stride 128 is too long for windows of 64 tokens") == 1
 
 
 def test_a_window_without_room_is_refused(tokenizer):
