@@ -42,7 +42,13 @@ class Group:
 def shown(value: Any) -> str:
     """A factor's value as a reader wants it: of a folder on somebody's machine its name alone."""
     text = str(value)
-    return Path(text).name if Path(text).is_absolute() else text
+    return folder_name(text) if Path(text).is_absolute() else text
+
+
+def folder_name(path: str) -> str:
+    """What a folder is called; of the `model` in a run of `fishlens pretrain`, what that run is called."""
+    place = Path(path)
+    return place.parent.name if place.name == "model" and place.parent.name else place.name
 
 
 @dataclass(frozen=True)

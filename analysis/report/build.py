@@ -1,5 +1,6 @@
 """From journals to a report: choose comparable runs, then let every section say what it can."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from fishlens.analysis.selection import FACTORS, select_runs, shown
@@ -41,9 +42,9 @@ def build_report(
         runs, unfinished="include" if unfinished else "leave out", mixed="group" if group else "refuse"
     )
     groups = []
-    for place, comparable in enumerate(selection.groups, 1):
+    labels = _labels(selection.groups)
+    for place, (comparable, label) in enumerate(zip(selection.groups, labels, strict=True), 1):
         study = Study(comparable, window=window, baseline=baseline, margin=margin)
-        label = _label(comparable)
         name = f"g{place}-{slug(label)}" if len(selection.groups) > 1 else "study"
         groups.append(Group(name, label, [section(study) for section in SECTIONS]))
     made = datetime.now(timezone.utc).strftime(f"fishlens {__version__}, %Y-%m-%d %H:%M UTC")
@@ -55,6 +56,21 @@ def build_report(
         {run: f"{status}, not finished" for run, status in selection.left_out},
         _warnings(runs),
     )
+
+
+def _labels(groups: Sequence[Comparable]) -> list[str]:
+    """A name for each group; those of one name are told apart by how they were measured."""
+    names = [_label(group) for group in groups]
+    labels = []
+    for group, name in zip(groups, names, strict=True):
+        namesakes = [other.shared for other, its_name in zip(groups, names, strict=True) if its_name == name]
+        differing = [
+            f"{key.removeprefix('estimator_')} {text_of(value, None)}"
+            for key, value in group.shared.items()
+            if any(repr(shared.get(key)) != repr(value) for shared in namesakes)
+        ]
+        labels.append(", ".join([name, *differing]))
+    return labels
 
 
 def _label(comparable: Comparable) -> str:

@@ -1,7 +1,7 @@
 """The report as one HTML file: no script, font, picture or style comes from anywhere else."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from numbers import Real
 from typing import Any
@@ -13,6 +13,7 @@ from markupsafe import Markup
 from .cells import cell_text, is_nothing, is_number
 from .parts import Column, Group, Missing, Picture, Report, Table
 
+WORDS = 30  # characters from which on a cell is read, not looked up
 MOST_ROWS = 1000  # of one table; the rest stands in the CSV
 
 
@@ -56,8 +57,14 @@ def _svg(group: Group, picture: Picture) -> Markup:
 
 
 def _kinds(table: Table) -> list[str]:
-    """The class of each column's cells."""
-    return ["number" if is_number(column, table.rows) else "text" for column in table.columns]
+    """The class of each column's cells: number, text, or words, whose lines would be too short to read on a phone."""
+    return [_kind(column, table.rows) for column in table.columns]
+
+
+def _kind(column: Column, rows: Sequence[Mapping[str, Any]]) -> str:
+    if is_number(column, rows):
+        return "number"
+    return "words" if any(len(cell_text(column, row)) > WORDS for row in rows) else "text"
 
 
 def _sort_key(column: Column, row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fishlens.analysis.selection import only, select_runs
+from fishlens.analysis.selection import only, select_runs, shown
 
 from fishlens.errors import InputError
 from fishlens.journal import load_runs
@@ -19,6 +19,19 @@ def load(run_writer, tmp_path):
         return load_runs(tmp_path)
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("/data/models/mini-xlmr", "mini-xlmr"),
+        ("/home/me/runs/encoder/model", "encoder"),
+        ("/model", "model"),
+        ("FacebookAI/xlm-roberta-base", "FacebookAI/xlm-roberta-base"),
+    ],
+)
+def test_a_model_is_called_by_its_folder_or_by_the_run_that_made_it(model, name):
+    assert shown(model) == name
 
 
 def test_runs_of_one_study_are_one_group(study):

@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from fishlens.analysis.selection import folder_name
+
 from fishlens.journal import export_runs, load_runs
 
 HERE = Path(__file__).parent
@@ -15,7 +17,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     loaded = load_runs(sys.argv[1] if len(sys.argv) > 1 else "runs/transfer")
     table = loaded.runs
-    names = {name: table[name].map(lambda path: Path(str(path)).name) for name in ("path", "model")}
+    names = {name: table[name].map(folder_name) for name in ("path", "model")}
     counts = export_runs(replace(loaded, runs=table.assign(**names)), HERE / "data")
     sys.stdout.write(f"{counts} rows in {HERE / 'data'}\n")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 from fishlens.analysis.report import (
@@ -107,6 +108,18 @@ def test_mixed_tasks_are_refused_with_the_list_or_grouped(tmp_path, write):
     for text in every_format(report):
         assert text
     assert len(to_csv(report)) == 2 * len({table.name for _, table in report.tables})
+
+
+def test_groups_that_differ_only_in_how_they_were_measured_have_titles_that_say_it(tmp_path, write):
+    write(tmp_path, "gu", 0)
+    write(tmp_path, "fun", 0)
+    runs = load_runs(tmp_path)
+    labels = runs.runs["run"].map({"gu-0": "exact", "fun-0": "mc"})
+    report = build_report(replace(runs, runs=runs.runs.assign(estimator_labels=labels)), group=True)
+    assert sorted(group.title for group in report.groups) == [
+        "pairs, tiny, seq_bn, en, labels exact",
+        "pairs, tiny, seq_bn, en, labels mc",
+    ]
 
 
 def test_one_seed_only_gives_no_coefficient_and_no_interval(tmp_path, write):
