@@ -1,4 +1,6 @@
-"""The study's journals as small files: python analysis/studies/transfer/collect.py [RUNS]   (default runs/transfer)
+"""The study's journals as small files: python analysis/studies/transfer/collect.py [RUNS ...]
+
+RUNS are folders of runs, by default runs/transfer and runs/transfer-tlm.
 
 Writes data/*.parquet (`fishlens export`) beside this file, without the paths of the machine that ran it.
 """
@@ -15,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    loaded = load_runs(sys.argv[1] if len(sys.argv) > 1 else "runs/transfer")
+    loaded = load_runs(sys.argv[1:] or ["runs/transfer", "runs/transfer-tlm"])
     table = loaded.runs
     names = {name: table[name].map(folder_name) for name in ("path", "model")}
     counts = export_runs(replace(loaded, runs=table.assign(**names)), HERE / "data")
