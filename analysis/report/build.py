@@ -14,6 +14,8 @@ from .parts import Group, Report
 from .sections import SECTIONS
 from .study import Study, slug
 
+PRESET = "estimator_preset"  # says several things at once
+
 
 def build_report(
     runs: Runs,
@@ -61,16 +63,25 @@ def build_report(
 def _labels(groups: Sequence[Comparable]) -> list[str]:
     """A name for each group; those of one name are told apart by how they were measured."""
     names = [_label(group) for group in groups]
-    labels = []
-    for group, name in zip(groups, names, strict=True):
-        namesakes = [other.shared for other, its_name in zip(groups, names, strict=True) if its_name == name]
-        differing = [
-            f"{key.removeprefix('estimator_')} {text_of(value, None)}"
-            for key, value in group.shared.items()
-            if any(repr(shared.get(key)) != repr(value) for shared in namesakes)
-        ]
-        labels.append(", ".join([name, *differing]))
-    return labels
+    namesakes = [
+        [other for other, its_name in zip(groups, names, strict=True) if its_name == name] for name in names
+    ]
+    return [
+        ", ".join([name, *_told_apart(group, others)])
+        for group, name, others in zip(groups, names, namesakes, strict=True)
+    ]
+
+
+def _told_apart(group: Comparable, namesakes: Sequence[Comparable]) -> list[str]:
+    """The one field of the estimator that tells all namesakes apart, the preset before others; else all that differ."""
+    values = {key: [repr(other.shared.get(key)) for other in namesakes] for key in group.shared}
+    differing = sorted((key for key in values if len(set(values[key])) > 1), key=lambda k: k != PRESET)
+    enough = next(([key] for key in differing if len(set(values[key])) == len(namesakes)), differing)
+    return [_how(key.removeprefix("estimator_"), group.shared[key]) for key in enough]
+
+
+def _how(field: str, value: object) -> str:
+    return f"without {field}" if value is None else f"{field} {text_of(value, None)}"
 
 
 def _label(comparable: Comparable) -> str:

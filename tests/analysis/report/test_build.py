@@ -120,6 +120,13 @@ def test_groups_that_differ_only_in_how_they_were_measured_have_titles_that_say_
         "pairs, tiny, seq_bn, en, labels exact",
         "pairs, tiny, seq_bn, en, labels mc",
     ]
+    presets = runs.runs["run"].map({"gu-0": None, "fun-0": "published"})
+    both = runs.runs.assign(estimator_labels=labels, estimator_preset=presets)
+    report = build_report(replace(runs, runs=both), group=True)
+    assert sorted(group.title for group in report.groups) == [
+        "pairs, tiny, seq_bn, en, preset published",
+        "pairs, tiny, seq_bn, en, without preset",
+    ]
 
 
 def test_one_seed_only_gives_no_coefficient_and_no_interval(tmp_path, write):
