@@ -6,7 +6,6 @@ The task adapter of the best step stays as it is; only what lies under it is exc
 language and the means over the targets, as CSV.
 """
 
-import json
 import sys
 from pathlib import Path
 from statistics import mean
@@ -16,15 +15,16 @@ from fishlens.training.checkpoint import list_checkpoints, read_weights
 from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.loading import load_recipe
 from fishlens.training.preparation import languages_to_test, load_split, make_accelerator, prepare_task
+from fishlens.training.recipe import Recipe
+from fishlens.training.results import read_results
 
 
-def scores(run: Path) -> dict[str, list[float]]:
+def scores(run: Path, recipe: Recipe) -> dict[str, list[float]]:
     """{language: [with its own adapter, with none, with the source's]}, in points of the headline metric."""
-    recipe = load_recipe(run / "recipe.yaml")
     task = prepare_task(recipe)
     assembly = assemble(recipe, task)
-    best = json.loads((run / "results.json").read_text(encoding="utf-8"))["best_step"]
-    assembly.set_weights(read_weights(list_checkpoints(run / "checkpoints")[best]))
+    results = read_results(run)
+    assembly.set_weights(read_weights(list_checkpoints(run / "checkpoints")[results.best_step]))
     accelerator = make_accelerator(recipe)
     found = {}
     for language in languages_to_test(recipe):
@@ -42,11 +42,11 @@ def scores(run: Path) -> dict[str, list[float]]:
 def main() -> None:
     print("run,language,own,none,source's")
     for run in map(Path, sys.argv[1:]):
-        found = scores(run)
-        source = load_recipe(run / "recipe.yaml").data.source
+        recipe = load_recipe(run / "recipe.yaml")
+        found = scores(run, recipe)
         for language, row in found.items():
             print(f"{run.name},{language},{','.join(f'{value:.2f}' for value in row)}")
-        targets = [row for language, row in found.items() if language != source]
+        targets = [row for language, row in found.items() if language != recipe.data.source]
         means = ",".join(f"{mean(column):.2f}" for column in zip(*targets, strict=True))
         print(f"{run.name},mean of targets,{means}")
 

@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line prints the sentence alone and exits with status 2; Python code sees a `ValueError`.
     """
+
+
+def first_line(error: BaseException, line: int = 0) -> str:
+    """One line of somebody else's error that is not empty, for a sentence of ours; its kind where it says nothing."""
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
+    return lines[min(line, len(lines) - 1)]

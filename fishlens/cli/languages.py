@@ -1,12 +1,19 @@
 """`fishlens train-language-adapter` and `fishlens pretrain`: masked-LM on raw text."""
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from fishlens.errors import InputError
+
+
+class Precision(str, Enum):
+    fp32 = "fp32"
+    bf16 = "bf16"
+
 
 Steps = Annotated[int, typer.Option(min=1, help="Optimizer updates.")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows of text in an update.")]
@@ -17,9 +24,7 @@ MaskShare = Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the 
 Seed = Annotated[int, typer.Option(help="Seed of everything.")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints and held-out evaluations.")]
 LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the curve.")]
-Precision = Annotated[
-    Literal["fp32", "bf16"], typer.Option(help="Of the forward pass; weights stay float32.")
-]
+ForwardPrecision = Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")]
 Join = Annotated[bool, typer.Option(help="Put consecutive lines into one row as long as they fit.")]
 
 
@@ -41,7 +46,7 @@ def train_language_adapter(
     seed: Seed = 0,
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
-    precision: Precision = "fp32",
+    precision: ForwardPrecision = Precision.fp32,
     join: Join = True,
 ) -> None:
     """Train a language adapter (MAD-X) on the frozen model. The same command resumes an interrupted one."""
@@ -58,7 +63,7 @@ def train_language_adapter(
         seed=seed,
         log_every=log_every,
         save_every=save_every,
-        precision=precision,
+        precision=precision.value,
     )
 
     def run() -> str:
@@ -120,7 +125,7 @@ def pretrain(
     seed: Seed = 0,
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
-    precision: Precision = "fp32",
+    precision: ForwardPrecision = Precision.fp32,
     join: Join = True,
 ) -> None:
     """Pretrain a small encoder of XLM-R's architecture from scratch. The same command resumes an interrupted one."""
@@ -138,7 +143,7 @@ def pretrain(
         seed=seed,
         log_every=log_every,
         save_every=save_every,
-        precision=precision,
+        precision=precision.value,
     )
     texts = _files(text, language)
     beside = _files(parallel, language) if parallel else None

@@ -18,6 +18,12 @@ class Format(str, Enum):
     latex = "latex"
 
 
+ENDINGS = {
+    "": Format.html, ".html": Format.html, ".htm": Format.html, ".md": Format.md, ".tex": Format.latex,
+    ".csv": Format.csv,
+}  # fmt: skip
+
+
 class FigureFormat(str, Enum):
     pdf = "pdf"
     svg = "svg"
@@ -100,11 +106,11 @@ def _format(kind: Format | None, output: str | None) -> Format:
     if kind is not None:
         return kind
     ending = Path(output).suffix.lower() if output else ""
-    if ending not in ("", ".html", ".htm", ".md", ".tex", ".csv"):
+    if ending not in ENDINGS:
         raise InputError(
             f"a report is not written as {ending}: expected .html, .md, .tex or .csv, or --format"
         )
-    return {".md": Format.md, ".tex": Format.latex, ".csv": Format.csv}.get(ending, Format.html)
+    return ENDINGS[ending]
 
 
 def _write_csv(files: dict[str, str], output: str | None, table: str | None) -> None:

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fishlens.errors import InputError
+
 FORMAT = 1
 
 # kind -> fields a record of that kind may have besides kind, step and time (docs/journal.md says what each
@@ -35,6 +37,12 @@ REPORTED_VERSIONS = (
     "accelerate",
     "numpy",
 )
+
+
+def check_status(status: Any) -> None:
+    """Raises `InputError` for what no run ends as."""
+    if status not in STATUSES:
+        raise InputError(f"status is {status!r}, expected one of {', '.join(STATUSES)}")
 
 
 def encode(record: dict[str, Any]) -> bytes:

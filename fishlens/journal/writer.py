@@ -20,7 +20,7 @@ from fishlens.journal.reader import attempts, read_attempt
 from fishlens.journal.records import (
     FORMAT,
     KINDS,
-    STATUSES,
+    check_status,
     encode,
     installed_versions,
     is_alive,
@@ -136,8 +136,8 @@ class JournalWriter:
         unknown = fields.keys() - KINDS[kind] - {"step"}
         if unknown:
             raise ValueError(f"a {kind!r} record has no field {', '.join(map(repr, sorted(unknown)))}")
-        if kind == "end" and fields["status"] not in STATUSES:
-            raise ValueError(f"status is {fields['status']!r}, expected one of {', '.join(STATUSES)}")
+        if kind == "end":
+            check_status(fields["status"])
         line = encode({"kind": kind, "time": time.time(), **fields})
         if self._waiting:
             self._flush()

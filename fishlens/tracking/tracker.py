@@ -22,7 +22,7 @@ from fishlens.errors import InputError
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
 from fishlens.fisher.batches import Batch
 from fishlens.journal import JournalWriter
-from fishlens.journal.records import STATUSES
+from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
 from fishlens.tracking.clock import Clock, Spent, make_clock
 from fishlens.tracking.probe_set import ProbeSet
@@ -188,8 +188,7 @@ class Tracker:
 
         status: finished, interrupted or failed; anything else is an `InputError`.
         """
-        if status not in STATUSES:
-            raise InputError(f"status is {status!r}, expected one of {', '.join(STATUSES)}")
+        check_status(status)
         if self._owns_writer and self.writer is not None:
             self.writer.close(status, step=self._last_step, error=error, best_step=best_step)
         for reporter in self.reporters:

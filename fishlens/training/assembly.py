@@ -21,7 +21,7 @@ from adapters.composition import Stack
 from adapters.utils import pull_from_hub
 from transformers import AutoTokenizer
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, first_line
 from fishlens.fisher.blocks import HEAD, Block, find_blocks
 from fishlens.tracking.thaw import check_trainable
 from fishlens.training.paths import resolve_path
@@ -150,7 +150,7 @@ def load_encoder(name: str) -> tuple[Any, Any]:
             )
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     # heads are made anew for the task, and its head does not use the pooler
     lacking = [k for k in report["missing_keys"] if not k.startswith("heads.") and ".pooler." not in k]
     if lacking:
@@ -182,7 +182,7 @@ def add_task_adapter(model: Any, name: str, config: str) -> None:
     try:
         model.add_adapter(name, config=adapters.AdapterConfig.load(config))
     except Exception as error:  # the parser of configuration strings raises of every kind
-        raise InputError(f"adapter {config!r} is no adapter configuration: {_first_line(error)}") from error
+        raise InputError(f"adapter {config!r} is no adapter configuration: {first_line(error)}") from error
 
 
 def load_language_adapter(model: Any, language: str, place: str) -> None:
@@ -201,11 +201,11 @@ def load_language_adapter(model: Any, language: str, place: str) -> None:
     except (OSError, ValueError, TypeError) as error:
         known = "" if Path(path).exists() else " (neither a folder here nor found on the hub)"
         raise InputError(
-            f"the language adapter {place!r} for {language!r} cannot be loaded{known}: {_first_line(error)}"
+            f"the language adapter {place!r} for {language!r} cannot be loaded{known}: {first_line(error)}"
         ) from error
     except RuntimeError as error:  # shapes that differ
         raise InputError(
-            f"the language adapter {place!r} for {language!r} does not fit the model: {_first_line(error, 1)}"
+            f"the language adapter {place!r} for {language!r} does not fit the model: {first_line(error, 1)}"
         ) from error
     # a deeper model's adapter loads without an error, less its upper layers
     unused = [key for key in info.get("unexpected_keys", ()) if f".{language}." in key]
@@ -233,8 +233,3 @@ def stacked(setup: Any) -> list[str]:
     return (
         [setup] if isinstance(setup, str) else [name for child in setup.children for name in stacked(child)]
     )
-
-
-def _first_line(error: BaseException, line: int = 0) -> str:
-    lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
-    return lines[min(line, len(lines) - 1)]

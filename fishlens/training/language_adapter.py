@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, first_line
 from fishlens.training.masked_lm import (
     CHECKPOINTS,
     MaskedLMLoss,
@@ -61,8 +61,7 @@ def train_language_adapter(
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"the model {str(model)!r} cannot be loaded: {first}") from None
+        raise InputError(f"the model {str(model)!r} cannot be loaded: {first_line(error)}") from None
     rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
     held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
     learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)

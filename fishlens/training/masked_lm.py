@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class MaskedLMSettings:
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:

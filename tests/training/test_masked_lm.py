@@ -132,6 +132,10 @@ def test_in_bfloat16_the_forward_pass_is_rounded_and_the_weights_are_not(tokeniz
     assert [r["loss"] for r in rounded] != [r["loss"] for r in exact]
     fine = torch.tensor([r["loss"] for r in rounded])
     assert not torch.equal(fine, fine.bfloat16().float())  # the loss itself is float32
+    value, _ = MaskedLMLoss(
+        new_encoder(tokenizer, SHAPE, seed=0), tokenizer, replace(SETTINGS, precision="bf16")
+    )(encode_lines(tokenizer, LINES, 16, join=False), np.random.default_rng(0))
+    assert value.dtype == torch.float32
     again = run(tokenizer, tmp_path / "again", replace(SETTINGS, precision="bf16"))[0]
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
