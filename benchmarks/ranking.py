@@ -30,9 +30,9 @@ from scipy.stats import kendalltau
 
 from fishlens import estimate_fisher
 from fishlens.journal import read_run
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import list_checkpoints, read_weights
-from fishlens.training.loading import load_recipe
 from fishlens.training.preparation import load_split, prepare_task
 
 BATCHES = 41
@@ -50,7 +50,7 @@ class Bench:
         self.recipe = load_recipe(run / "recipe.yaml")
         self.task = prepare_task(self.recipe)
         self.assembly = assemble(self.recipe, self.task)
-        self.assembly.speak(self.recipe.data.source)
+        self.assembly.activate_language(self.recipe.data.source)
         split = load_split(self.recipe, self.task, "train", self.recipe.data.source)
         length = self.recipe.train.max_length
         rows = self.task.encode(split, self.assembly.tokenizer, max_length=length, train=True)

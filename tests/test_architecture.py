@@ -20,15 +20,18 @@ MAY_IMPORT = {
     "schedules": set(),
     "journal": set(),
     "tracking": {"fisher", "journal", "schedules"},
-    "training": {"fisher", "schedules", "journal", "tracking"},
+    "recipe": set(),
+    "training": {"fisher", "schedules", "journal", "tracking", "recipe"},
+    "pretraining": {"training"},
     "analysis": {"journal"},
-    "pocket": {"training", "tracking", "fisher", "schedules", "journal"},
-    "sweep": {"training", "tracking", "journal", "schedules"},
+    "pocket": {"recipe", "pretraining", "training", "tracking", "fisher", "schedules", "journal"},
+    "sweep": {"recipe", "training", "tracking", "journal", "schedules"},
 }
 MUST_NOT_LOAD_TORCH = [
     "fishlens",
     "fishlens.cli",
     "fishlens.journal",
+    "fishlens.recipe",
     "fishlens.schedules",
     "fishlens.analysis",
 ]

@@ -50,8 +50,8 @@ def train_language_adapter(
     join: Join = True,
 ) -> None:
     """Train a language adapter (MAD-X) on the frozen model. The same command resumes an interrupted one."""
-    from fishlens.training.language_adapter import train_language_adapter as train
-    from fishlens.training.masked_lm import MaskedLMSettings
+    from fishlens.pretraining.language_adapter import train_language_adapter as train
+    from fishlens.pretraining.masked_lm import MaskedLMSettings
 
     settings = MaskedLMSettings(
         steps=steps,
@@ -129,9 +129,9 @@ def pretrain(
     join: Join = True,
 ) -> None:
     """Pretrain a small encoder of XLM-R's architecture from scratch. The same command resumes an interrupted one."""
-    from fishlens.training.masked_lm import MaskedLMSettings
-    from fishlens.training.pretraining import EncoderShape, Vocabulary
-    from fishlens.training.pretraining import pretrain as train
+    from fishlens.pretraining.encoder import EncoderShape, Vocabulary
+    from fishlens.pretraining.encoder import pretrain as train
+    from fishlens.pretraining.masked_lm import MaskedLMSettings
 
     settings = MaskedLMSettings(
         steps=steps,
@@ -176,7 +176,7 @@ def pretrain(
 
 def resumable(run: Callable[[], str], steps: int) -> None:
     """Run, print the closing line; an interruption is one line and exit status 130."""
-    from fishlens.training.masked_lm import Interrupted
+    from fishlens.pretraining.masked_lm import Interrupted
 
     try:
         typer.echo(run())

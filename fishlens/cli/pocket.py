@@ -43,7 +43,7 @@ def build(
     """Rebuild everything that ships from seeds. The same command resumes an interrupted build."""
     from fishlens.pocket.build import QUICK, BuildPlan
     from fishlens.pocket.build import build as make
-    from fishlens.training.masked_lm import Interrupted
+    from fishlens.pretraining.masked_lm import Interrupted
 
     plan = replace(QUICK if quick else BuildPlan(), seed=seed)
     try:

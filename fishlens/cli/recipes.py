@@ -18,13 +18,13 @@ def recipes(
     ] = False,
 ) -> None:
     """List the bundled recipes, or print one with every field."""
-    from fishlens.training.loading import bundled_recipes, describe_fields, load_recipe, recipe_text
+    from fishlens.recipe.loading import bundled_recipes, describe_fields, load_recipe, recipe_text
 
     if fields:
         for field, kind, default, description in describe_fields():
             typer.echo(f"{field} ({kind}; {default}): {description}")
     elif name is not None:
-        typer.echo(recipe_text(load_recipe(name, set=set_ or [])), nl=False)
+        typer.echo(recipe_text(load_recipe(name, overrides=set_ or [])), nl=False)
     else:
         found = bundled_recipes()
         width = max(map(len, found), default=0)

@@ -74,12 +74,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Before a run: is every parameter measured, is the measurement right, what will it cost? Trains nothing."""
+    from fishlens.recipe.loading import load_recipe
     from fishlens.tracking.check import check as examine
     from fishlens.training.assembly import assemble
-    from fishlens.training.loading import load_recipe
     from fishlens.training.preparation import load_split, prepare_task
 
-    settings = load_recipe(recipe, set=set_ or [])
+    settings = load_recipe(recipe, overrides=set_ or [])
     task = prepare_task(settings)
     assembly = assemble(settings, task)
     split = load_split(settings, task, "train", settings.data.source)

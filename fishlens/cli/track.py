@@ -108,7 +108,7 @@ def _command(target: str) -> list[str] | None:
         if not Path(target).is_file():
             raise InputError(f"{target} does not exist: expected a Python script")
         return [sys.executable, target]
-    from fishlens.training.loading import bundled_recipes
+    from fishlens.recipe.loading import bundled_recipes
 
     bundled = bundled_recipes()
     if target in bundled or target.endswith((".yaml", ".yml")) or Path(target).is_dir() or "://" in target:
@@ -149,7 +149,7 @@ def _train(target: str, arguments: list[str], settings: list[str], run: Path | N
     settings, run, page = _recipe_arguments(arguments, settings, run, page)
     if run is None and Path(target).is_dir():
         run = Path(target)  # a run's folder: go on in it, whatever its recipe is called
-    result = train(load_recipe(target, set=settings), run)
+    result = train(load_recipe(target, overrides=settings), run)
     typer.echo(f"{result.run_dir}: {result.summary}")
     if result.status == "interrupted":
         raise typer.Exit(130)

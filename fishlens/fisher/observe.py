@@ -27,7 +27,7 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     ]
     wanted = {id(p) for p in measured}
     try:
-        if mode != "as is":
+        if mode != "unchanged":
             model.train(mode == "train")
         for parameter, requires, _ in parameters:
             if requires != (id(parameter) in wanted):

@@ -14,17 +14,17 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks
 from fishlens.fisher.estimate import FisherEstimate, summarise
+from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import predict
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing
 from fishlens.fisher.outputs import Output, Prediction, find_output
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
-from fishlens.fisher.roads import batch_gradients, one_at_a_time
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import Roads, Taps, uses_in_graph
 
 MEMORY = 256 * 2**20
-MODES = ("eval", "train", "as is")
+MODES = ("eval", "train", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def estimate_fisher(
     (`exact` up to five classes, else `mc`). `granularity`: `example`, or `batch` for the squared batch-mean
     gradient over the batch size. `output`: the output shape, told from the model by default. `diagonal`,
     `spectrum`, `noise_scale`: what else to return. `preset="published"`: as the published code of Liu et
-    al. (2024) does it. `mode`: `eval`, `train`, or `as is`. `autocast`: run the forward pass under autocast
+    al. (2024) does it. `mode`: `eval`, `train`, or `unchanged`. `autocast`: run the forward pass under autocast
     in this dtype; squares are float32 in any case. `memory`: bytes that materialised per-example gradients
     of one parameter may take. `first_example`: the position of the first example in its stream; `mc` labels
     depend on it and on `seed`, not on how the stream is cut into batches.

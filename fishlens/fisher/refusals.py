@@ -21,7 +21,7 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
             if reason := _refused_parameter(parameter):
                 raise InputError(f"parameter {name!r} of block {block.name!r} {reason}")
     for name, module in model.named_modules():
-        training = mode == "train" or (mode == "as is" and module.training)
+        training = mode == "train" or (mode == "unchanged" and module.training)
         if reason := _refused_module(module, training):
             raise InputError(f"module {name!r} ({type(module).__name__}) {reason}")
 

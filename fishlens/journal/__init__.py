@@ -13,7 +13,7 @@ from fishlens.journal.records import FORMAT, KINDS, installed_versions
 from fishlens.journal.writer import JournalWriter
 
 # these need pandas, which a process that only writes should not wait for
-_WITH_PANDAS = {"Runs": "frames", "load_runs": "columns", "export_runs": "exported"}
+_WITH_PANDAS = {"Runs": "runs", "load_runs": "load", "export_runs": "parquet"}
 
 __all__ = [
     "FORMAT",

@@ -18,7 +18,7 @@ from fishlens.pocket.formats import write_tasks
 from fishlens.pocket.languages import DISTANCE_WEIGHTS, Family, make_family
 from fishlens.pocket.meanings import World
 from fishlens.pocket.text import parallel_lines, raw_lines
-from fishlens.training.masked_lm import MaskedLMSettings, Note
+from fishlens.pretraining.masked_lm import MaskedLMSettings, Note
 
 PACKAGE = Path(__file__).parent
 # words of the templates that tasks put around texts (COPA's questions): never in pocket text, but not unknown either
@@ -50,7 +50,7 @@ QUICK = BuildPlan(documents=200, heldout=40, encoder_steps=30, adapter_steps=5, 
 
 def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
     """Make all of it; the same plan makes the same files (on one thread of the same processor type)."""
-    from fishlens.training.pretraining import EncoderShape, Vocabulary, pretrain
+    from fishlens.pretraining.encoder import EncoderShape, Vocabulary, pretrain
 
     output = Path(output)
     if output.exists() and not output.is_dir():
@@ -104,7 +104,7 @@ def _settings(plan: BuildPlan, steps: int, *, learning_rate: float, batch: int) 
 
 
 def _language_adapter(output: Path, code: str, text: Path, plan: BuildPlan, note: Note) -> None:
-    from fishlens.training.language_adapter import WEIGHTS, train_language_adapter
+    from fishlens.pretraining.language_adapter import WEIGHTS, train_language_adapter
 
     place = output / "adapters" / code
     if (place / WEIGHTS).exists():

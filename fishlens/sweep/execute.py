@@ -73,8 +73,8 @@ def main() -> None:
     """Trains the recipe on standard input in the folder named on the command line, resuming what is there."""
     import typer
 
+    from fishlens.recipe.loading import load_recipe
     from fishlens.training import train
-    from fishlens.training.loading import load_recipe
 
     folder = Path(sys.argv[1])
     recipe = load_recipe(json.loads(sys.stdin.readline()))

@@ -16,7 +16,7 @@ from fishlens.errors import InputError
 from fishlens.sweep.study import Grid, Study, Value
 
 if TYPE_CHECKING:
-    from fishlens.training.recipe import Recipe
+    from fishlens.recipe.recipe import Recipe
 
 
 class Status(str, Enum):
@@ -43,25 +43,27 @@ class PlannedRun:
         return self.status is not Status.FINISHED
 
 
-def plan(study: Study, runs: Path, set: Sequence[str] = ()) -> list[PlannedRun]:
+def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
     """All runs of `study`, in the order in which they will be started; their folders lie in `runs`.
 
-    `set`: recipe fields changed in every run (`a.b=c`), over what the study says.
+    `overrides`: recipe fields changed in every run (`a.b=c`), over what the study says.
 
     Raises:
         InputError: two combinations give the same name, a recipe is wrong, or a folder of that name holds a run
             that was made with another recipe.
     """
-    from fishlens.training.loading import load_recipe
+    from fishlens.recipe.loading import load_recipe
 
     planned = []
     for grid in study.grids:
         source = _recipe_source(grid, study.folder)
         fixed = {**study.set, **grid.set}
-        base = load_recipe(source, set=[*_assignments(fixed), *set]).name
+        base = load_recipe(source, overrides=[*_assignments(fixed), *overrides]).name
         for values in grid.combinations():
             name = run_name(base, values)
-            recipe = load_recipe(source, set=[*_assignments({**fixed, **values, "name": name}), *set])
+            recipe = load_recipe(
+                source, overrides=[*_assignments({**fixed, **values, "name": name}), *overrides]
+            )
             folder = runs / study.name / name
             status, seconds = state_of(folder)
             if status is not Status.NEW:
@@ -145,7 +147,7 @@ def _assignments(fields: dict[str, Value]) -> list[str]:
 
 def _refuse_another_recipe(folder: Path, recipe: Recipe) -> None:
     """A finished run is skipped, so nobody else would notice that it answers another question."""
-    from fishlens.training.loading import first_difference, load_recipe
+    from fishlens.recipe.loading import first_difference, load_recipe
 
     path = folder / "recipe.yaml"
     if path.exists() and (difference := first_difference(load_recipe(path), recipe)):

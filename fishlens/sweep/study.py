@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fishlens.errors import InputError
-from fishlens.training.recipe import FolderName
+from fishlens.recipe.recipe import FolderName
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 

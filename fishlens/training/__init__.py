@@ -8,9 +8,9 @@ from typing import Any
 
 # public name -> module that defines it
 _PUBLIC = {
-    "Recipe": "fishlens.training.recipe",
+    "Recipe": "fishlens.recipe.recipe",
     "RunResult": "fishlens.training.results",
-    "load_recipe": "fishlens.training.loading",
+    "load_recipe": "fishlens.recipe.loading",
     "train": "fishlens.training.run",
 }
 

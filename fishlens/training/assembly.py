@@ -23,9 +23,9 @@ from transformers import AutoTokenizer
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher.blocks import HEAD, Block, find_blocks
+from fishlens.recipe.paths import resolve_path
+from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.thaw import check_trainable
-from fishlens.training.paths import resolve_path
-from fishlens.training.recipe import Recipe
 from fishlens.training.tasks import Task
 
 _LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
@@ -73,7 +73,7 @@ class Assembly:
             )
         return Stack(language, self.adapter)
 
-    def speak(self, language: str | None) -> None:
+    def activate_language(self, language: str | None) -> None:
         """Swap to the adapters of `language`."""
         setup = self.setup(language)
         if setup is not None:

@@ -44,7 +44,7 @@ def evaluate(
     """
     before = assembly.model.active_adapters
     with _evaluation_mode(assembly.model), torch.no_grad():
-        assembly.speak(language)
+        assembly.activate_language(language)
         rows = _rows(assembly, task, prepared.features, accelerator, batch_size)
     if before is not None and assembly.adapter is not None:
         assembly.model.set_active_adapters(before)

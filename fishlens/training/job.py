@@ -6,18 +6,18 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 
+from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, budget_warning
 from fishlens.tracking.unfreezing import Unfreezing
 from fishlens.training.assembly import Assembly
 from fishlens.training.batches import Order, total_steps
 from fishlens.training.checkpoint import Snapshot
 from fishlens.training.evaluation import Prepared
-from fishlens.training.loop import Job, Standing
+from fishlens.training.loop import Job, TrainerState
 from fishlens.training.optimizer import make_optimizer, restore_optimizer
 from fishlens.training.preparation import load_split, prepare_schedule
 from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
-from fishlens.training.recipe import Recipe
 from fishlens.training.tasks import Task
 
 
@@ -54,15 +54,17 @@ def make_job(
     unfreezing = Unfreezing(schedule, assembly.blocks, state)
     torch.manual_seed(recipe.seed + 1000 * accelerator.process_index)
     window = torch.zeros((), device=accelerator.device)
-    standing = Standing()
+    trainer_state = TrainerState()
     if start is not None:
-        standing = Standing(**start.state["standing"])
+        trainer_state = TrainerState(
+            **(start.state.get("trainer_state") or start.state["standing"])
+        )  # "standing": before 0.2
         window.fill_(start.state["loss_sum"])
         assembly.set_weights(start.weights)
         restore_optimizer(optimizer, assembly.blocks, start.optimizer)
     assembly.model.train()
     source = recipe.data.source if recipe.data.train_language_adapter else None
-    assembly.speak(source)
+    assembly.activate_language(source)
     probes = Probes(
         recipe,
         schedule,
@@ -71,7 +73,7 @@ def make_job(
         assembly.tokenizer,
         assembly.blocks,
         train_rows,
-        lambda: standing.seconds,
+        lambda: trainer_state.seconds,
     )
     job = Job(
         recipe=recipe,
@@ -85,7 +87,7 @@ def make_job(
         validation=prepared,
         order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
         steps=steps,
-        standing=standing,
+        trainer_state=trainer_state,
         record=record,
         save=save,
         stop=lambda: False,

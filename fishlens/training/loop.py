@@ -22,6 +22,7 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
+from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 from fishlens.training.assembly import Assembly
 from fishlens.training.batches import Order, parts, steps_per_epoch
@@ -29,12 +30,11 @@ from fishlens.training.distributed import sum_gradients, sum_over_processes
 from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.optimizer import learning_rate, set_learning_rate
 from fishlens.training.probes import Probes
-from fishlens.training.recipe import Recipe
 from fishlens.training.tasks import Task
 
 
 @dataclass
-class Standing:
+class TrainerState:
     """What changes from step to step and is no tensor; JSON values, all of it is in every checkpoint.
 
     validation: {metric: points} of the best step.
@@ -67,7 +67,7 @@ class Job:
     validation: Prepared
     order: Order
     steps: int
-    standing: Standing
+    trainer_state: TrainerState
     record: Callable[..., None]
     save: Callable[[], bool]
     stop: Callable[[], bool]
@@ -85,18 +85,18 @@ class Job:
 
 def fit(job: Job, *, fresh: bool) -> bool:
     """Train until the last step. Returns False if it was interrupted (a checkpoint is written first)."""
-    standing = job.standing
+    trainer_state = job.trainer_state
     job.assembly.check(job.source, job.unfreezing.state.thawed)
     if fresh:
         between_updates(job)
-    while standing.step < job.steps:
+    while trainer_state.step < job.steps:
         if job.stop():
             job.save()
             return False
         began = time.perf_counter()
         update(job)
-        standing.seconds += time.perf_counter() - began
-        standing.step += 1
+        trainer_state.seconds += time.perf_counter() - began
+        trainer_state.step += 1
         record_training(job)
         between_updates(job)
         job.show()
@@ -104,11 +104,11 @@ def fit(job: Job, *, fresh: bool) -> bool:
 
 
 def between_updates(job: Job) -> None:
-    standing, recipe = job.standing, job.recipe
-    step, last = standing.step, standing.step == job.steps
+    trainer_state, recipe = job.trainer_state, job.recipe
+    step, last = trainer_state.step, trainer_state.step == job.steps
     epoch = steps_per_epoch(len(job.train_rows), recipe.train.batch_size)
     validating = step > 0 and (last or step % (recipe.evaluate.every or epoch) == 0)
-    previous_best = (standing.best_step, standing.best_value, standing.validation)
+    previous_best = (trainer_state.best_step, trainer_state.best_value, trainer_state.validation)
     if validating:
         validate(job)
         job.assembly.check(job.source, job.unfreezing.state.thawed)
@@ -117,15 +117,15 @@ def between_updates(job: Job) -> None:
         unfreeze(job)
     every = recipe.checkpoint.every
     due = last or (step % every == 0 if every else validating)
-    best = standing.best_step == step
+    best = trainer_state.best_step == step
     if step > 0 and (due or best) and not job.save() and best:
         # the weights of this step cannot be had again: the best checkpoint is still the one before
-        standing.best_step, standing.best_value, standing.validation = previous_best
+        trainer_state.best_step, trainer_state.best_value, trainer_state.validation = previous_best
 
 
 def unfreeze(job: Job) -> None:
     """Apply the schedule's event at this step, if there is one, and write it down."""
-    step = job.standing.step
+    step = job.trainer_state.step
     number = job.unfreezing.state.events
     event = job.unfreezing.at(step, lambda examples: job.probes.scores(step, examples))
     if event is not None:
@@ -135,7 +135,7 @@ def unfreeze(job: Job) -> None:
 
 def validate(job: Job) -> None:
     """Score the source language's validation split; a strictly better headline metric makes this the best step."""
-    standing, source = job.standing, job.recipe.data.source
+    trainer_state, source = job.trainer_state, job.recipe.data.source
     result = evaluate(
         job.assembly,
         job.task,
@@ -145,9 +145,13 @@ def validate(job: Job) -> None:
         batch_size=job.recipe.evaluate.batch_size,
     )
     value = result.scores[job.task.headline]
-    best = standing.best_value is None or value > standing.best_value
+    best = trainer_state.best_value is None or value > trainer_state.best_value
     if best:
-        standing.best_step, standing.best_value, standing.validation = standing.step, value, result.scores
+        trainer_state.best_step, trainer_state.best_value, trainer_state.validation = (
+            trainer_state.step,
+            value,
+            result.scores,
+        )
     for metric, points in result.scores.items():
         headline = metric == job.task.headline
         job.record(
@@ -164,7 +168,7 @@ def validate(job: Job) -> None:
 
 def update(job: Job) -> None:
     """One optimizer update on one batch, which all processes and accumulation parts share."""
-    step, settings, accelerator = job.standing.step, job.recipe.train, job.accelerator
+    step, settings, accelerator = job.trainer_state.step, job.recipe.train, job.accelerator
     rate = learning_rate(step, job.steps, settings)
     set_learning_rate(job.optimizer, rate, job.unfreezing.state.learning_rate_weights)
     job.unfreezing.before_update(step)
@@ -182,7 +186,7 @@ def update(job: Job) -> None:
         loss = loss * (weight / all_items)
         accelerator.backward(loss)
         job.loss_sum += loss.detach()
-    job.standing.losses += 1
+    job.trainer_state.losses += 1
     parameters = [p for block in job.trainable for p in block.parameters.values()]
     sum_gradients(parameters)
     job.gradient_norm = accelerator.clip_grad_norm_(parameters, settings.max_gradient_norm or math.inf)
@@ -203,22 +207,22 @@ def scored_items(batch: dict[str, torch.Tensor]) -> int:
 def record_training(job: Job) -> None:
     """Write a `train` record every few steps: the mean loss since the last one. Raises `InputError` if training has
     diverged: weights that are no numbers would be scored like others."""
-    standing, recipe = job.standing, job.recipe
-    if standing.step % recipe.train.log_every and standing.step != job.steps:
+    trainer_state, recipe = job.trainer_state, job.recipe
+    if trainer_state.step % recipe.train.log_every and trainer_state.step != job.steps:
         return
-    loss = sum_over_processes(float(job.loss_sum), job.accelerator.device) / standing.losses
+    loss = sum_over_processes(float(job.loss_sum), job.accelerator.device) / trainer_state.losses
     job.record(
         "train",
         loss=loss,
-        learning_rate=learning_rate(standing.step - 1, job.steps, recipe.train),
+        learning_rate=learning_rate(trainer_state.step - 1, job.steps, recipe.train),
         gradient_norm=float(job.gradient_norm),
-        epoch=standing.step / steps_per_epoch(len(job.train_rows), recipe.train.batch_size),
-        seconds=standing.seconds,
+        epoch=trainer_state.step / steps_per_epoch(len(job.train_rows), recipe.train.batch_size),
+        seconds=trainer_state.seconds,
     )
     if not math.isfinite(loss):
         raise InputError(
-            f"the training loss is {loss} at step {standing.step}, expected a number: lower train.learning_rate, which "
-            f"is {recipe.train.learning_rate:g}"
+            f"the training loss is {loss} at step {trainer_state.step}, expected a number: "
+            f"lower train.learning_rate, which is {recipe.train.learning_rate:g}"
         )
     job.loss_sum.zero_()
-    standing.losses = 0
+    trainer_state.losses = 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from fishlens.fisher.blocks import Block
-from fishlens.training.recipe import Train
+from fishlens.recipe.recipe import Train
 
 
 def make_optimizer(blocks: Sequence[Block], settings: Train) -> torch.optim.AdamW:

@@ -7,10 +7,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from fishlens.errors import InputError
+from fishlens.recipe.paths import resolve_path
+from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import Schedule, make_schedule
 from fishlens.schedules.registry import check_options
-from fishlens.training.paths import resolve_path
-from fishlens.training.recipe import Recipe
 from fishlens.training.tasks import Split, Task, make_task, subset
 
 

@@ -9,12 +9,12 @@ import torch.distributed as dist
 
 from fishlens.errors import InputError
 from fishlens.fisher import Block
+from fishlens.fisher.relative_gradient import relative_gradient_norms
 from fishlens.journal import JournalWriter
+from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
 from fishlens.tracking.tracker import Tracker
 from fishlens.training.distributed import first_process, several_processes
-from fishlens.training.recipe import Recipe
-from fishlens.training.relative_gradient import relative_gradient_norms
 from fishlens.training.tasks import Task
 
 ROWS = 16  # per batch of a probe: its memory, not its result, depends on it

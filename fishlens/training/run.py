@@ -11,6 +11,8 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.journal import JournalWriter, attempts, read_run
+from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
+from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import (
     Snapshot,
@@ -27,7 +29,6 @@ from fishlens.training.distributed import same_everywhere, sum_over_processes
 from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.job import make_job
-from fishlens.training.loading import first_difference, load_recipe, recipe_text
 from fishlens.training.loop import fit
 from fishlens.training.optimizer import optimizer_tensors
 from fishlens.training.preparation import (
@@ -39,7 +40,6 @@ from fishlens.training.preparation import (
 )
 from fishlens.training.progress import progress_bar
 from fishlens.training.randomness import random_state
-from fishlens.training.recipe import Recipe
 from fishlens.training.results import RunResult, read_results, write_atomically, write_results
 from fishlens.training.tasks import write_predictions
 
@@ -78,9 +78,9 @@ def train(
             run.job.stop = lambda: interruption.everywhere(accelerator.device)
 
             def after_update() -> None:
-                show(run.job.standing.step, run.standing_text())
+                show(run.job.trainer_state.step, run.state_text())
                 if on_step is not None:
-                    on_step(run.job.standing.step)
+                    on_step(run.job.trainer_state.step)
 
             run.job.show = after_update
             complete = fit(run.job, fresh=run.fresh) and run.test()
@@ -176,7 +176,7 @@ class _Run:
                 "device": str(self.accelerator.device),
                 **self.job.probes.start_record(),
             },
-            resumed_from_step=self.job.standing.step if again else None,
+            resumed_from_step=self.job.trainer_state.step if again else None,
         )
         if not again:
             write_atomically(self.place / "recipe.yaml", recipe_text(self.recipe))
@@ -184,7 +184,7 @@ class _Run:
 
     def record(self, kind: str, *, step: int | None = None, **fields: Any) -> None:
         if self.writer is not None:
-            self.writer.write(kind, step=self.job.standing.step if step is None else step, **fields)
+            self.writer.write(kind, step=self.job.trainer_state.step if step is None else step, **fields)
 
     def _note(self, text: str, level: str = "warning") -> None:
         """To the journal, and to whoever is watching."""
@@ -194,14 +194,14 @@ class _Run:
 
     def _close(self, status: str, error: str | None = None) -> None:
         if self.writer is not None:
-            standing = self.job.standing
-            self.writer.close(status, step=standing.step, error=error, best_step=standing.best_step)
+            trainer_state = self.job.trainer_state
+            self.writer.close(status, step=trainer_state.step, error=error, best_step=trainer_state.best_step)
 
     # -- checkpoints ------------------------------------------------------------------------------------------
 
     def save(self) -> bool:
         """Write a checkpoint of this moment, unless there is one. False, and a note, if the disk refuses."""
-        step = self.job.standing.step
+        step = self.job.trainer_state.step
         if self.saved_at == step:
             return True
         failure: OSError | None = None
@@ -221,28 +221,28 @@ class _Run:
 
     def _begin_checkpoint(self) -> None:
         if self.accelerator.is_main_process:
-            begin_checkpoint(self.checkpoints, self.job.standing.step)
+            begin_checkpoint(self.checkpoints, self.job.trainer_state.step)
 
     def _write_random_state(self) -> None:
-        place = place_for(self.checkpoints, self.job.standing.step)
+        place = place_for(self.checkpoints, self.job.trainer_state.step)
         write_random_state(place, self.accelerator.process_index, random_state())
 
     def _finish_checkpoint(self) -> None:
         if self.accelerator.is_main_process:
-            finish_checkpoint(place_for(self.checkpoints, self.job.standing.step), self._snapshot())
-            best = self.job.standing.best_step
+            finish_checkpoint(place_for(self.checkpoints, self.job.trainer_state.step), self._snapshot())
+            best = self.job.trainer_state.best_step
             remove_old_checkpoints(self.checkpoints, self.recipe.checkpoint.keep, best)
 
     def _snapshot(self) -> Snapshot:
         job = self.job
         scaler = self.accelerator.scaler
         return Snapshot(
-            step=job.standing.step,
+            step=job.trainer_state.step,
             weights={name: p.detach() for name, p in job.assembly.parameters().items()},
             optimizer=optimizer_tensors(job.optimizer, job.assembly.blocks),
             random={},
             state={
-                "standing": asdict(job.standing),
+                "trainer_state": asdict(job.trainer_state),
                 "loss_sum": float(job.loss_sum),
                 "schedule": job.unfreezing.state.to_json(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
@@ -254,8 +254,8 @@ class _Run:
     def test(self) -> bool:
         """Evaluate the best weights on every test language; False if it was interrupted in between."""
         job, recipe = self.job, self.recipe
-        best = job.standing.best_step
-        if best is not None and best != job.standing.step:
+        best = job.trainer_state.best_step
+        if best is not None and best != job.trainer_state.step:
             job.assembly.set_weights(read_weights(list_checkpoints(self.checkpoints)[best]))
         for language in languages_to_test(recipe):
             if job.stop():
@@ -285,11 +285,11 @@ class _Run:
 
     def _write_test(self, language: str, scores: Mapping[str, float], examples: int) -> None:
         # an attempt that was killed here writes them again; readers keep the later ones
-        best = self.job.standing.best_step
+        best = self.job.trainer_state.best_step
         for metric, points in scores.items():
             self.record(
                 "eval",
-                step=self.job.standing.step if best is None else best,
+                step=self.job.trainer_state.step if best is None else best,
                 split="test",
                 language=language,
                 metric=metric,
@@ -324,20 +324,20 @@ class _Run:
         return self._result("interrupted")
 
     def _result(self, status: Literal["finished", "interrupted"]) -> RunResult:
-        standing = self.job.standing
+        trainer_state = self.job.trainer_state
         return RunResult(
             run_dir=self.place,
             status=status,
-            step=standing.step,
+            step=trainer_state.step,
             steps=self.job.steps,
-            best_step=standing.best_step,
-            validation=standing.validation,
+            best_step=trainer_state.best_step,
+            validation=trainer_state.validation,
             test=self.results,
             warnings=tuple(self.warnings),
         )
 
-    def standing_text(self) -> str:
+    def state_text(self) -> str:
         job = self.job
         thawed = f"{len(job.unfreezing.state.thawed)}/{len(job.assembly.thawable)} thawed"
-        best = "" if job.standing.best_value is None else f"  best {job.standing.best_value:.1f}"
+        best = "" if job.trainer_state.best_value is None else f"  best {job.trainer_state.best_value:.1f}"
         return thawed + best

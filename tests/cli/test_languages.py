@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from fishlens.cli import app
 from fishlens.errors import InputError
-from fishlens.training.raw_text import Batches
+from fishlens.pretraining.raw_text import Batches
 
 LINES = [
     f"{a} {b} {c}." for a in ("red", "blue") for b in ("cat", "dog", "cow") for c in ("sat", "ran", "ate")

@@ -38,7 +38,7 @@ def trained(monkeypatch, tmp_path):
     class Result:
         run_dir, summary, status = tmp_path, "done", "finished"
 
-    monkeypatch.setattr(training, "load_recipe", lambda name, set: (name, set), raising=False)
+    monkeypatch.setattr(training, "load_recipe", lambda name, overrides: (name, overrides), raising=False)
     monkeypatch.setattr(
         training, "train", lambda recipe, run: seen.append((*recipe, run)) or Result, raising=False
     )

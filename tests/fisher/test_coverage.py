@@ -88,7 +88,7 @@ def test_batch_norm_is_refused_in_train_mode_and_measured_in_eval_mode():
     with pytest.raises(InputError, match=r"module 'norm' \(BatchNorm1d\)"):
         estimate_fisher(model, x, blocks=blocks, mode="train")
     with pytest.raises(InputError, match="norm"):
-        estimate_fisher(model.train(), x, blocks=blocks, mode="as is")
+        estimate_fisher(model.train(), x, blocks=blocks, mode="unchanged")
     before = model.norm.running_mean.clone()
     assert self_check(model, x, blocks=blocks, block="norm").passed
     assert torch.equal(before, model.norm.running_mean)

@@ -51,7 +51,7 @@ WAYS = [
     {"labels": "empirical"},
     {"labels": "mode", "granularity": "batch"},
     {"labels": "exact", "mode": "train"},
-    {"labels": "exact", "mode": "as is"},
+    {"labels": "exact", "mode": "unchanged"},
     {"labels": "empirical", "spectrum": True, "noise_scale": True},
     {"labels": "exact", "autocast": torch.bfloat16},
 ]

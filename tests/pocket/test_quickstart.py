@@ -6,8 +6,8 @@ import pytest
 
 from fishlens.pocket.build import PACKAGE
 from fishlens.pocket.languages import make_family
-from fishlens.training.loading import load_recipe
-from fishlens.training.paths import resolve_path
+from fishlens.recipe.loading import load_recipe
+from fishlens.recipe.paths import resolve_path
 
 pytestmark = pytest.mark.skipif(
     not (PACKAGE / "model").exists(), reason="the package data is not in this checkout"
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def test_the_recipe_names_only_what_ships(task):
     from fishlens.training.run import load_split, prepare_task
 
-    recipe = load_recipe("quickstart", set=[f"task.name={task}"])
+    recipe = load_recipe("quickstart", overrides=[f"task.name={task}"])
     family = make_family()
     assert recipe.data.source == family.source.code
     assert recipe.data.targets == [language.code for language in family.targets]
@@ -31,5 +31,5 @@ def test_the_recipe_names_only_what_ships(task):
 
 def test_every_block_is_thawed_well_before_the_end():
     for task in ("choice", "pos", "topic", "nli", "qa"):
-        recipe = load_recipe("quickstart", set=[f"task.name={task}"])
+        recipe = load_recipe("quickstart", overrides=[f"task.name={task}"])
         assert 6 * recipe.schedule.every <= 0.75 * recipe.train.steps

@@ -37,11 +37,13 @@ def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path)
 def test_results_of_another_recipe_are_not_taken_for_this_one(study_file, tmp_path):
     folder = tmp_path / "runs/study/toy-gu-seed0"
     planned = plan(load_study(study_file), tmp_path / "runs")
-    from fishlens.training.loading import load_recipe, recipe_text
+    from fishlens.recipe.loading import load_recipe, recipe_text
 
     folder.mkdir(parents=True)
     (folder / "journal-1.jsonl").write_text(json.dumps({"kind": "start", "time": 0.0}) + "\n")
-    (folder / "recipe.yaml").write_text(recipe_text(load_recipe(planned[0].recipe, set=["train.steps=9"])))
+    (folder / "recipe.yaml").write_text(
+        recipe_text(load_recipe(planned[0].recipe, overrides=["train.steps=9"]))
+    )
     with pytest.raises(InputError, match=r"toy-gu-seed0 holds a run made with another recipe: train\.steps"):
         plan(load_study(study_file), tmp_path / "runs")
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from fishlens.fisher import Block
+from fishlens.fisher.relative_gradient import relative_gradient_norms
+from fishlens.recipe.recipe import Train
 from fishlens.training.batches import Order, total_steps
 from fishlens.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from fishlens.training.recipe import Train
-from fishlens.training.relative_gradient import relative_gradient_norms
 
 
 def test_an_epoch_has_every_row_once_and_the_next_one_in_another_order():

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from fishlens.errors import InputError
 from fishlens.training import assembly as assembly_module
 from fishlens.training.assembly import assemble, longest_row, stacked
-from fishlens.training.loading import load_recipe
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.preparation import prepare_task
 from fishlens.training.run import train
 
@@ -46,10 +46,10 @@ def test_swapping_the_language_changes_the_output_and_swapping_back_restores_it(
     ids = torch.tensor([[0, 40, 41, 42, 2]])
     with torch.no_grad():
         english = made.model(ids).logits
-        made.speak("de")
+        made.activate_language("de")
         made.check("de", made.thawable)
         german = made.model(ids).logits
-        made.speak("en")
+        made.activate_language("en")
         again = made.model(ids).logits
     assert not torch.equal(english, german)
     assert torch.equal(english, again)
@@ -59,13 +59,13 @@ def test_swapping_the_language_changes_the_output_and_swapping_back_restores_it(
 def test_a_wrong_set_up_is_noticed(recipe):
     made = assembled(recipe)
     made.check("en", made.thawable)
-    made.speak("de")
+    made.activate_language("de")
     with pytest.raises(RuntimeError, match="the active adapters are"):
         made.check("en", made.thawable)
     made.model.set_active_adapters(Stack("topic", "en"))  # upside down
     with pytest.raises(RuntimeError, match="the active adapters are"):
         made.check("en", made.thawable)
-    made.speak("en")
+    made.activate_language("en")
     for parameter in made.model.get_adapter("en")[0]["output_adapter"].parameters():
         parameter.requires_grad_(True)  # what train_adapter(Stack(...)) would have done
     with pytest.raises(RuntimeError, match="too many"):
@@ -113,7 +113,7 @@ def test_the_published_qa_set_up_trains_without_the_language_adapter_and_evaluat
 def test_without_language_adapters_the_task_adapter_stands_alone(recipe):
     made = assembled({**recipe, "language_adapters": None})
     assert stacked(made.model.active_adapters) == ["topic"]
-    made.speak("de")
+    made.activate_language("de")
     made.check("de", made.thawable)
 
 

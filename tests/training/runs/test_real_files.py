@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fishlens.journal import load_runs
-from fishlens.training.loading import load_recipe
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.preparation import languages_to_test, load_split, prepare_task
 from fishlens.training.run import train
 
@@ -51,7 +51,7 @@ def settings(name: str, shared, model, **changes) -> list[str]:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_bundled_recipe_runs_on_the_real_files(name, shared, encoder_for_real_text, tmp_path):
-    recipe = load_recipe(name, set=settings(name, shared, encoder_for_real_text))
+    recipe = load_recipe(name, overrides=settings(name, shared, encoder_for_real_text))
     result = train(recipe, tmp_path / "run")
     assert result.status == "finished"
     languages = languages_to_test(recipe)
@@ -71,7 +71,7 @@ def test_a_bundled_recipe_runs_on_the_real_files(name, shared, encoder_for_real_
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_language_of_a_bundled_recipe_whose_file_is_there_loads(name, shared):
     recipe = load_recipe(
-        name, set=[f"data.root={shared / 'data'}", f"data.targets=[{', '.join(TARGETS[name])}]"]
+        name, overrides=[f"data.root={shared / 'data'}", f"data.targets=[{', '.join(TARGETS[name])}]"]
     )
     task = prepare_task(recipe)  # raises if a file is missing
     assert sorted({*task.languages(shared / "data", "test"), "en"}) == sorted({"en", *TARGETS[name]})
@@ -81,7 +81,7 @@ def test_a_seeded_subset_of_the_training_data_is_part_of_a_larger_one(shared):
     root = f"data.root={shared / 'data'}"
     splits = []
     for examples in (10, 100):
-        recipe = load_recipe("topic", set=[root, "data.targets=[]", f"train.examples={examples}"])
+        recipe = load_recipe("topic", overrides=[root, "data.targets=[]", f"train.examples={examples}"])
         splits.append(load_split(recipe, prepare_task(recipe), "train", "en").examples)
     small, large = ({e.id for e in split} for split in splits)
     assert (len(small), len(large)) == (10, 100) and small < large

@@ -100,7 +100,7 @@ def everything(place: Path) -> dict:
     merged = read_run(place)
     records = [{k: v for k, v in r.items() if k not in WHEN and k != "attempt"} for r in merged.records]
     state = json.loads((last / "state.json").read_text())
-    state["standing"].pop("seconds")
+    state["trainer_state"].pop("seconds")
     return {
         "weights": load_file(last / "weights.safetensors"),
         "optimizer": load_file(last / "optimizer.safetensors"),
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_at_the_next_step_with_a_checkpoint(recipe, tmp_path, monkey
 
     def record(job):
         real(job)
-        if job.standing.step == 5:
+        if job.trainer_state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loop, "record_training", record)

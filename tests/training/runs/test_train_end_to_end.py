@@ -9,7 +9,7 @@ from adapters import AutoAdapterModel
 
 from fishlens.errors import InputError
 from fishlens.journal import load_runs, read_run
-from fishlens.training.loading import load_recipe
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.run import train
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from fishlens.errors import InputError
-from fishlens.training.raw_text import (
+from fishlens.pretraining.raw_text import (
     Batches,
     encode_lines,
     encode_pairs,
@@ -13,7 +13,7 @@ from fishlens.training.raw_text import (
     read_lines,
     read_parallel,
 )
-from fishlens.training.tokenizer_training import train_tokenizer
+from fishlens.pretraining.tokenizer_training import train_tokenizer
 
 LINES = ["red cat sat", "blue dog", "red dog ran off now", "cow"]
 

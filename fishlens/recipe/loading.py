@@ -13,13 +13,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fishlens.errors import InputError
-from fishlens.training.paths import SCHEME, resolve_path
-from fishlens.training.recipe import Recipe
+from fishlens.recipe.paths import SCHEME, resolve_path
+from fishlens.recipe.recipe import Recipe
 
 Tree = dict[str, Any]
 
 
-def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", set: Sequence[str] = ()) -> Recipe:
+def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of this name, file or dict, with overrides like `"train.steps=100"` applied.
 
     A recipe file may have `variants`, a list of `{when: {field: value}, set: {field: value}}`: settings that depend
@@ -35,19 +35,19 @@ def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", set: Sequence
     else:
         path = find_recipe(str(recipe))
         tree, origin = _read_yaml(path), str(path)
-    overrides = [_override(setting) for setting in ([set] if isinstance(set, str) else set)]
+    assignments = [_override(s) for s in ([overrides] if isinstance(overrides, str) else overrides)]
     variants = tree.pop("variants", None) or []
-    _apply(tree, overrides)
+    _apply(tree, assignments)
     for variant in _check_variants(variants, origin):
         if all(_matches(tree, path, value) for path, value in variant["when"].items()):
             _apply(tree, variant["set"].items())
-    _apply(tree, overrides)
+    _apply(tree, assignments)
     return _resolved(_validated(tree, origin))
 
 
 def bundled_recipes() -> dict[str, Path]:
     """{name: file} of the recipes that are shipped."""
-    folder = Path(str(files("fishlens.training"))) / "recipes"
+    folder = Path(str(files("fishlens.recipe"))) / "bundled"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
-from fishlens.training.masked_lm import MaskedLMSettings, Note, train_masked_lm
-from fishlens.training.raw_text import (
+from fishlens.pretraining.masked_lm import MaskedLMSettings, Note, train_masked_lm
+from fishlens.pretraining.raw_text import (
     Batches,
     Rows,
     encode_lines,
@@ -153,7 +153,7 @@ def _tokenizer(output: Path, lines: Mapping[str, Sequence[str]], vocabulary: Voc
     """Made once: a resumed run reads the one it began with (Unigram training may differ from run to run)."""
     from transformers import AutoTokenizer
 
-    from fishlens.training.tokenizer_training import train_tokenizer
+    from fishlens.pretraining.tokenizer_training import train_tokenizer
 
     folder = output / "tokenizer"
     if not (folder / "tokenizer_config.json").exists():
@@ -180,7 +180,7 @@ def _translations(tokenizer: Any, aligned: Mapping[str, Sequence[str]], max_leng
 def _align(model: Any, tokenizer: Any, aligned: Mapping[str, Sequence[str]], seed: int, note: Note) -> None:
     import torch
 
-    from fishlens.training.alignment import aligned_embeddings
+    from fishlens.pretraining.alignment import aligned_embeddings
 
     table = model.get_input_embeddings().weight
     vectors, known = aligned_embeddings(tokenizer, aligned, table.shape[1], scale=0.05, seed=seed)

@@ -99,7 +99,7 @@ def test_many_runs_join_in_parts_as_in_one(tmp_path, monkeypatch):
     for seed in range(5):
         write_run(tmp_path / f"run-{seed}", seed=seed, probes=seed)
     whole = load_runs(tmp_path)
-    monkeypatch.setattr("fishlens.journal.columns._Parts.ROWS", 4)
+    monkeypatch.setattr("fishlens.journal.load._Parts.ROWS", 4)
     parts = load_runs(tmp_path)
     pd.testing.assert_frame_equal(parts.fisher, whole.fisher)
     pd.testing.assert_frame_equal(parts.unfreezing, whole.unfreezing)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError
-from fishlens.journal.exported import is_export, read_export
-from fishlens.journal.frames import TABLES, Runs
+from fishlens.journal.parquet import is_export, read_export
 from fishlens.journal.reader import Record, Run, find_runs, read_run
 from fishlens.journal.records import number
+from fishlens.journal.runs import TABLES, Runs
 
 FISHER_VALUES = ("trace", "stderr", "effective_dimension", "noise_scale", "weight_norm")
 _KINDS = {

@@ -3,7 +3,7 @@
 import pytest
 
 from fishlens.errors import InputError
-from fishlens.training.tokenizer_training import train_tokenizer
+from fishlens.pretraining.tokenizer_training import train_tokenizer
 
 LINES = ["the cat sat on the mat.", "the dog sat.", "a cat ran off."] * 20
 

@@ -5,7 +5,7 @@ import pytest
 
 from fishlens import InputError, load_runs
 from fishlens.journal import JournalWriter, export_runs
-from fishlens.journal.frames import TABLES
+from fishlens.journal.runs import TABLES
 
 
 def write_run(run_dir, schedule, blocks=("low", "middle", "high", "head"), **factors):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError, first_line
-from fishlens.training.masked_lm import (
+from fishlens.pretraining.masked_lm import (
     CHECKPOINTS,
     MaskedLMLoss,
     MaskedLMSettings,
@@ -17,7 +17,7 @@ from fishlens.training.masked_lm import (
     heldout_loss,
     train_masked_lm,
 )
-from fishlens.training.raw_text import Batches, encode_lines, read_lines
+from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 
 from fishlens.errors import InputError
-from fishlens.training.alignment import aligned_embeddings, ppmi
-from fishlens.training.tokenizer_training import train_tokenizer
+from fishlens.pretraining.alignment import aligned_embeddings, ppmi
+from fishlens.pretraining.tokenizer_training import train_tokenizer
 
 
 def test_ppmi_is_that_of_the_definition_cell_by_cell():

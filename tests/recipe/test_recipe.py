@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fishlens.errors import InputError
-from fishlens.training.loading import (
+from fishlens.recipe.loading import (
     bundled_recipes,
     describe_fields,
     first_difference,
@@ -30,7 +30,7 @@ def test_the_bundled_recipes_have_the_papers_settings_in_every_row_of_its_tables
         for name in OF_DATA[row["train_data"]]:
             recipe = load_recipe(
                 name if row["model"] == "xlm-r" else f"{name}-mbert",
-                set=[
+                overrides=[
                     f"schedule.name={row['method']}",
                     f"adapter={'lora' if row['adapter'] == 'lora' else 'seq_bn'}",
                     f"train.examples={'null' if row['train_size'] == 'full' else row['train_size']}",
@@ -57,20 +57,22 @@ def test_every_bundled_recipe_is_whole_and_written_back_the_same(tmp_path):
 
 
 def test_full_fine_tuning_of_a_bundled_recipe_needs_one_override():
-    recipe = load_recipe("xnli", set=["schedule.name=full"])
+    recipe = load_recipe("xnli", overrides=["schedule.name=full"])
     assert recipe.adapter is None and recipe.language_adapters is None
 
 
 def test_an_override_wins_over_a_variant_and_steps_replace_epochs():
-    recipe = load_recipe("xquad", set=["schedule.name=fun", "schedule.every=7", "train.steps=30", "seed=3"])
+    recipe = load_recipe(
+        "xquad", overrides=["schedule.name=fun", "schedule.every=7", "train.steps=30", "seed=3"]
+    )
     assert (recipe.schedule.every, recipe.train.steps, recipe.train.epochs, recipe.seed) == (7, 30, None, 3)
-    assert load_recipe("xquad", set=["schedule.name=fun"]).schedule.every == 100
+    assert load_recipe("xquad", overrides=["schedule.name=fun"]).schedule.every == 100
 
 
 def test_overrides_reach_any_field_and_options_too():
     recipe = load_recipe(
         MINIMAL,
-        set=[
+        overrides=[
             "data.targets=[de, fr]",
             "schedule.name=fixed",
             "schedule.order=[1, 0]",
@@ -108,7 +110,7 @@ def test_overrides_reach_any_field_and_options_too():
 )
 def test_what_is_wrong_is_said_in_one_sentence_with_the_fields_path(override, message):
     with pytest.raises(InputError, match=message) as caught:
-        load_recipe(MINIMAL, set=[override])
+        load_recipe(MINIMAL, overrides=[override])
     assert "\n" not in str(caught.value)
 
 
@@ -138,7 +140,7 @@ def test_a_variant_with_a_wrong_shape_is_refused():
 
 
 def test_a_recipe_inside_a_package_is_found():
-    recipe = load_recipe("package://fishlens.training/recipes/pos.yaml")
+    recipe = load_recipe("package://fishlens.recipe/bundled/pos.yaml")
     assert recipe == load_recipe("pos")
 
 
@@ -163,7 +165,10 @@ def test_paths_are_absolute_in_the_resolved_recipe(tmp_path, monkeypatch):
 
 
 def test_the_first_difference_between_two_recipes_is_named():
-    one, other = load_recipe(MINIMAL), load_recipe(MINIMAL, set=["schedule.name=fixed", "schedule.order=[0]"])
+    one, other = (
+        load_recipe(MINIMAL),
+        load_recipe(MINIMAL, overrides=["schedule.name=fixed", "schedule.order=[0]"]),
+    )
     assert first_difference(one, load_recipe(MINIMAL)) is None
     assert first_difference(one, other) == "schedule.name is 'fixed' instead of 'standard'"
 
@@ -185,4 +190,4 @@ def test_the_documentation_has_every_field_as_it_is():
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../up", " . "])
 def test_a_run_is_called_by_the_name_of_one_folder(name):
     with pytest.raises(InputError, match="expected the name of one folder"):
-        load_recipe("quickstart", set=[f"name={name!r}"])
+        load_recipe("quickstart", overrides=[f"name={name!r}"])

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from fishlens.errors import InputError
+from fishlens.pretraining.raw_text import Batches, Rows, pad
 from fishlens.training.checkpoint import (
     Snapshot,
     begin_checkpoint,
@@ -29,7 +30,6 @@ from fishlens.training.checkpoint import (
     write_random_state,
 )
 from fishlens.training.interrupt import watch_for_interruption
-from fishlens.training.raw_text import Batches, Rows, pad
 
 Note = Callable[[str], None]
 CHECKPOINTS = "checkpoints"

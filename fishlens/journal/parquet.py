@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from fishlens.errors import InputError
-from fishlens.journal.frames import TABLES, Runs
+from fishlens.journal.runs import TABLES, Runs
 
 _FILES = ("runs", *TABLES)
 _NAMES = (

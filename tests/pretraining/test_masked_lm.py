@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from fishlens.errors import InputError
-from fishlens.training.language_adapter import WEIGHTS, _add_adapter, train_language_adapter
-from fishlens.training.masked_lm import (
+from fishlens.pretraining.encoder import EncoderShape, Vocabulary, new_encoder, pretrain
+from fishlens.pretraining.language_adapter import WEIGHTS, _add_adapter, train_language_adapter
+from fishlens.pretraining.masked_lm import (
     Interrupted,
     MaskedLMLoss,
     MaskedLMSettings,
@@ -20,9 +21,8 @@ from fishlens.training.masked_lm import (
     mask_tokens,
     train_masked_lm,
 )
-from fishlens.training.pretraining import EncoderShape, Vocabulary, new_encoder, pretrain
-from fishlens.training.raw_text import Batches, encode_lines, pad
-from fishlens.training.tokenizer_training import train_tokenizer
+from fishlens.pretraining.raw_text import Batches, encode_lines, pad
+from fishlens.pretraining.tokenizer_training import train_tokenizer
 
 LINES = [
     f"{a} {b} {c}"

@@ -1,0 +1,1 @@
+"""Pretraining: raw text, masked language modelling, encoders and language adapters made from it."""
