@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from fishlens.fisher.gradients import Dense, OuterSum, PerExampleGradient, RowSum
+from fishlens.fisher.scales import embedding_factor, scale_of
 
 
 class Call:
@@ -41,6 +42,9 @@ class Conv1DCall(Call): ...
 
 
 class LayerNormCall(Call): ...
+
+
+class ScaleCall(Call): ...
 
 
 class EmbeddingCall(Call): ...
@@ -141,17 +145,44 @@ class LayerNormRule(Rule):
         return {"weight": Dense(_no_positions(g * normal)), "bias": Dense(_no_positions(g))}
 
 
+class ScaleRule(Rule):
+    """y = w ∘ x̂ + b of any module that does no more than this (RMSNorm of every make):  s_w = Σ_t g_t ∘ x̂_t,
+    s_b = Σ_t g_t."""
+
+    call = ScaleCall
+    label = "scale"
+
+    def covers(self, module: nn.Module) -> bool:
+        return scale_of(module) is not None
+
+    def gradients(self, module: nn.Module, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        scale = scale_of(module)
+        assert scale is not None
+        found: dict[str, PerExampleGradient] = {
+            scale.weight: Dense(_no_positions(g * scale.normal(module, a)))
+        }
+        if scale.bias is not None:
+            found[scale.bias] = Dense(_no_positions(g))
+        return found
+
+
 class EmbeddingRule(Rule):
-    """Row v of the table gets Σ g_t over the positions t that read it; the padding row gets nothing."""
+    """Row v of the table gets c Σ g_t over the positions t that read it (c = 1 but for embeddings that scale); the
+    padding row gets nothing."""
 
     call = EmbeddingCall
     label = "embedding"
 
     def covers(self, module: nn.Module) -> bool:
-        return _runs(module, nn.Embedding) and not module.scale_grad_by_freq
+        if not isinstance(module, nn.Embedding) or module.scale_grad_by_freq or module.max_norm is not None:
+            return False
+        return _runs(module, nn.Embedding) or embedding_factor(module) is not None
 
     def gradients(self, module: nn.Embedding, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
-        return {"weight": RowSum(a.squeeze(-1), g, module.num_embeddings, module.padding_idx)}
+        factor = 1.0 if _runs(module, nn.Embedding) else embedding_factor(module)
+        assert factor is not None
+        scaled = g if factor == 1.0 else g * factor
+        return {"weight": RowSum(a.squeeze(-1), scaled, module.num_embeddings, module.padding_idx)}
 
 
 class LoRARule(Rule):
@@ -180,7 +211,14 @@ class LoRARule(Rule):
         return named["layer_input"] if hidden is None else hidden
 
 
-RULES: tuple[Rule, ...] = (LinearRule(), Conv1DRule(), LayerNormRule(), EmbeddingRule(), LoRARule())
+RULES: tuple[Rule, ...] = (
+    LinearRule(),
+    Conv1DRule(),
+    LayerNormRule(),
+    EmbeddingRule(),
+    LoRARule(),
+    ScaleRule(),
+)
 
 
 def rule_for(module: nn.Module) -> Rule | None:
