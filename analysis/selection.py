@@ -5,7 +5,7 @@ compares different numbers. Both are refused with the list of runs, or grouped w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+from fishlens.journal.runs import TABLES
 
 FACTORS = ("task", "model", "adapter", "source", "examples")  # one group has one value of each
 NOT_IDENTITY = (
@@ -102,9 +103,9 @@ def only(runs: Runs, names: Iterable[str]) -> Runs:
     """The same frames with the rows of the runs named, in the order they had."""
     wanted = list(names)
     frames = {}
-    for field in fields(runs):
-        frame = getattr(runs, field.name)
-        frames[field.name] = frame[frame["run"].isin(wanted).to_numpy()].reset_index(drop=True)
+    for table in ("runs", *TABLES):
+        frame = getattr(runs, table)
+        frames[table] = frame[frame["run"].isin(wanted).to_numpy()].reset_index(drop=True)
     return replace(runs, **frames)
 
 

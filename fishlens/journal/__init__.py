@@ -8,8 +8,9 @@ in docs/journal.md.
 from importlib import import_module
 from typing import Any
 
+from fishlens.journal.kinds import FORMAT, KINDS
 from fishlens.journal.reader import Run, attempts, find_runs, read_run
-from fishlens.journal.records import FORMAT, KINDS, installed_versions
+from fishlens.journal.records import installed_versions
 from fishlens.journal.writer import JournalWriter
 
 # these need pandas, which a process that only writes should not wait for

@@ -16,30 +16,15 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.journal.kinds import BLOCK, FISHER, KINDS, NOTE, Column, Kind
 from fishlens.journal.parquet import is_export, read_export
 from fishlens.journal.reader import Record, Run, find_runs, read_run
 from fishlens.journal.records import number
-from fishlens.journal.runs import TABLES, Runs
+from fishlens.journal.runs import COLUMNS, TABLES, Runs
 
-FISHER_VALUES = ("trace", "stderr", "effective_dimension", "noise_scale", "weight_norm")
-_KINDS = {
-    "fisher": {"fisher"},
-    "evaluation": {"eval"},
-    "training": {"train"},
-    "unfreezing": {"unfreeze"},
-    "notes": {"note", "fisher"},  # a lost probe is a note too
-}
-# kind -> columns of its frame: name -> dtype ("name": a categorical)
-_SIMPLE: dict[str, dict[str, str]] = {
-    "evaluation": {
-        "split": "name", "language": "name", "metric": "name", "value": "float64", "headline": "bool",
-        "examples": "float64", "best": "bool",
-    },
-    "training": {
-        "loss": "float64", "learning_rate": "float64", "gradient_norm": "float64", "epoch": "float64",
-        "seconds": "float64",
-    },
-}  # fmt: skip
+_KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {"fisher_series": FISHER}
+_READS = {table: {kind.name} for table, kind in _KIND_OF.items()}
+_READS["notes"] |= {"fisher"}  # a lost probe is a note too
 
 
 def load_runs(
@@ -75,14 +60,14 @@ def load_runs(
         return read_export(exports[0], tables)
     paths = find_runs(where)
     names = _distinct_names(paths)
-    kinds = {"start", "end"}.union(*(_KINDS[table] for table in tables))
+    kinds = {"start", "end"}.union(*(_READS[table] for table in tables))
     rows: list[dict[str, Any]] = []
     parts = {table: _Parts(table) for table in TABLES}
     for code, (path, name) in enumerate(zip(paths, names, strict=True)):
         run = read_run(path, kinds=kinds, strict=strict)
         rows.append(_run_row(name, run))
         for table in tables:
-            parts[table].add(_BUILD[table](run), code)
+            parts[table].add(_chunk(table, run), code)
     frames = {table: parts.pop(table).frame(names) for table in TABLES}
     return Runs(_runs_frame(rows), **frames)
 
@@ -91,28 +76,53 @@ def load_runs(
 _Chunk = dict[str, Any]
 
 
-def _fisher_chunk(run: Run) -> _Chunk:
-    records = [r for r in run.records if r["kind"] == "fisher" and r.get("trace")]
-    blocks: list[str] = []
-    values: dict[str, list[Any]] = {name: [] for name in (*FISHER_VALUES, "trainable")}
-    counts = np.empty(len(records), dtype=np.int64)
-    for position, record in enumerate(records):
-        names = list(record["trace"])
-        counts[position] = len(names)
-        blocks += names
-        for name, column in values.items():
-            column.extend(_in_order(record.get(name), names))
-    per_record = {
-        "step": np.array([r["step"] for r in records], dtype=np.int64),
-        "time": _floats([r.get("time") for r in records]),
-        "examples": _floats([r.get("examples") for r in records]),
-        "overhead": _floats([r.get("overhead") for r in records]),
-    }
-    purposes = list(chain.from_iterable([r.get("purpose")] * n for r, n in zip(records, counts, strict=True)))
-    chunk: _Chunk = {name: np.repeat(column, counts) for name, column in per_record.items()}
-    chunk |= {name: _floats(values[name]) for name in FISHER_VALUES}
-    chunk["trainable"] = np.array(values["trainable"], dtype=bool)
-    return chunk | {"block": _codes(blocks, run.blocks), "purpose": _codes(purposes)}
+def _chunk(table: str, run: Run) -> _Chunk:
+    """A run's rows of one table, made as `kinds` declares its columns."""
+    kind = _KIND_OF[table]
+    if kind is NOTE:
+        return _notes_chunk(run)
+    records = [r for r in run.records if r["kind"] == kind.name]
+    if kind is FISHER:
+        records = [r for r in records if r.get("trace") and _is_tracked(r) == (table == "fisher")]
+    if kind.each is None:
+        return _when(records) | {one.name: _column(one, records, kind, run) for one in COLUMNS[table]}
+    keys = [list(record.get(kind.each) or ()) for record in records]
+    counts = np.array([len(names) for names in keys], dtype=np.int64)
+    chunk = {name: np.repeat(column, counts) for name, column in _when(records).items()}
+    for one in COLUMNS[table]:
+        if one.name == "block" and not one.field:
+            chunk["block"] = _codes(chain.from_iterable(keys), run.blocks)
+        elif one.name == "position" and not one.field:
+            chunk["position"] = np.array([i for names in keys for i in range(len(names))], dtype=np.int64)
+        elif kind.fields[one.field].type.by_block:
+            values: list[Any] = []
+            for record, names in zip(records, keys, strict=True):
+                values.extend(_in_order(record.get(one.field), names))
+            chunk[one.name] = np.array(values, dtype=one.dtype)
+        else:
+            chunk[one.name] = _repeat(_column(one, records, kind, run), counts)
+    return chunk
+
+
+def _is_tracked(record: Record) -> bool:
+    """Is a probe of the tracked series on the source language?"""
+    return record.get("series") is None and record.get("language") is None
+
+
+def _column(one: Column, records: list[Record], kind: Kind, run: Run) -> Any:
+    """One value a record, as a numpy array or, for names, as `_Names`."""
+    values = [record.get(one.field) for record in records]
+    if one.dtype == "category":
+        return _codes(values, run.blocks if kind.fields[one.field].type is BLOCK else ())
+    if one.dtype == "int64":
+        values = [one.missing if value is None else value for value in values]
+    return np.array(values, dtype=one.dtype)
+
+
+def _repeat(column: Any, counts: np.ndarray) -> Any:
+    if isinstance(column, _Names):
+        return _Names(column.names, np.repeat(column.codes, counts))
+    return np.repeat(column, counts)
 
 
 def _in_order(values: dict[str, Any] | None, names: list[str]) -> Iterable[Any]:
@@ -122,37 +132,6 @@ def _in_order(values: dict[str, Any] | None, names: list[str]) -> Iterable[Any]:
     if list(values) == names:
         return values.values()
     return [values.get(name) for name in names]
-
-
-def _simple_chunk(table: str, run: Run) -> _Chunk:
-    (kind,) = _KINDS[table]
-    records = [r for r in run.records if r["kind"] == kind]
-    chunk = _when(records)
-    for name, dtype in _SIMPLE[table].items():
-        column = [r.get(name) for r in records]
-        if dtype == "name":
-            chunk[name] = _codes(column)
-        else:
-            chunk[name] = _floats(column) if dtype == "float64" else np.array(column, dtype=bool)
-    return chunk
-
-
-def _unfreezing_chunk(run: Run) -> _Chunk:
-    rows = [
-        (event, position, block)
-        for event in run.records
-        if event["kind"] == "unfreeze"
-        for position, block in enumerate(event.get("chosen") or ())
-    ]
-    return _when([event for event, _, _ in rows]) | {
-        "event": np.array([event.get("event", -1) for event, _, _ in rows], dtype=np.int64),
-        "position": np.array([position for _, position, _ in rows], dtype=np.int64),
-        "block": _codes([block for _, _, block in rows], run.blocks),
-        "score": _floats([(event.get("scores") or {}).get(block) for event, _, block in rows]),
-        "stderr": _floats([(event.get("stderr") or {}).get(block) for event, _, block in rows]),
-        "runner_up": _codes([event.get("runner_up") for event, _, _ in rows], run.blocks),
-        "margin": _floats([event.get("margin") for event, _, _ in rows]),
-    }
 
 
 def _notes_chunk(run: Run) -> _Chunk:
@@ -167,25 +146,6 @@ def _notes_chunk(run: Run) -> _Chunk:
     ]
     levels, texts = [note.get("level") for note in notes], [str(note.get("text")) for note in notes]
     return _when(notes) | {"level": _codes(levels), "text": np.array(texts, dtype=object)}
-
-
-_BUILD = {
-    "fisher": _fisher_chunk,
-    "evaluation": lambda run: _simple_chunk("evaluation", run),
-    "training": lambda run: _simple_chunk("training", run),
-    "unfreezing": _unfreezing_chunk,
-    "notes": _notes_chunk,
-}
-_ORDER = {
-    "fisher": (
-        "step", "time", "block", "trace", "stderr", "trainable", "effective_dimension", "noise_scale",
-        "weight_norm", "purpose", "examples", "overhead",
-    ),
-    "evaluation": ("step", "time", *_SIMPLE["evaluation"]),
-    "training": ("step", "time", *_SIMPLE["training"]),
-    "unfreezing": ("step", "time", "event", "position", "block", "score", "stderr", "runner_up", "margin"),
-    "notes": ("step", "time", "level", "text"),
-}  # fmt: skip
 
 
 def _when(records: list[Record]) -> _Chunk:
@@ -224,7 +184,7 @@ class _Parts:
     ROWS = 500_000
 
     def __init__(self, table: str):
-        self._columns = ("run", *_ORDER[table])
+        self._columns = ("run", "step", "time", *(column.name for column in COLUMNS[table]))
         self._parts: list[_Chunk] = []
         self._chunks: list[_Chunk] = []
         self._rows = 0

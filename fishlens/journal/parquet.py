@@ -2,22 +2,29 @@
 
 A folder of exported runs stands wherever run directories may stand: journals of a study can be put away, and its report
 and notebooks are rebuilt from a few small files. Nothing but columns is kept: no configuration, no weights.
+
+Every file carries the version of the format and the id of the export it is part of, so that files of two exports in one
+folder are told apart, and a reader knows which columns it may expect.
 """
 
 import json
 import os
+import uuid
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from fishlens.errors import InputError
-from fishlens.journal.runs import TABLES, Runs
+from fishlens.errors import InputError, first_line
+from fishlens.journal.kinds import FORMAT, MINOR, Column
+from fishlens.journal.runs import COLUMNS, RUN_COLUMNS, TABLES, LeftOut, Runs
 
 _FILES = ("runs", *TABLES)
-_NAMES = (
-    b"fishlens.names"  # in a file's metadata: {column: its categories in order}; Parquet forgets the order
-)
+_SINCE = {"fisher_series": 1}  # tables that older exports do not have: the minor version that added them
+# in a file's metadata
+_NAMES = b"fishlens.names"  # {column: its categories in order}; Parquet forgets the order
+_ABOUT = b"fishlens.export"  # {"format": …, "minor": …, "id": …, "left_out": [[path, reason], …]}
 
 
 def is_export(folder: str | os.PathLike[str]) -> bool:
@@ -28,30 +35,65 @@ def is_export(folder: str | os.PathLike[str]) -> bool:
 def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
     """Write every frame of `runs` to `folder`, which is made. Returns the number of rows of each.
 
-    All or nothing for each file. Columns of mixed kinds are written as text.
-    Raises `InputError` where the file system refuses.
+    All or nothing: every file is written beside its place first, and then all are put in their places. Columns of mixed
+    kinds are written as text. Raises `InputError` where the file system refuses.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}") from None
-    return {name: _write(getattr(runs, name), folder / f"{name}.parquet") for name in _FILES}
+    about = {
+        "format": FORMAT,
+        "minor": MINOR,
+        "id": uuid.uuid4().hex,
+        "left_out": [[str(one.path), one.reason] for one in runs.left_out],
+    }
+    places = {name: folder / f"{name}.parquet" for name in _FILES}
+    unfinished = {name: place.with_name(f".{place.name}.writing") for name, place in places.items()}
+    try:
+        for name, place in places.items():
+            _write(getattr(runs, name), unfinished[name], place, about)
+        for name, place in places.items():
+            unfinished[name].replace(place)
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror or error}") from None
+    finally:
+        for path in unfinished.values():
+            path.unlink(missing_ok=True)
+    return {name: len(getattr(runs, name)) for name in _FILES}
 
 
 def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES) -> Runs:
     """The runs that `export_runs` wrote; frames not among `tables` are empty.
 
-    Raises `InputError` naming the file that is missing or is no Parquet file.
+    Raises `InputError` naming the file that is missing, is no Parquet file, lacks a column, has one of another type, or
+    belongs to another export than its neighbours.
     """
-    frames = {}
-    for name in _FILES:
-        frame = _read(Path(folder, f"{name}.parquet"))
-        frames[name] = frame if name == "runs" or name in tables else frame.iloc[:0]
-    return Runs(**frames)
+    runs, about = _read(Path(folder, "runs.parquet"), RUN_COLUMNS)
+    if about["format"] > FORMAT:
+        raise InputError(
+            f"{folder} has export format {about['format']}; expected at most {FORMAT}: upgrade fishlens"
+        )
+    frames = {"runs": runs}
+    for name in TABLES:
+        if _SINCE.get(name, 0) > about["minor"]:
+            continue
+        path = Path(folder, f"{name}.parquet")
+        frame, its = _read(path, [one for one in COLUMNS[name] if one.since <= about["minor"]])
+        if its["id"] != about["id"]:
+            raise InputError(
+                f"{path} is part of another export than runs.parquet beside it: export the runs again"
+            )
+        for one in COLUMNS[name]:
+            if one.name not in frame:
+                frame[one.name] = pd.Categorical([None] * len(frame)) if one.dtype == "category" else None
+        frames[name] = frame if name in tables else frame.iloc[:0]
+    left_out = tuple(LeftOut(Path(path), reason) for path, reason in about["left_out"])
+    return Runs(**frames, left_out=left_out)
 
 
-def _write(frame: pd.DataFrame, path: Path) -> int:
+def _write(frame: pd.DataFrame, unfinished: Path, place: Path, about: dict[str, Any]) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -66,20 +108,16 @@ def _write(frame: pd.DataFrame, path: Path) -> int:
         for name in frame.columns
         if isinstance(frame[name].dtype, pd.CategoricalDtype)
     }
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), _NAMES: json.dumps(names).encode()}
-    )
-    unfinished = path.with_name(f".{path.name}.writing")
+    notes = {_NAMES: json.dumps(names).encode(), _ABOUT: json.dumps(about).encode()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **notes})
     try:
         parquet.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    return len(frame)
+        raise InputError(f"{place} cannot be written: {error.strerror or error}") from None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A file's frame, its columns checked, and what it says about the export."""
     import pyarrow
     from pyarrow import parquet
 
@@ -88,9 +126,53 @@ def _read(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; `fishlens export` writes it beside runs.parquet") from None
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path} is no Parquet file that can be read: {error}") from None
-    names = json.loads((table.schema.metadata or {}).get(_NAMES, b"{}"))
-    frame = table.to_pandas()
-    return frame.assign(
-        **{name: pd.Categorical(frame[name], categories=known) for name, known in names.items()}
-    )
+        raise InputError(f"{path} is no Parquet file that can be read: {first_line(error)}") from None
+    metadata = table.schema.metadata or {}
+    about = {"format": FORMAT, "minor": 0, "id": None, "left_out": []}
+    try:
+        about |= json.loads(metadata.get(_ABOUT, b"{}"))
+        names = {name: pd.Index(known) for name, known in json.loads(metadata.get(_NAMES, b"{}")).items()}
+        about["left_out"] = [(str(path), str(reason)) for path, reason in about["left_out"]]
+        frame = table.to_pandas()
+        if not isinstance(about["format"], int) or not isinstance(about["minor"], int):
+            raise ValueError("a version that is no number")
+        for name, known in names.items():
+            frame[name] = pd.Categorical(frame[name].astype(object), categories=known)
+    except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path} is no export that can be read: {first_line(error)}") from None
+    for one in expected:
+        if one.name not in frame:
+            raise InputError(f"{path} has no column {one.name!r}: expected an export of fishlens")
+        try:
+            frame[one.name] = _as(frame[one.name], one.dtype)
+        except (ValueError, TypeError):
+            raise InputError(
+                f"{path}: column {one.name!r} is of type {frame[one.name].dtype}, expected {one.dtype}"
+            ) from None
+    return frame, about
+
+
+def _as(column: pd.Series, dtype: str) -> pd.Series:
+    """A column as `dtype`. Raises `ValueError` for one that is something else."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        if dtype != "category" or not all(isinstance(name, str) for name in column.cat.categories):
+            raise ValueError
+        return column
+    if dtype == "category":
+        if len(column) and not column.isna().all():
+            raise ValueError
+        return pd.Series(pd.Categorical([None] * len(column)), index=column.index)
+    if dtype == "object":
+        if not all(value is None or isinstance(value, str) or pd.isna(value) for value in column):
+            raise ValueError
+        return column
+    if not len(column) or (dtype == "float64" and column.isna().all()):
+        return column.astype(dtype)
+    wrong = {
+        "bool": column.dtype != bool,
+        "int64": column.dtype.kind not in "iu",
+        "float64": column.dtype.kind not in "iuf",
+    }
+    if wrong[dtype]:
+        raise ValueError
+    return column.astype(dtype)

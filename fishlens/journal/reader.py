@@ -13,7 +13,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,11 @@ from typing import Any
 from pydantic_core import from_json  # four times as fast as json on numbers, and here with pydantic anyway
 
 from fishlens.errors import InputError
-from fishlens.journal.records import FORMAT, KINDS, is_alive
+from fishlens.journal.kinds import FORMAT, KINDS, MINOR, START, identity
+from fishlens.journal.records import is_alive
 
 Record = dict[str, Any]
 _NAME = re.compile(r"journal-([1-9]\d*)\.jsonl")
-
-# what makes two records of one kind at one step the same record, written twice
-_IDENTITY: dict[str, Callable[[Record], tuple[Any, ...]]] = {
-    "fisher": lambda r: (r.get("purpose"), r.get("examples")),
-    "unfreeze": lambda r: (r.get("event"),),
-    "train": lambda r: (),
-    "eval": lambda r: (r.get("split"), r.get("language"), r.get("metric")),
-    "note": lambda r: (r.get("text"),),
-    "end": lambda r: (),
-}
 
 
 @dataclass(frozen=True)
@@ -149,13 +140,9 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
 
 def _continue(earlier: list[Record], later: list[Record], step: float) -> list[Record]:
     """`earlier` up to `step`, then `later`; what `later` wrote again is taken from `later`."""
-    again = {_identity(record) for record in later if record["step"] <= step}
-    kept = [r for r in earlier if r["step"] <= step and r["kind"] != "end" and _identity(r) not in again]
+    again = {identity(record) for record in later if record["step"] <= step}
+    kept = [r for r in earlier if r["step"] <= step and r["kind"] != "end" and identity(r) not in again]
     return kept + later
-
-
-def _identity(record: Record) -> tuple[Any, ...]:
-    return record["kind"], record["step"], *_IDENTITY[record["kind"]](record)
 
 
 def read_attempt(path: Path, *, kinds: Collection[str] | None = None) -> Attempt | None:
@@ -175,14 +162,17 @@ def read_attempt(path: Path, *, kinds: Collection[str] | None = None) -> Attempt
     records: list[Record] = []
     damaged: list[str] = []
     attempt = start["attempt"]
+    newer = (start.get("minor") or 0) > MINOR
     last: Record = {"step": 0, "time": start.get("time")}
     for position, line in enumerate(lines[1:], start=2):
         if skip and line.startswith(skip) and position < len(lines):
             continue
         try:
-            record = _record(line)
+            record = _record(line, newer)
         except ValueError as problem:
             damaged.append(f"{path}, line {position}: {problem}")
+            continue
+        if record is None:
             continue
         last = record
         if kinds is None or record["kind"] in kinds:
@@ -199,31 +189,38 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
-def _record(line: bytes) -> Record:
-    """Decode one line after the first. Raises `ValueError` in words when it is not a record."""
+def _record(line: bytes, newer: bool) -> Record | None:
+    """Decode one line after the first; None for a kind that only a newer version has. Raises `ValueError` in words
+    when it is not a record.
+    """
     try:
         record = from_json(line, cache_strings="keys")
     except ValueError:
         raise ValueError("not a JSON object, expected a record") from None
-    if not isinstance(record, dict) or record.get("kind") not in KINDS:
+    name = record.get("kind") if isinstance(record, dict) else None
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        if newer and isinstance(name, str):
+            return None
         raise ValueError(f"not a record: expected an object whose kind is one of {', '.join(KINDS)}")
-    if not isinstance(record.get("step"), int):
-        if record["kind"] == "start":
-            raise ValueError("a second start record; each attempt has its own file")
-        raise ValueError(
-            f"a {record['kind']!r} record whose step is {record.get('step')!r}, expected a whole number"
-        )
+    if kind is START:
+        raise ValueError("a second start record; each attempt has its own file")
+    if problem := kind.problem(record):
+        raise ValueError(problem)
     return record
 
 
 def _start_record(path: Path, line: bytes) -> Record:
     try:
         start = from_json(line)
-        if start["kind"] != "start" or not isinstance(start["attempt"], int):
+        if start["kind"] != "start" or type(start["attempt"]) is not int or type(start["format"]) is not int:
             raise ValueError
-        version = int(start["format"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path}, line 1: expected the start record of a fishlens journal") from None
-    if version > FORMAT:
-        raise InputError(f"{path} has journal format {version}; expected at most {FORMAT}: upgrade fishlens")
+    if start["format"] > FORMAT:
+        raise InputError(
+            f"{path} has journal format {start['format']}; expected at most {FORMAT}: upgrade fishlens"
+        )
+    if problem := START.problem(start):
+        raise InputError(f"{path}, line 1: {problem}")
     return start

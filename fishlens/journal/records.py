@@ -10,24 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.journal.kinds import NOT_FINITE, STATUSES
 
-FORMAT = 1
-
-# kind -> fields a record of that kind may have besides kind, step and time (docs/journal.md says what each
-# means)
-_FIELDS = {
-    "start": "format attempt resumed_from_step run factors versions seeds device estimator blocks process",
-    "fisher": "trace stderr trainable effective_dimension noise_scale weight_norm examples seconds overhead "
-    "purpose diagonal lost estimator",
-    "unfreeze": "event chosen trainable scores stderr runner_up margin examples",
-    "train": "loss learning_rate gradient_norm epoch seconds",
-    "eval": "split language metric value headline examples best",
-    "note": "level text",
-    "end": "status error best_step",
-}
-KINDS = {kind: frozenset(fields.split()) for kind, fields in _FIELDS.items()}
-STATUSES = ("finished", "interrupted", "failed")
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 REPORTED_VERSIONS = (
     "torch",
     "transformers",
@@ -54,16 +38,20 @@ def encode(record: dict[str, Any]) -> bytes:
 def plain(value: Any) -> Any:
     """`value` in strict JSON's types: numpy and torch scalars as numbers, non-finite floats as their
     names."""
-    if isinstance(value, bool | int | str | None):
+    if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, float):
         if math.isfinite(value):
-            return value
+            return float(value)
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, str):
+        return str.__str__(value)  # of an enum the value, not its name
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays

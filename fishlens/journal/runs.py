@@ -1,10 +1,55 @@
 """What many runs look like side by side: tidy frames, whether they come from journals or from exported files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
-TABLES = ("fisher", "evaluation", "training", "unfreezing", "notes")
+from fishlens.journal.kinds import (
+    EVAL,
+    FISHER,
+    KINDS,
+    NOTE,
+    SERIES_COLUMNS,
+    TRAIN,
+    UNFREEZE,
+    Column,
+    columns_of,
+)
+
+# table -> its columns after run, step and time
+COLUMNS = {
+    "fisher": list(columns_of(FISHER)),
+    "evaluation": list(columns_of(EVAL)),
+    "training": list(columns_of(TRAIN)),
+    "unfreezing": list(columns_of(UNFREEZE)),
+    "notes": list(columns_of(NOTE)),
+    "fisher_series": list(columns_of(FISHER, SERIES_COLUMNS)),
+}
+TABLES = tuple(COLUMNS)
+# what the frame `runs` always has, besides factors and the estimator's identity
+RUN_COLUMNS = [
+    Column("run", "", "category"),
+    Column("path", "", "object"),
+    Column("status", "", "category"),
+    Column("attempts", "", "int64"),
+    Column("steps", "", "int64"),
+    Column("began", "", "float64"),
+    Column("last", "", "float64"),
+    Column("blocks", "", "int64"),
+    Column("best_step", "", "float64"),
+    Column("error", "", "object"),
+    Column("damaged", "", "int64"),
+]
+assert {kind.table for kind in KINDS.values() if kind.table} <= {*TABLES}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that was asked for and is not among the loaded ones: where it lies, and why."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -16,12 +61,16 @@ class Runs:
     not be read), every factor of the start record under its own name, and the estimator's identity as
     `estimator_<field>`.
     `fisher`: run, step, time, block, trace, stderr, trainable, effective_dimension, noise_scale,
-    weight_norm, purpose, examples, overhead; one row per run × step × block.
-    `evaluation`: run, step, time, split, language, metric, value (points), headline, examples, best.
+    weight_norm, purpose, examples, overhead; one row per run × step × block. The tracked series on the source
+    language and nothing else.
+    `evaluation`: run, step, time, split, language, metric, value (points), headline, examples, best, unit.
     `training`: run, step, time, loss, learning_rate, gradient_norm, epoch, seconds.
     `unfreezing`: run, step, time, event, position (0, 1, … within the event), block, score, stderr,
     runner_up, margin; one row per thawed block.
     `notes`: run, step, time, level, text; also lost probes and damaged lines.
+    `fisher_series`: as `fisher`, and language, series: probes of other languages and named series. They are a frame
+    of their own, so that no curve ever mixes them with the tracked series.
+    `left_out`: what was asked for and could not be read, or is a copy of a run that is here.
     """
 
     runs: pd.DataFrame
@@ -30,3 +79,10 @@ class Runs:
     training: pd.DataFrame
     unfreezing: pd.DataFrame
     notes: pd.DataFrame
+    fisher_series: pd.DataFrame | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fisher_series is None:
+            names = ["run", "step", "time", *(column.name for column in COLUMNS["fisher_series"])]
+            object.__setattr__(self, "fisher_series", pd.DataFrame(columns=names))

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.journal.kinds import FORMAT, KINDS, MINOR
 from fishlens.journal.reader import attempts, read_attempt
 from fishlens.journal.records import (
-    FORMAT,
-    KINDS,
     check_status,
     encode,
     installed_versions,
     is_alive,
+    plain,
     this_process,
 )
 
@@ -83,16 +83,21 @@ class JournalWriter:
             raise InputError(f"cannot write a journal in {run_dir}: {error.strerror}") from None
         writer = cls(path, descriptor, fsync=fsync)
         record = {"run": run_dir.resolve().name, "versions": installed_versions(), **(start or {})}
-        record |= {"format": FORMAT, "attempt": attempt, "resumed_from_step": resumed_from_step}
+        record |= {
+            "format": FORMAT,
+            "minor": MINOR,
+            "attempt": attempt,
+            "resumed_from_step": resumed_from_step,
+        }
         writer._append("start", {**record, "process": this_process()})
         return writer
 
     def write(self, kind: str, step: int, **fields: Any) -> None:
         """Append one record; `step` is the number of completed optimizer updates.
 
-        Raises `ValueError` for a kind or field that the format does not have, `TypeError` for a value that
-        JSON cannot hold: mistakes in the calling code. A failing disk raises nothing (see the top of this
-        file).
+        Raises `ValueError` for a kind or field that the format does not have, `TypeError` for a value that is not
+        what `kinds` declares for its field: mistakes in the calling code. A failing disk raises nothing
+        (see the top of this file).
         """
         self._last_step = int(step)
         self._append(kind, {"step": self._last_step, **fields})
@@ -133,12 +138,15 @@ class JournalWriter:
             raise ValueError(f"{self.path} is closed: a {kind!r} record cannot be written")
         if kind not in KINDS:
             raise ValueError(f"a journal has no records of kind {kind!r}: expected one of {', '.join(KINDS)}")
-        unknown = fields.keys() - KINDS[kind] - {"step"}
+        unknown = fields.keys() - KINDS[kind].fields.keys()
         if unknown:
             raise ValueError(f"a {kind!r} record has no field {', '.join(map(repr, sorted(unknown)))}")
         if kind == "end":
             check_status(fields["status"])
-        line = encode({"kind": kind, "time": time.time(), **fields})
+        record = plain({"kind": kind, "time": time.time(), **fields})
+        if problem := KINDS[kind].problem(record):
+            raise TypeError(problem)
+        line = encode(record)
         if self._waiting:
             self._flush()
         if len(self._waiting) + len(line) > WAITING_LIMIT:

@@ -1,0 +1,360 @@
+"""The kinds of records: one declaration each, from which the writer's checks, the reader and the frames are made.
+
+A field has a type, a unit and a meaning; a kind says which fields make two records the same record written twice
+(the later attempt's is kept) and what its frame looks like. A new field or kind is added here and nowhere else;
+docs/journal.md is printed from this file (`describe`), and a test holds them together.
+
+Versions: `FORMAT` changes when an old reader would misread new records, and is then refused; `MINOR` when fields or
+kinds are added: an older reader keeps and ignores what it does not know.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = 1
+MINOR = 1
+STATUSES = ("finished", "interrupted", "failed")
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_LATEST = 1e11  # seconds since the epoch: a later time is no time
+_MOST_STEPS = 2**53
+
+
+@dataclass(frozen=True)
+class Type:
+    """What a field's values are: said in words, tested, and how a frame keeps them.
+
+    `dtype`: float64, bool, int64, category, or object (text); None where no frame has the field.
+    `by_block`: the field is `{block: value}`.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+    dtype: str | None = None
+    by_block: bool = False
+
+
+def is_number(value: Any) -> bool:
+    """A number that a float64 holds, or the name of one that is not finite."""
+    if type(value) is float:
+        return True
+    if type(value) is int:
+        return abs(value) < 2**1023
+    return type(value) is str and value in NOT_FINITE
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_STEPS
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LATEST
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_names(value: Any) -> bool:
+    return type(value) is list and all(type(item) is str for item in value)
+
+
+def _is_ids(value: Any) -> bool:
+    return type(value) is list and all(type(item) is str or _is_plain(item) for item in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    if type(value) is not dict:
+        return False
+    return {*map(type, value.values())} <= {float} or all(map(_is_number_or_none, value.values()))
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or is_number(value)
+
+
+def _are_flags(value: Any) -> bool:
+    return type(value) is dict and {*map(type, value.values())} <= {bool}
+
+
+def _are_counts(value: Any) -> bool:
+    return type(value) is dict and all(map(_is_count, value.values()))
+
+
+def _is_plain(value: Any) -> bool:
+    """Settings of any depth, without whole numbers that no table can hold."""
+    if type(value) is dict:
+        return all(map(_is_plain, value.values()))
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return type(value) is not int or abs(value) < 2**63
+
+
+def _are_settings(value: Any) -> bool:
+    return type(value) is dict and _is_plain(value)
+
+
+NUMBER = Type("a number", is_number, "float64")
+COUNT = Type("a whole number, 0 or more", _is_count, "float64")
+TIME = Type("seconds since 1970", _is_time, "float64")
+NAME = Type("a name", _is_name, "category")
+BLOCK = Type("the name of a block", _is_name, "category")
+TEXT = Type("text", _is_name, "object")
+FLAG = Type("true or false", _is_flag, "bool")
+STATUS = Type(f"one of {', '.join(STATUSES)}", _is_name)
+BLOCKS = Type("a list of blocks", _is_names)
+IDS = Type("a list of names or whole numbers", _is_ids)
+NUMBERS = Type("a number for each block", _are_numbers, "float64", by_block=True)
+FLAGS = Type("true or false for each block", _are_flags, "bool", by_block=True)
+COUNTS = Type("a whole number for each block", _are_counts, by_block=True)
+SETTINGS = Type("names and values", _are_settings)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: its type, what it says, its unit, and whether a record without it is damaged."""
+
+    type: Type
+    says: str
+    unit: str = ""
+    required: bool = False
+    since: int = 0  # the minor version that added it
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a frame that is not simply a field under the field's own name and type."""
+
+    name: str
+    field: str
+    dtype: str = ""
+    missing: int = 0  # what stands for none in an int64 column
+    since: int = 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of record.
+
+    `identity`: the fields that, with kind and step, tell two records apart; of equal ones the last attempt's is kept.
+    `table`, `columns`: the frame made of these records, after run, step and time; a string is the field of that name.
+    `each`: the field whose items make a row each (columns `block` and `position`), or None: a row a record.
+    `needs`: a record has at least one of these.
+    """
+
+    name: str
+    says: str
+    fields: Mapping[str, Field]
+    identity: tuple[str, ...] = ()
+    table: str | None = None
+    columns: tuple[str | Column, ...] = ()
+    each: str | None = None
+    needs: tuple[str, ...] = field(default=())
+
+    def problem(self, record: Mapping[str, Any]) -> str | None:
+        """What is wrong with a record of this kind, in words; None for a good one. Unknown fields are no problem."""
+        for name, declared in self.fields.items():
+            value = record.get(name)
+            if value is None:
+                if declared.required:
+                    return f"a {self.name!r} record without {name}, expected {declared.type.words}"
+            elif not declared.type.holds(value):
+                return (
+                    f"a {self.name!r} record whose {name} is {_short(value)}, expected {declared.type.words}"
+                )
+        if self.needs and all(record.get(name) is None for name in self.needs):
+            return f"a {self.name!r} record without {' and '.join(self.needs)}"
+        return None
+
+
+def _short(value: Any) -> str:
+    if type(value) is int and abs(value) >= 2**63:
+        return "a number of more than 64 bits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+_COMMON = {
+    "step": Field(
+        COUNT, "completed optimizer updates: the record speaks of the weights after so many", "updates", True
+    ),
+    "time": Field(TIME, "when it was written; a label only, order is the order of lines", "s"),
+}
+_FISHER_COLUMNS = (
+    "block", "trace", "stderr", "trainable", "effective_dimension", "noise_scale", "weight_norm", "purpose",
+    "examples", "overhead",
+)  # fmt: skip
+
+START = Kind(
+    "start",
+    "first line of every file: what the run is and what its numbers are",
+    {
+        "format": Field(COUNT, f"format of the journal ({FORMAT})", required=True),
+        "minor": Field(COUNT, f"minor version ({MINOR}): a reader ignores what a newer one added", since=1),
+        "attempt": Field(COUNT, "1, 2, …: the number in the file's name", required=True),
+        "id": Field(NAME, "identity of the run: kept by its attempts and by copies of its folder", since=1),
+        "resumed_from_step": Field(COUNT, "null: from the beginning; else readers drop what earlier attempts wrote "
+                                   "after that step", "updates"),
+        "run": Field(NAME, "name of the run's folder when it began"),
+        "time": Field(TIME, "when the attempt began", "s"),
+        "factors": Field(SETTINGS, "what an analysis groups by: task, model, adapter, schedule, seed, source, …"),
+        "estimator": Field(SETTINGS, "identity of the numbers: labels, samples, granularity, examples, mode, dtype, …"),
+        "blocks": Field(COUNTS, "parameters of each block, bottom to top"),
+        "seeds": Field(SETTINGS, "seed of everything that draws"),
+        "device": Field(NAME, "where the model is"),
+        "versions": Field(SETTINGS, "of fishlens, Python and the libraries that numbers depend on"),
+        "fingerprints": Field(SETTINGS, "content of model, adapters and data: moved is not changed", since=1),
+        "command": Field(TEXT, "how the run was started", since=1),
+        "git": Field(SETTINGS, "commit of the working directory, and whether it was changed since", since=1),
+        "machine": Field(NAME, "name of the machine", since=1),
+        "user": Field(NAME, "who started it", since=1),
+        "process": Field(SETTINGS, "host, process id and when the process began"),
+    },
+)  # fmt: skip
+FISHER = Kind(
+    "fisher",
+    "one probe: the Fisher information of every block, and what it cost",
+    _COMMON
+    | {
+        "trace": Field(NUMBERS, "trace of the block's Fisher information"),
+        "stderr": Field(NUMBERS, "its standard error over examples"),
+        "trainable": Field(FLAGS, "was the block trainable then"),
+        "effective_dimension": Field(NUMBERS, "(sum of the diagonal)² / sum of its squares", "parameters"),
+        "noise_scale": Field(NUMBERS, "gradient noise scale", "examples"),
+        "weight_norm": Field(NUMBERS, "norm of the block's weights"),
+        "examples": Field(COUNT, "examples measured", "examples"),
+        "examples_ids": Field(IDS, "which examples", since=1),
+        "language": Field(NAME, "language of the examples; null: the source language", since=1),
+        "series": Field(NAME, "null: the tracked series; a named series is never part of a curve", since=1),
+        "seconds": Field(NUMBER, "what the probe took", "s"),
+        "overhead": Field(NUMBER, "share of the time so far that went into probes"),
+        "purpose": Field(NAME, "track (the tracker's clock) or select (asked for by a schedule)"),
+        "diagonal": Field(NAME, "file of the diagonal, in the run's folder"),
+        "lost": Field(TEXT, "why there are no values"),
+        "estimator": Field(SETTINGS, "where it differs from the start record's"),
+    },
+    identity=("purpose", "examples", "language", "series"),
+    table="fisher",
+    columns=_FISHER_COLUMNS,
+    each="trace",
+    needs=("trace", "lost"),
+)
+UNFREEZE = Kind(
+    "unfreeze",
+    "one event of a schedule: what was thawed, and the scores that decided",
+    _COMMON
+    | {
+        "event": Field(COUNT, "0, 1, …"),
+        "chosen": Field(BLOCKS, "blocks thawed, in order", required=True),
+        "trainable": Field(BLOCKS, "blocks that train after the event"),
+        "scores": Field(NUMBERS, "trace of each block that was to choose from"),
+        "stderr": Field(NUMBERS, "standard errors of the scores"),
+        "runner_up": Field(BLOCK, "the next one"),
+        "margin": Field(NUMBER, "between the last chosen and the runner-up", "standard errors"),
+        "examples": Field(COUNT, "examples that the scores are of", "examples"),
+    },
+    identity=("event",),
+    table="unfreezing",
+    columns=(
+        Column("event", "event", "int64", missing=-1), "position", "block", Column("score", "scores"), "stderr",
+        "runner_up", "margin",
+    ),
+    each="chosen",
+)  # fmt: skip
+TRAIN = Kind(
+    "train",
+    "a logged step",
+    _COMMON
+    | {
+        "loss": Field(NUMBER, "training loss"),
+        "learning_rate": Field(NUMBER, "of the step"),
+        "gradient_norm": Field(NUMBER, "before clipping"),
+        "epoch": Field(NUMBER, "passes over the training examples so far"),
+        "seconds": Field(NUMBER, "of training so far, without probes and evaluation", "s"),
+    },
+    table="training",
+    columns=("loss", "learning_rate", "gradient_norm", "epoch", "seconds"),
+)
+EVAL = Kind(
+    "eval",
+    "one metric of one language on one split",
+    _COMMON
+    | {
+        "split": Field(NAME, "validation, test, …"),
+        "language": Field(NAME, "language of the examples"),
+        "metric": Field(NAME, "name of the metric", required=True),
+        "value": Field(NUMBER, "the score", "points (0–100) unless `unit` says otherwise"),
+        "unit": Field(NAME, "null: points; else what the value is in", since=1),
+        "headline": Field(FLAG, "is this the task's headline metric"),
+        "examples": Field(COUNT, "examples scored", "examples"),
+        "best": Field(FLAG, "is this the best validation so far"),
+    },
+    identity=("split", "language", "metric"),
+    table="evaluation",
+    columns=("split", "language", "metric", "value", "headline", "examples", "best", "unit"),
+)
+NOTE = Kind(
+    "note",
+    "something a reader should know",
+    _COMMON
+    | {
+        "level": Field(NAME, "info, warning or error"),
+        "text": Field(TEXT, "one sentence", required=True),
+    },
+    identity=("text",),
+    table="notes",
+    columns=("level", "text"),
+)
+END = Kind(
+    "end",
+    "how the attempt ended; without one it is running, or it died",
+    _COMMON
+    | {
+        "status": Field(STATUS, f"{', '.join(STATUSES)}", required=True),
+        "error": Field(TEXT, "why it failed"),
+        "best_step": Field(COUNT, "step of the best validation", "updates"),
+    },
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (START, FISHER, UNFREEZE, TRAIN, EVAL, NOTE, END)}
+
+# a frame of the same records as another: probes that are not the tracked series on the source language
+SERIES_COLUMNS = (*_FISHER_COLUMNS, "language", "series")
+
+
+def identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two records the same record, written twice. The record's kind must be one of `KINDS`."""
+    kind = KINDS[record["kind"]]
+    return kind.name, record["step"], *(record.get(name) for name in kind.identity)
+
+
+def columns_of(kind: Kind, names: tuple[str | Column, ...] | None = None) -> Iterator[Column]:
+    """The columns of a kind's frame with their dtypes, `block` and `position` included."""
+    for column in kind.columns if names is None else names:
+        if isinstance(column, str) and column in ("block", "position"):
+            yield Column(column, "", "category" if column == "block" else "int64")
+            continue
+        one = Column(column, column) if isinstance(column, str) else column
+        dtype = one.dtype or kind.fields[one.field].type.dtype
+        assert dtype, f"{kind.name}.{one.field} has no place in a frame"
+        yield Column(one.name, one.field, dtype, one.missing, kind.fields[one.field].since)
+
+
+def describe() -> str:
+    """Every kind and field as Markdown tables: what docs/journal.md shows."""
+    parts = []
+    for kind in KINDS.values():
+        rows = [
+            f"| `{name}` | {one.type.words} | {one.unit} | {one.says} |" for name, one in kind.fields.items()
+        ]
+        same = ", ".join(f"`{name}`" for name in kind.identity)
+        again = f" Written again by a later attempt when step{', ' + same if same else ''} are the same." * (
+            kind.name not in ("start",)
+        )
+        head = f"**`{kind.name}`**: {kind.says}.{again}\n\n| field | is | unit | says |\n|---|---|---|---|\n"
+        parts.append(head + "\n".join(rows) + "\n")
+    return "\n".join(parts)
