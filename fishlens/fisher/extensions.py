@@ -192,9 +192,10 @@ class LoRARule(Rule):
     label = "lora"
 
     def covers(self, module: nn.Module) -> bool:
-        from adapters.methods.lora import LoRA
-
-        if type(module) is not LoRA or module.use_gating or module.use_dora:
+        kind = type(module)
+        if (kind.__module__, kind.__name__) != ("adapters.methods.lora", "LoRA"):
+            return False  # told by name: a model without it must not need the library
+        if module.use_gating or module.use_dora:
             return False
         dropout = module.lora_dropout
         return not (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0)

@@ -16,6 +16,9 @@ def _folder_name(name: str) -> str:
     return name
 
 
+PEFT = "peft:"
+"""What the configuration string of a task adapter of `peft` begins with."""
+
 Positive = Annotated[int, Field(ge=1)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 Files = str | dict[str, str] | None
@@ -128,7 +131,9 @@ class Recipe(Section):
     )
     model: str = Field(description="pretrained encoder: folder, hub id or package://module/path")
     adapter: str | None = Field(
-        "seq_bn", description="the task adapter's configuration string; null: train the model's own weights"
+        "seq_bn",
+        description="the task adapter: a configuration string of adapters, or peft:lora, peft:dora, peft:rslora with "
+        "LoraConfig's fields in brackets; null: train the model's own weights",
     )
     language_adapters: str | dict[str, str] | None = Field(
         None,
@@ -148,6 +153,11 @@ class Recipe(Section):
             raise ValueError("schedule 'full' trains the model's own weights: set adapter=null")
         if self.adapter is None and self.language_adapters is not None:
             raise ValueError("without a task adapter there is nothing to stack: set language_adapters=null")
+        if (self.adapter or "").startswith(PEFT) and self.language_adapters is not None:
+            raise ValueError(
+                f"adapter {self.adapter} is peft's, and language adapters belong to MAD-X (library adapters): "
+                "set language_adapters=null"
+            )
         return self
 
     def language_adapter(self, language: str) -> str | None:

@@ -1,38 +1,30 @@
-"""MAD-X assembly: pretrained encoder + language adapters + task adapter + head (Pfeiffer et al. 2020).
+"""Assembly: a model, its tokenizer and its blocks, ready to train, whichever library's adapters it carries.
 
-Training runs through `Stack(source, task)`; evaluation swaps the language adapter, `Stack(target, task)`. Order
-matters and is fragile (docs/training.md): `train_adapter(task)` first, the Stack after it, language adapters frozen by
-hand, because a language adapter that is loaded later arrives trainable. So the set-up is asserted at every event.
+Two families: `training/madx.py` (adapters: language adapters under a task adapter, or all weights) and
+`training/peft_adapter.py` (peft: LoRA and DoRA on any model of transformers, decoders too). Each library is imported
+only where a recipe asks for it.
 """
 
-import logging
-import re
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import adapters
 import torch
-import transformers
-from adapters import AutoAdapterModel
-from adapters.composition import Stack
-from adapters.utils import pull_from_hub
-from transformers import AutoTokenizer
 
-from fishlens.errors import InputError, first_line
-from fishlens.fisher.blocks import HEAD, Block, find_blocks
-from fishlens.recipe.paths import resolve_path
-from fishlens.recipe.recipe import Recipe
+from fishlens.errors import InputError
+from fishlens.fisher.blocks import HEAD, Block
+from fishlens.recipe.recipe import PEFT, Recipe
 from fishlens.tracking.thaw import check_trainable
 from fishlens.training.tasks import Task
 
-_LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
-
 
 @dataclass(frozen=True)
-class Assembly:
+class Assembly(ABC):
     """A model that is ready to train.
 
     blocks: all that can ever train, bottom to top, the head last. adapter: name of the task adapter, None where the
@@ -60,67 +52,62 @@ class Assembly:
             for name, parameter in self.parameters().items():
                 parameter.copy_(weights[name])
 
-    def setup(self, language: str | None) -> Stack | None:
-        """The adapters that a forward pass in `language` goes through, bottom to top; without language adapters the
-        task adapter alone."""
-        if self.adapter is None:
-            return None
-        if language is None or not self.languages:
-            return Stack(self.adapter)
-        if language not in self.languages:
-            raise InputError(
-                f"no language adapter for {language!r}: there are {', '.join(sorted(self.languages))}"
-            )
-        return Stack(language, self.adapter)
-
+    @abstractmethod
     def activate_language(self, language: str | None) -> None:
         """Swap to the adapters of `language`."""
-        setup = self.setup(language)
-        if setup is not None:
-            self.model.set_active_adapters(setup)
+
+    @contextmanager
+    def in_language(self, language: str | None) -> Iterator[None]:
+        """Inside, the adapters of `language` are active; afterwards those that were before, whatever happened."""
+        self.activate_language(language)
+        yield
 
     def check(self, language: str | None, thawed: Collection[str]) -> None:
         """Raises `RuntimeError` unless the active set-up is that of `language` and exactly the head and the blocks
         in `thawed` are trainable."""
-        active, wanted = self.model.active_adapters, self.setup(language)
-        if wanted is not None and stacked(active) != stacked(wanted):
-            raise RuntimeError(f"the active adapters are {active}, expected {wanted}")
+        self.check_setup(language)
         train = {n for b in self.blocks if b.name in {HEAD, *thawed} for n in b.parameters}
         check_trainable(self.model.named_parameters(), train)
 
+    @abstractmethod
+    def check_setup(self, language: str | None) -> None:
+        """Raises `RuntimeError` unless the adapters of `language` are active."""
+
+    def save(self, place: Path) -> None:
+        """The weights in the library's own format: `adapter/` with its head, or the whole `model/`."""
+        self.model.save_pretrained(place / "model", safe_serialization=True)
+        self.tokenizer.save_pretrained(place / "model")
+
 
 def assemble(recipe: Recipe, task: Task) -> Assembly:
-    """Load and put together what the recipe names; new weights are drawn with the recipe's seed.
+    """The model of a recipe, put together by the library that its adapter is of.
 
-    Afterwards every block is trainable (freezing comes after the optimizer was made), nothing else is.
-    Raises `InputError` for a model or adapter that cannot be loaded or does not fit, or a language without one.
+    Raises `InputError` where that library is not installed, and for what cannot be loaded or does not fit.
     """
-    check_languages(recipe)
-    model, tokenizer = load_encoder(recipe.model)
-    torch.manual_seed(recipe.seed)
-    name = None
-    if recipe.adapter is not None:
-        name = task.name
-        add_task_adapter(model, name, recipe.adapter)
-    task.add_head(model, task.name)
-    languages = recipe.languages if recipe.language_adapters is not None else []
-    for language in languages:
-        place = recipe.language_adapter(language)
-        assert place is not None
-        load_language_adapter(model, language, place)
-    if name is not None:
-        with _quiet():
-            model.train_adapter(name)
-        blocks = find_blocks(model, by="adapter", adapter=name)
-        if languages:
-            model.set_active_adapters(Stack(recipe.data.source, name))
-    else:
-        blocks = find_blocks(model, by="layer", embeddings=True)
-    model.active_head = task.name
+    if recipe.adapter is not None and recipe.adapter.startswith(PEFT):
+        needs("peft", f"adapter={recipe.adapter!r}", "peft")
+        from fishlens.training.peft_adapter import assemble_peft
+
+        return assemble_peft(recipe, task)
+    needs("adapters", f"recipe {recipe.name!r}", "madx")
+    from fishlens.training.madx import assemble_madx
+
+    return assemble_madx(recipe, task)
+
+
+def needs(library: str, what: str, extra: str) -> None:
+    """Raises `InputError` with the command that installs `library`, if it is not there."""
+    if library not in sys.modules and find_spec(library) is None:
+        raise InputError(
+            f"{what} needs the library {library}, which is not installed: pip install 'fishlens[{extra}]'"
+        )
+
+
+def only_trainable(model: Any, blocks: Sequence[Block]) -> None:
+    """Every parameter of the blocks requires a gradient, no other does."""
     mine = {id(p) for block in blocks for p in block.parameters.values()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in mine)
-    return Assembly(model, tokenizer, blocks, name, frozenset(languages))
 
 
 def check_languages(recipe: Recipe) -> None:
@@ -136,85 +123,11 @@ def check_languages(recipe: Recipe) -> None:
             )
 
 
-def load_encoder(name: str) -> tuple[Any, Any]:
-    """(model for adapters, tokenizer) from a folder, a hub id or `package://…`. No remote code, ever.
-
-    Raises `InputError` if there is nothing to load, or weights of the encoder are missing in it (libraries would draw
-    them at random and only say so in their log).
-    """
-    place = resolve_path(name)
-    try:
-        with _quiet():
-            model, report = AutoAdapterModel.from_pretrained(
-                place, trust_remote_code=False, output_loading_info=True
-            )
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
-    # heads are made anew for the task, and its head does not use the pooler
-    lacking = [k for k in report["missing_keys"] if not k.startswith("heads.") and ".pooler." not in k]
-    if lacking:
-        raise InputError(
-            f"model {name!r} lacks {len(lacking)} weights of its encoder, {lacking[0]} among them: expected a whole "
-            f"checkpoint of a {model.config.model_type} model"
-        )
+def cut_at_positions(tokenizer: Any, model: Any) -> None:
+    """Many tokenizers name no limit; the tasks cut rows at this one."""
     positions = longest_row(model)
-    if positions is not None:  # many tokenizers name no limit; the tasks cut rows at this one
+    if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-    return model, tokenizer
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' notices about heads and set-ups that are only passed through."""
-    verbosity, logger = transformers.logging.get_verbosity(), logging.getLogger("adapters")
-    level = logger.level
-    transformers.logging.set_verbosity_error()
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        logger.setLevel(level)
-
-
-def add_task_adapter(model: Any, name: str, config: str) -> None:
-    try:
-        model.add_adapter(name, config=adapters.AdapterConfig.load(config))
-    except Exception as error:  # the parser of configuration strings raises of every kind
-        raise InputError(f"adapter {config!r} is no adapter configuration: {first_line(error)}") from error
-
-
-def load_language_adapter(model: Any, language: str, place: str) -> None:
-    """Load the adapter as `language`; it arrives trainable.
-
-    place: folder, hub id (the legacy `en/wiki@ukp` form too) or `package://…`. Raises `InputError` if it cannot be
-    loaded or is made for another model.
-    """
-    info: dict[str, Any] = {}
-    path = resolve_path(place)
-    try:
-        if _LEGACY_ID.fullmatch(path):
-            # the old hub's index is kept under the model's bare name, whoever's hub id or folder it came from
-            path = pull_from_hub(path, model.config.name_or_path.rstrip("/").rpartition("/")[2])
-        model.load_adapter(path, load_as=language, with_head=False, loading_info=info, use_safetensors=True)
-    except (OSError, ValueError, TypeError) as error:
-        known = "" if Path(path).exists() else " (neither a folder here nor found on the hub)"
-        raise InputError(
-            f"the language adapter {place!r} for {language!r} cannot be loaded{known}: {first_line(error)}"
-        ) from error
-    except RuntimeError as error:  # shapes that differ
-        raise InputError(
-            f"the language adapter {place!r} for {language!r} does not fit the model: {first_line(error, 1)}"
-        ) from error
-    # a deeper model's adapter loads without an error, less its upper layers
-    unused = [key for key in info.get("unexpected_keys", ()) if f".{language}." in key]
-    wrong = [*info.get("missing_keys", ()), *unused]
-    if wrong:
-        raise InputError(
-            f"the language adapter {place!r} for {language!r} does not fit the model: {len(wrong)} weights have no "
-            f"counterpart, {wrong[0]} among them"
-        )
 
 
 def longest_row(model: Any) -> int | None:
@@ -224,12 +137,3 @@ def longest_row(model: Any) -> int | None:
             reserved = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - reserved
     return None
-
-
-def stacked(setup: Any) -> list[str]:
-    """Names of the adapters of a set-up in the order they are gone through (its own `flatten` loses the order)."""
-    if setup is None:
-        return []
-    return (
-        [setup] if isinstance(setup, str) else [name for child in setup.children for name in stacked(child)]
-    )

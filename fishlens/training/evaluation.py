@@ -42,12 +42,8 @@ def evaluate(
 
     The set-up and the mode that were there before are there afterwards. With several processes each runs a part.
     """
-    before = assembly.model.active_adapters
-    with _evaluation_mode(assembly.model), torch.no_grad():
-        assembly.activate_language(language)
+    with _evaluation_mode(assembly.model), assembly.in_language(language), torch.no_grad():
         rows = _rows(assembly, task, prepared.features, accelerator, batch_size)
-    if before is not None and assembly.adapter is not None:
-        assembly.model.set_active_adapters(before)
     predictions = task.predict(prepared.split, prepared.features, rows)
     return Evaluation(task.score(prepared.split, predictions), predictions)
 

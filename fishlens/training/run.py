@@ -300,17 +300,9 @@ class _Run:
             )
 
     def _export(self) -> None:
-        """The best weights in the libraries' own formats: `adapter/` with its head, or the whole `model/`."""
-        if not self.accelerator.is_main_process:
-            return
-        assembly = self.job.assembly
-        if assembly.adapter is not None:
-            assembly.model.save_adapter(
-                str(self.place / "adapter"), assembly.adapter, with_head=True, use_safetensors=True
-            )
-        else:
-            assembly.model.save_pretrained(self.place / "model", safe_serialization=True)
-            assembly.tokenizer.save_pretrained(self.place / "model")
+        """The best weights in the libraries' own formats."""
+        if self.accelerator.is_main_process:
+            self.job.assembly.save(self.place)
 
     def finish(self) -> RunResult:
         result = self._result("finished")

@@ -10,8 +10,9 @@ from adapters.composition import Stack
 from transformers import AutoConfig
 
 from fishlens.errors import InputError
-from fishlens.training import assembly as assembly_module
-from fishlens.training.assembly import assemble, longest_row, stacked
+from fishlens.training import madx
+from fishlens.training.assembly import assemble, longest_row
+from fishlens.training.madx import stacked
 from fishlens.recipe.loading import load_recipe
 from fishlens.training.preparation import prepare_task
 from fishlens.training.run import train
@@ -76,7 +77,7 @@ def test_training_is_through_the_source_adapter_and_testing_through_each_targets
     recipe, tmp_path, monkeypatch
 ):
     seen = []
-    real = assembly_module.load_encoder
+    real = madx.load_encoder
 
     def load_encoder(name):
         model, tokenizer = real(name)
@@ -85,7 +86,7 @@ def test_training_is_through_the_source_adapter_and_testing_through_each_targets
         )
         return model, tokenizer
 
-    monkeypatch.setattr(assembly_module, "load_encoder", load_encoder)
+    monkeypatch.setattr(madx, "load_encoder", load_encoder)
     train({**recipe, "tracking": {"every": 2, "examples": 4}}, tmp_path / "run")
     assert {setup for training, setup in seen if training} == {("en", "topic")}
     last = [setup for training, setup in seen if not training][-3:]
@@ -166,7 +167,7 @@ def test_a_legacy_hub_id_is_looked_up_under_the_models_bare_name(recipe, languag
         asked.append((specifier, model_name))
         return str(language_adapters / specifier.partition("/")[0])
 
-    monkeypatch.setattr(assembly_module, "pull_from_hub", pull_from_hub)
+    monkeypatch.setattr(madx, "pull_from_hub", pull_from_hub)
     made = assembled({**recipe, "language_adapters": "{language}/wiki@ukp"})
     bare = recipe["model"].rpartition("/")[2]
     assert asked == [(f"{language}/wiki@ukp", bare) for language in ("en", "de", "es")]
