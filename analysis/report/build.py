@@ -26,6 +26,7 @@ def build_report(
     baseline: str = "standard",
     window: float = 0,
     margin: float | None = None,
+    across: Sequence[str] = (),
 ) -> Report:
     """All that the runs can say.
 
@@ -37,11 +38,15 @@ def build_report(
         baseline: the schedule that others are compared with.
         window: smooth the curves over this many steps before features are read off; 0 for not at all.
         margin: points within which two schedules count as equivalent; None tests no equivalence.
+        across: fields (`every`, `train.learning_rate`) in which runs may differ and still be put together.
 
     Raises `InputError` for no finished run, and for mixed runs where `group` is not set.
     """
     selection = select_runs(
-        runs, unfinished="include" if unfinished else "leave out", mixed="group" if group else "refuse"
+        runs,
+        unfinished="include" if unfinished else "leave out",
+        mixed="group" if group else "refuse",
+        across=across,
     )
     groups = []
     labels = _labels(selection.groups)
@@ -61,7 +66,7 @@ def build_report(
 
 
 def _labels(groups: Sequence[Comparable]) -> list[str]:
-    """A name for each group; those of one name are told apart by how they were measured."""
+    """A name for each group; those of one name are told apart by what else differs: a learning rate, the estimator."""
     names = [_label(group) for group in groups]
     namesakes = [
         [other for other, its_name in zip(groups, names, strict=True) if its_name == name] for name in names
@@ -73,7 +78,7 @@ def _labels(groups: Sequence[Comparable]) -> list[str]:
 
 
 def _told_apart(group: Comparable, namesakes: Sequence[Comparable]) -> list[str]:
-    """The one field of the estimator that tells all namesakes apart, the preset before others; else all that differ."""
+    """The one field that tells all namesakes apart, the preset before others; else all that differ."""
     values = {key: [repr(other.shared.get(key)) for other in namesakes] for key in group.shared}
     differing = sorted((key for key in values if len(set(values[key])) > 1), key=lambda k: k != PRESET)
     enough = next(([key] for key in differing if len(set(values[key])) == len(namesakes)), differing)
@@ -81,7 +86,9 @@ def _told_apart(group: Comparable, namesakes: Sequence[Comparable]) -> list[str]
 
 
 def _how(field: str, value: object) -> str:
-    return f"without {field}" if value is None else f"{field} {text_of(value, None)}"
+    name = field.rsplit(".", 1)[-1].replace("_", " ")
+    text = shown(value) if isinstance(value, str) else text_of(value, None)
+    return f"without {name}" if value is None else f"{name} {text}"
 
 
 def _label(comparable: Comparable) -> str:

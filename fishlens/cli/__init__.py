@@ -12,10 +12,11 @@ import typer
 
 from fishlens import __version__
 from fishlens.cli.languages import pretrain, train_language_adapter
+from fishlens.cli.listing import runs
 from fishlens.cli.pocket import pocket
 from fishlens.cli.recipes import recipes
 from fishlens.cli.report import report
-from fishlens.cli.runs import check, export, runs, watch
+from fishlens.cli.runs import check, export, watch
 from fishlens.cli.schedule import schedule
 from fishlens.cli.sweep import sweep
 from fishlens.cli.track import SETTINGS as TRACK_SETTINGS

@@ -43,9 +43,19 @@ def report(
     group: Annotated[
         bool,
         typer.Option(
-            "--group", help="Runs of different tasks or estimators: one part for each, not refused."
+            "--group", help="Runs of different tasks, settings or estimators: one part for each, not refused."
         ),
     ] = False,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Only runs whose field is so: train.learning_rate=0.002, schedule!=gu."),
+    ] = None,
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A field in which runs may differ and be put together: every, train.learning_rate."
+        ),
+    ] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Include runs that did not end.")] = False,
     baseline: Annotated[str, typer.Option(help="Schedule that the others are compared with.")] = "standard",
     smooth: Annotated[
@@ -62,7 +72,9 @@ def report(
 ) -> None:
     """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
     from fishlens.analysis.figures import to_file
+    from fishlens.analysis.listing import chosen, listed
     from fishlens.analysis.report import build_report, to_csv, to_html, to_latex, to_markdown
+    from fishlens.analysis.selection import only
     from fishlens.journal import load_runs
 
     chosen = _format(kind, output)
@@ -70,14 +82,18 @@ def report(
         raise InputError(f"--table picks one table of --format csv, and the format is {chosen.value}")
     if margin is not None and not margin > 0:
         raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
+    loaded = load_runs(runs)
+    if conditions:
+        loaded = only(loaded, chosen(listed(loaded), conditions)["run"])
     built = build_report(
-        load_runs(runs),
+        loaded,
         title=title,
         group=group,
         unfinished=unfinished,
         baseline=baseline,
         window=smooth,
         margin=margin,
+        across=across or [],
     )
     for run, reason in built.left_out.items():
         typer.echo(f"left out: {run} ({reason})", err=True)

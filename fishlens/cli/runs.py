@@ -1,43 +1,16 @@
-"""`fishlens runs | watch | check | export`: looking at runs, before, during and after."""
+"""`fishlens watch | check | export`: looking at runs, before, during and after."""
 
 import json
-import math
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from fishlens.journal import Runs
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Where = Annotated[
     list[str] | None, typer.Argument(help="Run directories, directories of runs, or patterns [runs].")
 ]
-
-
-def runs(where: Where = None, as_json: AsJson = False) -> None:
-    """List runs: how they stand, what they are, how well they do."""
-    from fishlens.journal import load_runs
-
-    rows = _summaries(load_runs(where or ["runs"], tables=["evaluation"]))
-    if as_json:
-        _print_json(rows)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from fishlens.tracking.watch import STYLES, plain
-
-    table = Table(box=None, pad_edge=False)
-    columns = ["run", "status", "steps", "task", "schedule", "seed", "validation", "test"]
-    for name in columns:
-        table.add_column(name, justify="right" if name in ("steps", "seed", "validation", "test") else "left")
-    for row in rows:
-        style = {"status": STYLES.get(row["status"], "yellow")}
-        table.add_row(*(Text(plain(_cell(row.get(name))), style=style.get(name, "")) for name in columns))
-    Console(width=None if _is_terminal() else 160).print(table)
 
 
 def watch(
@@ -52,7 +25,7 @@ def watch(
     if as_json:
         there = read_run(run)
         latest = {record["kind"]: record for record in there.records}
-        _print_json(
+        print_json(
             {"run": there.path.name, "status": there.status, "step": there.last_step, "latest": latest}
         )
         return
@@ -98,7 +71,7 @@ def check(
         labels=settings.tracking.labels,
     )
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         _print_check(found, settings.tracking.every)
     if not found.passed:
@@ -117,21 +90,10 @@ def export(
 
     written = export_runs(load_runs(where or ["runs"]), output)
     if as_json:
-        _print_json({"directory": str(output), "rows": written})
+        print_json({"directory": str(output), "rows": written})
     else:
         for name, count in written.items():
             typer.echo(f"{output / name}.parquet: {count} rows")
-
-
-def _summaries(loaded: "Runs") -> list[dict[str, Any]]:
-    """One row per run: its row of `runs`, the best headline validation score and the mean of the test scores."""
-    scores = loaded.evaluation[loaded.evaluation.headline.astype(bool)]
-    validation = scores[scores.split == "validation"].groupby("run", observed=True).value.max()
-    test = scores[scores.split == "test"].groupby("run", observed=True).value.mean()
-    rows = loaded.runs.assign(
-        validation=loaded.runs.run.astype(str).map(validation), test=loaded.runs.run.astype(str).map(test)
-    )
-    return rows.to_dict("records")
 
 
 def _print_check(found: Any, every: int | None) -> None:
@@ -155,19 +117,11 @@ def _print_check(found: Any, every: int | None) -> None:
         )
 
 
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     from fishlens.journal.records import plain
 
     typer.echo(json.dumps(plain(value), allow_nan=False))
 
 
-def _is_terminal() -> bool:
-    import sys
-
+def is_terminal() -> bool:
     return sys.stdout.isatty()

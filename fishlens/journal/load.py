@@ -19,6 +19,7 @@ from fishlens.errors import InputError
 from fishlens.journal.kinds import BLOCK, FISHER, KINDS, NOTE, Column, Kind
 from fishlens.journal.parquet import is_export, read_export
 from fishlens.journal.reader import Record, Run, find_runs, read_run
+from fishlens.journal.recipe_fields import fields_beside
 from fishlens.journal.records import number
 from fishlens.journal.runs import COLUMNS, TABLES, Runs
 
@@ -244,10 +245,22 @@ def _run_row(name: str, run: Run) -> dict[str, Any]:
         "error": end.get("error"),
         "damaged": len(run.damaged),
     }
-    for factor, value in _flat(run.start.get("factors") or {}).items():
+    factors = _over_attempts(run, "factors")
+    for factor, value in (factors | _flat(fields_beside(run.path, factors))).items():
         row[factor if factor not in row else f"factor_{factor}"] = value
-    identity = _flat(run.start.get("estimator") or {})
+    identity = _over_attempts(run, "estimator")
     return row | {f"estimator_{key}": value for key, value in identity.items()}
+
+
+def _over_attempts(run: Run, name: str) -> dict[str, Any]:
+    """A part of the start record, flat; what was changed when the run was resumed says both: `exact, then mc`."""
+    latest = _flat(run.start.get(name) or {})
+    for start in run.starts[-2::-1]:
+        before = _flat(start.get(name) or {})
+        for key in before.keys() & latest.keys():
+            if str(before[key]) != str(latest[key]).split(", then ")[0]:
+                latest[key] = f"{before[key]}, then {latest[key]}"
+    return latest
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

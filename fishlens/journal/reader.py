@@ -51,6 +51,7 @@ class Run:
     last_step: int
     last_time: float
     damaged: list[str] = field(default_factory=list)
+    starts: list[Record] = field(default_factory=list)  # of the attempts that records are left of, in order
 
     @property
     def blocks(self) -> list[str]:
@@ -128,14 +129,17 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
         raise InputError(damaged[0])
     records = list(begun[-1].records)
     last_step = begun[-1].last_step
+    starts = [begun[-1].start]
     limit: float = math.inf  # the earliest step from which any later attempt began again
     for earlier, later in zip(begun[-2::-1], begun[:0:-1], strict=True):
         resumed = later.start.get("resumed_from_step")
         limit = min(limit, -1 if resumed is None else resumed)
         records = _continue(earlier.records, records, limit)
+        if limit > 0:
+            starts.insert(0, earlier.start)
         last_step = max(last_step, min(earlier.last_step, int(limit)))
     last = begun[-1]
-    return Run(Path(run_dir), last.start, records, len(begun), last_step, last.last_time, damaged)
+    return Run(Path(run_dir), last.start, records, len(begun), last_step, last.last_time, damaged, starts)
 
 
 def _continue(earlier: list[Record], later: list[Record], step: float) -> list[Record]:

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from fishlens.errors import InputError
+from fishlens.journal.recipe_fields import recipe_fields
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import Schedule, make_schedule
@@ -75,17 +76,5 @@ def prepare_schedule(recipe: Recipe, blocks: Sequence[str]) -> Schedule:
 
 
 def factors(recipe: Recipe) -> dict[str, Any]:
-    """What an analysis groups runs by."""
-    return {
-        "recipe": recipe.name,  # names the data set where it is a bundled one's
-        "task": recipe.task.name,
-        "model": recipe.model,
-        "adapter": recipe.adapter,
-        "schedule": recipe.schedule.name,
-        "every": recipe.schedule.every,
-        **{f"schedule_{key}": value for key, value in recipe.schedule.options.items()},
-        "seed": recipe.seed,
-        "source": recipe.data.source,
-        "targets": recipe.data.targets,
-        "examples": recipe.train.examples,
-    }
+    """What a run is: every field of its recipe, for an analysis to group runs by."""
+    return recipe_fields(recipe.model_dump(mode="json"))

@@ -32,7 +32,9 @@ def order_of(schedule: str) -> list[list[str]]:
     }.get(schedule, top_down)
 
 
-def write_run(folder: Path, schedule: str, seed: int, *, status: str | None = "finished", **factors) -> None:
+def write_run(
+    folder: Path, schedule: str, seed: int, /, *, status: str | None = "finished", **factors
+) -> None:
     """One run whose total tr(F) is 8·(t/100)·exp(1 − t/100) times a run's own factor, higher in upper blocks."""
     rng = np.random.default_rng([seed, *schedule.encode()])
     strength = 1 + 0.2 * rng.standard_normal()

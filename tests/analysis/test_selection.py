@@ -6,7 +6,7 @@ import pytest
 from fishlens.analysis.selection import only, select_runs, shown
 
 from fishlens.errors import InputError
-from fishlens.journal import load_runs
+from fishlens.journal import JournalWriter, load_runs, read_run
 
 
 @pytest.fixture
@@ -121,3 +121,91 @@ def test_runs_trained_on_different_amounts_of_data_are_not_put_together(load):
 def test_a_folder_is_called_by_its_name(load):
     runs = load(("gu", 0, {"model": "/home/somebody/models/mini-xlmr"}))
     assert "model=mini-xlmr" in select_runs(runs).groups[0].label
+
+
+FIELDS = {"train.learning_rate": 0.002, "train.steps": 600, "train.batch_size": 32, "train.max_length": 64,
+          "evaluate.every": 100, "tracking.every": 20, "train.precision": "bf16",
+          "data.root": "/here/data"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [
+        ("train.learning_rate", 0.0005), ("train.steps", 1200), ("train.batch_size", 16), ("train.max_length", 128),
+        ("evaluate.every", 50), ("tracking.every", 5), ("train.precision", "fp32"), ("data.root", "/here/data-2"),
+    ],
+)  # fmt: skip
+def test_runs_of_other_settings_are_never_put_together_without_being_asked(load, field, other):
+    runs = load(("gu", 0, FIELDS), ("gu", 1, {**FIELDS, field: other}))
+    with pytest.raises(InputError, match=rf"differ in {field} .*gu-0.*--across {field}"):
+        select_runs(runs)
+    assert len(select_runs(runs, mixed="group").groups) == 2
+    assert len(select_runs(runs, across=[field]).groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("train.log_every", 7), ("checkpoint.keep", 3), ("data.root", "/there/data"), ("targets", ["th", "de"])],
+)
+def test_how_a_run_is_kept_is_not_what_it_is(load, field, other):
+    same = {**FIELDS, "targets": ["de", "th"]}
+    assert len(select_runs(load(("gu", 0, same), ("gu", 1, {**same, field: other}))).groups) == 1
+
+
+def test_one_schedule_with_two_intervals_is_two_schedules_and_a_baseline_without_one_is_one(load):
+    runs = load(
+        *((name, seed, {"every": every, "schedule": name.split("-")[0]})
+          for name, every in (("gu-a", 5), ("gu-b", 20), ("standard-a", 50), ("standard-b", 20)) for seed in (0, 1))
+    )  # fmt: skip
+    (group,) = select_runs(runs).groups
+    named = dict(zip(group.names, group.runs.runs["schedule"], strict=True))
+    assert {named[run] for run in named if run.startswith("gu-a")} == {"gu (every 5)"}
+    assert {named[run] for run in named if run.startswith("gu-b")} == {"gu (every 20)"}
+    assert {named[run] for run in named if run.startswith("standard")} == {"standard"}
+    (together,) = select_runs(runs, across=["schedule.every"]).groups
+    assert set(together.runs.runs["schedule"]) == {"gu", "standard"}
+
+
+def test_options_of_a_schedule_are_part_of_its_name_where_they_differ(load):
+    runs = load(
+        ("fun-a", 0, {"schedule": "fun", "schedule_first": "select"}), ("fun-b", 0, {"schedule": "fun"})
+    )
+    assert sorted(select_runs(runs).groups[0].runs.runs["schedule"]) == ["fun", "fun (first select)"]
+
+
+def test_the_interval_of_a_tracked_script_is_that_of_its_probes(load):
+    with pytest.raises(InputError, match=r"differ in tracking\.every"):
+        select_runs(
+            load(("a", 0, {"schedule": None, "every": "5"}), ("b", 0, {"schedule": None, "every": "20"}))
+        )
+
+
+def test_a_field_that_no_run_has_cannot_be_passed_over(study):
+    with pytest.raises(InputError, match="no run has a field 'speed'"):
+        select_runs(study, across=["speed"])
+
+
+def test_a_change_of_estimator_when_a_run_was_resumed_is_seen(tmp_path, run_writer):
+    for seed in (0, 1):
+        run_writer(tmp_path, "gu", seed, status=None)
+    start = read_run(tmp_path / "gu-1").start
+    for seed, labels in ((0, "exact"), (1, "mc")):
+        again = {
+            "factors": start["factors"] | {"seed": seed},
+            "estimator": start["estimator"] | {"labels": labels},
+        }
+        with JournalWriter.open(tmp_path / f"gu-{seed}", again, resumed_from_step=500) as writer:
+            writer.close("finished", step=510)
+    runs = load_runs(tmp_path)
+    assert runs.runs["estimator_labels"].tolist() == ["exact", "exact, then mc"]
+    with pytest.raises(InputError, match=r"differ in estimator_labels.*exact, then mc: gu-1"):
+        select_runs(runs)
+
+
+def test_an_attempt_that_began_anew_supersedes_the_estimator_before_it(tmp_path, run_writer):
+    run_writer(tmp_path, "gu", 0, status=None)
+    start = read_run(tmp_path / "gu-0").start
+    again = {"factors": start["factors"], "estimator": start["estimator"] | {"labels": "mc"}}
+    with JournalWriter.open(tmp_path / "gu-0", again, resumed_from_step=0) as writer:
+        writer.close("finished", step=510)
+    assert load_runs(tmp_path).runs["estimator_labels"].tolist() == ["mc"]

@@ -1,6 +1,7 @@
 """`runs`, `watch` and `export`: what is shown is what the journals say, and nothing in them can do anything."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -16,8 +17,9 @@ from fishlens.tracking.watch import plain, sparkline
 EVIL = "[red]\x1b[2J\x07[/red]"
 
 
-def write_run(run_dir, *, end="finished", schedule="fun", steps=4, name="layer.0"):
-    start = {"factors": {"task": "xnli", "schedule": schedule, "seed": 3}, "blocks": {name: 5, "head": 5}}
+def write_run(run_dir, *, end="finished", schedule="fun", steps=4, name="layer.0", **factors):
+    known = {"task": "xnli", "schedule": schedule, "seed": 3}
+    start = {"factors": known | factors, "blocks": {name: 5, "head": 5}}
     with JournalWriter.open(run_dir, start) as journal:
         for step in range(0, steps, 2):
             fields = {"stderr": {name: 0.1, "head": 0.1}, "trainable": {name: step > 0, "head": True}}
@@ -63,8 +65,110 @@ def test_runs_lists_status_factors_best_validation_and_mean_test(tmp_path):
         ("b", "failed", "gu", 4),
     ]
     assert [(r["validation"], r["test"]) for r in rows] == [(61.5, 45.0)] * 2
-    table = fishlens("runs", tmp_path)
-    assert table.splitlines()[1].split() == ["a", "finished", "4", "xnli", "fun", "3", "61.5", "45.0"]
+    table = [line.split() for line in fishlens("runs", tmp_path).splitlines()]
+    assert table[0] == ["date", "run", "status", "steps", "task", "model", "adapter", "schedule", "seed", "validation",
+                        "test", "path"]  # fmt: skip
+    assert table[1][2:-1] == ["a", "finished", "4", "xnli", "fun", "3", "61.5", "45.0"]
+
+
+def test_the_average_of_a_run_is_without_its_source_as_in_the_report(tmp_path):
+    write_run(tmp_path / "a", source="de")
+    write_run(tmp_path / "b", source="sw")
+    assert [row["test"] for row in json.loads(fishlens("runs", tmp_path, "--json"))] == [50.0, 40.0]
+
+
+def study(folder):
+    for rate, seed in ((0.002, 0), (0.002, 1), (0.0005, 0)):
+        write_run(folder / f"{rate}-{seed}", seed=seed, **{"train.learning_rate": rate})
+
+
+def names(*words):
+    return [row["run"] for row in json.loads(fishlens("runs", *words, "--json"))]
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("train.learning_rate=0.002", ["0.002-0", "0.002-1"]),
+        ("train.learning_rate=2e-3", ["0.002-0", "0.002-1"]),
+        ("train.learning_rate<0.001", ["0.0005-0"]),
+        ("seed!=0", ["0.002-1"]),
+        ("schedule.name=fun", ["0.0005-0", "0.002-0", "0.002-1"]),
+        ("schedule=gu", []),
+        ("error=", ["0.0005-0", "0.002-0", "0.002-1"]),
+    ],
+)
+def test_runs_are_chosen_by_any_field(tmp_path, condition, found):
+    study(tmp_path)
+    assert names(tmp_path, "--where", condition) == found
+
+
+def test_runs_are_sorted_by_fields_and_what_is_not_said_comes_last(tmp_path):
+    study(tmp_path)
+    write_run(tmp_path / "none", seed=None)
+    order = ["--sort", "-seed", "--sort", "train.learning_rate"]
+    assert names(tmp_path, *order) == ["0.002-1", "0.0005-0", "0.002-0", "none"]
+
+
+def test_diff_shows_the_fields_that_differ_and_no_other(tmp_path, monkeypatch):
+    study(tmp_path / "runs")
+    places = [tmp_path / "runs" / name for name in ("0.002-0", "0.0005-0")]
+    (row,) = json.loads(fishlens("runs", "--diff", *places, "--json"))
+    assert row == {"field": "train.learning_rate", "0.002-0": 0.002, "0.0005-0": 0.0005}
+    monkeypatch.chdir(tmp_path)
+    shown = fishlens("runs", "--diff", "0.002-0", "0.0005-0").splitlines()
+    assert shown[1].split() == ["train.learning_rate", "0.0005", "0.002"]
+    assert "no field differs" in fishlens("runs", "--diff", places[0], _copy(places[0]))
+
+
+def _copy(place):
+    return shutil.copytree(place, place.parent / "copy")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--where", "seed"], "is not a condition: expected FIELD=VALUE"),
+        (["--where", "speed=1"], "no run has a field 'speed': expected one of .*schedule.*"),
+        (["--where", "schedule>gu"], "compares with 'gu': expected a number after >"),
+        (["--sort", "speed"], "no run has a field 'speed'"),
+        (["nothing"], "nothing is neither a place nor the name of a run in"),
+        (["--diff", "--where", "seed=1"], "--diff compares runs, and here are 1"),
+        (["--show", "nothing"], "nothing holds no run, and there is none of this name in"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_one_sentence(tmp_path, words, sentence):
+    study(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        fishlens("runs", tmp_path, *words)
+
+
+def test_show_says_what_a_run_was_made_of(tmp_path):
+    write_run(tmp_path / "a", source="en", targets=["de", "sw"])
+    (tmp_path / "a" / "recipe.yaml").write_text("name: a\ntrain:\n  learning_rate: 0.002\n")
+    found = json.loads(fishlens("runs", tmp_path, "--show", "a", "--json"))
+    assert found["recipe"].endswith("learning_rate: 0.002\n")
+    assert found["data"] == {"task": "xnli", "source": "en", "targets": ["de", "sw"]}
+    assert set(found["files"]) == {"journal-1.jsonl", "recipe.yaml"} and found["run"]["steps"] == 4
+    shown = fishlens("runs", "--show", tmp_path / "a")
+    assert "learning_rate: 0.002" in shown and "targets  de, sw" in shown
+
+
+def test_what_an_old_journal_does_not_say_is_read_from_the_recipe_beside_it(tmp_path):
+    for name, rate in (("a", 0.002), ("b", 0.01)):
+        write_run(tmp_path / name, every=20)
+        text = f"name: {name}\nseed: 7\ntrain: {{learning_rate: {rate}, steps: 600}}\nschedule: {{name: gu, every: 9}}"
+        (tmp_path / name / "recipe.yaml").write_text(text)
+    (row,) = json.loads(fishlens("runs", tmp_path, "--where", "train.learning_rate=0.01", "--json"))
+    assert (row["run"], row["train.steps"]) == ("b", 600)
+    assert (row["seed"], row["every"], row["schedule"]) == (3, 20, "fun")  # the journal goes before
+
+
+@pytest.mark.parametrize("text", ["[not a recipe", "just words", "a: &a [1]\nb: {c: *a}\n", ""])
+def test_a_recipe_that_is_none_changes_nothing(tmp_path, text):
+    write_run(tmp_path / "a")
+    (tmp_path / "a" / "recipe.yaml").write_text(text)
+    assert names(tmp_path) == ["a"]
 
 
 def test_runs_needs_no_torch(tmp_path):
