@@ -77,9 +77,9 @@ def report(
     from fishlens.analysis.selection import only
     from fishlens.journal import load_runs
 
-    chosen = _format(kind, output)
-    if table and chosen is not Format.csv:
-        raise InputError(f"--table picks one table of --format csv, and the format is {chosen.value}")
+    wanted = _format(kind, output)
+    if table and wanted is not Format.csv:
+        raise InputError(f"--table picks one table of --format csv, and the format is {wanted.value}")
     if margin is not None and not margin > 0:
         raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
     loaded = load_runs(runs)
@@ -101,11 +101,11 @@ def report(
         for shared, picture in built.pictures:
             file = figures / f"{built.file_name(shared, picture)}.{figure_format.value}"
             _write(to_file(picture.figure, figure_format.value), str(file))
-    if chosen is Format.csv:
+    if wanted is Format.csv:
         _write_csv(to_csv(built), output, table)
         return
-    text = {Format.html: to_html, Format.md: to_markdown, Format.latex: to_latex}[chosen](built)
-    _write(text, output or ("report.html" if chosen is Format.html else "-"))
+    text = {Format.html: to_html, Format.md: to_markdown, Format.latex: to_latex}[wanted](built)
+    _write(text, output or ("report.html" if wanted is Format.html else "-"))
 
 
 def write_page(run: Path) -> Path:
