@@ -285,7 +285,9 @@ EVAL = Kind(
     "one metric of one language on one split",
     _COMMON
     | {
-        "split": Field(NAME, "validation, test, …"),
+        "split": Field(
+            NAME, "validation, test, or targets: target languages over training, which choose nothing"
+        ),
         "language": Field(NAME, "language of the examples"),
         "metric": Field(NAME, "name of the metric", required=True),
         "value": Field(NUMBER, "the score", "points (0–100) unless `unit` says otherwise"),

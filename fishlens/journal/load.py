@@ -141,7 +141,8 @@ def _notes_chunk(run: Run) -> _Chunk:
         if record["kind"] == "note":
             notes.append(record)
         elif record["kind"] == "fisher" and record.get("lost"):
-            notes.append({**record, "level": "warning", "text": f"probe lost: {record['lost']}"})
+            of = f" in {record['language']}" if record.get("language") else ""
+            notes.append({**record, "level": "warning", "text": f"probe lost{of}: {record['lost']}"})
     notes += [
         {"step": run.last_step, "time": run.last_time, "level": "error", "text": t} for t in run.damaged
     ]

@@ -171,6 +171,9 @@ def _resolved(recipe: Recipe) -> Recipe:
     tree["model"] = _absolute(tree["model"])
     if not tree["data"]["root"].startswith(SCHEME):
         tree["data"]["root"] = str(Path(tree["data"]["root"]).expanduser().resolve())
+    text = tree["tracking"]["text"]
+    if text is not None and not text.startswith(SCHEME):
+        tree["tracking"]["text"] = str(Path(text).expanduser().absolute())
     if isinstance(tree["language_adapters"], dict):
         tree["language_adapters"] = {k: _absolute(v) for k, v in tree["language_adapters"].items()}
     elif isinstance(tree["language_adapters"], str):
@@ -192,11 +195,22 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
     for name, field in model.model_fields.items():
         kind = field.annotation
         path = f"{prefix}{name}"
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        optional = _optional_section(kind)
+        if optional is not None:
+            yield path, "section | null", f"default {json.dumps(field.default)}", field.description or ""
+            yield from _describe(optional, f"{path}.")
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _describe(kind, f"{path}.")
         else:
             default = "required" if field.is_required() else f"default {json.dumps(field.default)}"
             yield path, _type_name(kind), default, field.description or ""
+
+
+def _optional_section(kind: Any) -> type[BaseModel] | None:
+    """The section in `Section | None`."""
+    members = [member for member in get_args(kind) if member is not type(None)]
+    section = members[0] if len(members) == 1 and len(get_args(kind)) == 2 else None
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 
 def _type_name(kind: Any) -> str:

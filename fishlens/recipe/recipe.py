@@ -106,6 +106,24 @@ class Tracking(Section):
     budget: float | None = Field(
         None, gt=0, lt=1, description="instead of every: as often as this share of the training time allows"
     )
+    languages: str | list[str] = Field(
+        [],
+        description="target languages that every probe measures too, without labels (docs/targets.md); targets: all of "
+        "data.targets",
+    )
+    text: str | None = Field(
+        None,
+        description="raw text of these languages, path/{language}.txt; null: the task's validation or test inputs",
+    )
+
+
+class TargetScores(Section):
+    every: Positive = Field(
+        100, description="score the targets every so many steps, and at the first and last"
+    )
+    examples: Positive | None = Field(
+        300, description="on a seeded subset of so many test examples per language; null: all"
+    )
 
 
 class Evaluate(Section):
@@ -115,6 +133,9 @@ class Evaluate(Section):
         None, description="test on a seeded subset of so many per language"
     )
     batch_size: Positive = Field(64, description="rows per forward pass")
+    targets: TargetScores | None = Field(
+        None, description="target scores over training, which choose nothing: {every: 100, examples: 300}"
+    )
 
 
 class Checkpoint(Section):
@@ -160,6 +181,48 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _there_are_targets_to_score(self) -> "Recipe":
+        if self.evaluate.targets is not None and not self.data.targets:
+            raise ValueError("evaluate.targets scores the languages of data.targets, which is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _languages_can_be_tracked(self) -> "Recipe":
+        tracking, data = self.tracking, self.data
+        if isinstance(tracking.languages, str) and tracking.languages != "targets":
+            raise ValueError(
+                f"tracking.languages is {tracking.languages!r}: expected a list of languages, or 'targets' for all of "
+                "data.targets"
+            )
+        if tracking.text is not None and "{language}" not in tracking.text:
+            raise ValueError(
+                f"tracking.text is {tracking.text!r}: put {{language}} where the language stands"
+            )
+        if not tracking.languages:
+            if tracking.text is not None:
+                raise ValueError("tracking.text is given, but tracking.languages names no language")
+            return self
+        if not self.tracked_languages:
+            raise ValueError("tracking.languages is 'targets', but data.targets is empty")
+        if not all(language.strip() for language in self.tracked_languages):
+            raise ValueError("tracking.languages names a language without a name")
+        if data.source in self.tracked_languages:
+            raise ValueError(
+                f"tracking.languages names the source {data.source!r}, which is measured in any case: leave it out"
+            )
+        if tracking.preset is not None or tracking.labels in ("empirical", "mode"):
+            what = f"preset={tracking.preset!r}" if tracking.preset else f"labels={tracking.labels!r}"
+            raise ValueError(
+                f"tracking.{what} cannot be measured in a target language, whose labels nobody looks at: set "
+                "tracking.labels to auto, exact or mc, or tracking.languages to []"
+            )
+        if tracking.every is None and tracking.budget is None:
+            raise ValueError(
+                "tracking.languages names languages, but tracking.every is null: nothing is measured"
+            )
+        return self
+
     def language_adapter(self, language: str) -> str | None:
         """Where the adapter of `language` is: None if it has none (or the recipe uses none at all)."""
         if isinstance(self.language_adapters, str):
@@ -167,6 +230,12 @@ class Recipe(Section):
         return (self.language_adapters or {}).get(language)
 
     @property
+    def tracked_languages(self) -> list[str]:
+        """The target languages whose Fisher information is followed, each once."""
+        named = self.tracking.languages
+        return list(dict.fromkeys(self.data.targets if named == "targets" else named))
+
+    @property
     def languages(self) -> list[str]:
-        """Source first, then the targets, each once."""
-        return list(dict.fromkeys([self.data.source, *self.data.targets]))
+        """Source first, then the targets, then what is tracked besides, each once."""
+        return list(dict.fromkeys([self.data.source, *self.data.targets, *self.tracked_languages]))

@@ -21,10 +21,12 @@ from torch import nn
 from fishlens.errors import InputError
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
 from fishlens.fisher.batches import Batch
+from fishlens.fisher.observe import observing
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
 from fishlens.tracking.clock import Clock, Spent, make_clock
+from fishlens.tracking.languages import InLanguage, same_model, split_by_language, target_probe_sets
 from fishlens.tracking.probe_set import ProbeSet
 
 if TYPE_CHECKING:
@@ -55,7 +57,11 @@ class Tracker:
 
     data: the probe set, one batch or an iterable of batches (read once and kept), as the model takes them, with
         labels where the label source needs them. `examples`: how many of them a probe measures (whole batches);
-        the others serve `measure` when a choice needs more.
+        the others serve `measure` when a choice needs more. Or `{language: such data}`, the source language first:
+        every probe then measures the other languages too, whose labels nobody looks at, but for which tokens of a
+        tagged sentence or masked text they leave out.
+    in_language: `in_language("de")` is a context manager in which the model is ready for German (its language
+        adapter active), and which restores what was before. Default: the model takes every language as it is.
     run: directory of the run; or `writer`, an open journal that somebody else closes. Without either nothing is
         written.
     every: `50` steps, `[0, 10, 100]`, or `"2%"` of the training time.
@@ -96,12 +102,16 @@ class Tracker:
         fsync: bool = False,
         reporters: Iterable["Reporter"] = (),
         training_seconds: Callable[[], float] | None = None,
+        in_language: InLanguage = same_model,
     ):
         if run is not None and writer is not None:
             raise InputError("a tracker was given both run and writer; expected one of them")
         self.model = model
         self.blocks = list(find_blocks(model) if blocks is None else blocks)
+        source, data, targets = split_by_language(data)
         self.probe_set = ProbeSet.of(data, examples)
+        self.targets = target_probe_sets(targets, examples, labels, preset)
+        self._in_language = in_language
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
             "labels": labels, "samples": samples, "granularity": granularity, "output": output, "seed": seed,
@@ -125,7 +135,10 @@ class Tracker:
         if run is not None:
             start = {
                 **self.start_record(),
-                "factors": factors or {},
+                "factors": {
+                    **({"source": source, "targets": list(targets)} if source else {}),
+                    **(factors or {}),
+                },
                 "seeds": {"probe": seed, **(seeds or {})},
             }
             self.writer = JournalWriter.open(Path(run), start, resumed_from_step, fsync)
@@ -167,7 +180,10 @@ class Tracker:
         self._at(step)
         if not (self._clock.due(step, self._spent_now()) or step in self._diagonals):
             return None
-        return self._probe(step, "track", self.probe_set.base)
+        estimate = self._probe(step, "track", self.probe_set.base)
+        for language in self.targets:
+            self._probe_target(step, language)
+        return estimate
 
     def measure(self, step: int, examples: int | None = None) -> Scores:
         """The scores of all blocks at the present weights, of at least `examples` examples (if there are so many).
@@ -225,6 +241,12 @@ class Tracker:
         """Measures one example: raises what is wrong with the input, and learns what the numbers are called."""
         first = self.probe_set.batches[0]
         meta = self._estimate([first.example(0)], first_example=0).meta
+        for language, probe_set in self.targets.items():
+            try:
+                with self._in_language(language):
+                    self._estimate([probe_set.batches[0].example(0)], first_example=0)
+            except InputError as error:
+                raise InputError(f"language {language!r}: {error}") from error
         return {**{key: meta[key] for key in IDENTITY}, "examples": self.probe_set.examples}
 
     def _probe(self, step: int, purpose: str, batches: int) -> FisherEstimate | None:
@@ -234,24 +256,55 @@ class Tracker:
             self._last = _Measured(weights)
         if purpose == "select" and batches in self._last.estimates:
             return self._last.estimates[batches]  # the unfreeze record will hold the scores
+        estimate, fields = self._attempt(
+            step, lambda: self._measured(batches), lambda found: self._describe(found, step, purpose)
+        )
+        last = fields["seconds"] if purpose == "track" else max(fields["seconds"], self._spent.last_probe)
+        self._spent = Spent(self._spent.probes + fields["seconds"], last)
+        self._last.lost = fields["lost"]
+        self._write(step, {**fields, "purpose": purpose})
+        return estimate
+
+    def _probe_target(self, step: int, language: str) -> FisherEstimate | None:
+        """Measure in a target language, and write a record of it: a part of the same probe, for the budget too."""
+
+        def measure() -> FisherEstimate:
+            probe_set = self.targets[language]
+            parameters = [p for block in self.blocks for p in block.parameters.values()]
+            # whatever `in_language` does to random states and flags is undone as well
+            with observing(self.model, parameters, "unchanged"), self._in_language(language):
+                return self._estimate(probe_set.batches[: probe_set.base], 0)
+
+        estimate, fields = self._attempt(
+            step, measure, lambda found: self._describe(found, step, "track", language), f" in {language!r}"
+        )
+        seconds = fields["seconds"]
+        self._spent = Spent(self._spent.probes + seconds, self._spent.last_probe + seconds)
+        self._write(step, {**fields, "purpose": "track", "language": language})
+        return estimate
+
+    def _attempt(
+        self,
+        step: int,
+        measure: Callable[[], FisherEstimate],
+        describe: Callable[[FisherEstimate], dict[str, Any]],
+        of: str = "",
+    ) -> tuple[FisherEstimate | None, dict[str, Any]]:
+        """(estimate, a record's fields with what it cost); whatever goes wrong costs this probe alone."""
         began = time.perf_counter()
         estimate, lost = None, None
         try:
-            estimate = self._measured(batches)
-            fields = self._describe(estimate, step, purpose)
+            estimate = measure()
+            fields = describe(estimate)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
             estimate, lost = None, f"{type(error).__name__}: {error}".splitlines()[0]
             fields = {"trace": {}, "examples": 0}
             warnings.warn(
-                f"fishlens: the probe at step {step} is lost, training goes on: {lost}", stacklevel=3
+                f"fishlens: the probe at step {step}{of} is lost, training goes on: {lost}", stacklevel=4
             )
-        seconds = time.perf_counter() - began
-        self._spent = Spent(self._spent.probes + seconds, seconds)
-        self._last.lost = lost
-        self._write(step, {**fields, "purpose": purpose, "seconds": seconds, "lost": lost})
-        return estimate
+        return estimate, {**fields, "seconds": time.perf_counter() - began, "lost": lost}
 
     def _measured(self, batches: int) -> FisherEstimate:
         """The estimate of the first `batches` batches at the present weights: the base, and what comes on top of it."""
@@ -280,7 +333,9 @@ class Tracker:
         """Changes whenever an update has changed a block's weights: torch counts writes into every tensor."""
         return (step, *(p._version for block in self.blocks for p in block.parameters.values()))
 
-    def _describe(self, estimate: FisherEstimate, step: int, purpose: str) -> dict[str, Any]:
+    def _describe(
+        self, estimate: FisherEstimate, step: int, purpose: str, language: str | None = None
+    ) -> dict[str, Any]:
         """A record's fields but for what the probe cost."""
         fields: dict[str, Any] = {
             "trace": estimate.trace,
@@ -292,10 +347,10 @@ class Tracker:
         }
         if self._effective_dimension:
             fields["effective_dimension"] = estimate.effective_dimension
-        if self._noise_scale:
+        if self._noise_scale and language is None:
             fields["noise_scale"] = self._noise_scales(estimate)
         if step in self._diagonals and purpose == "track":
-            fields["diagonal"] = self._save_diagonal(estimate, step)
+            fields["diagonal"] = self._save_diagonal(estimate, step, language)
         identity = {**{key: estimate.meta[key] for key in IDENTITY}, "examples": estimate.examples}
         if identity != self.identity:
             fields["estimator"] = identity
@@ -307,11 +362,11 @@ class Tracker:
         measured = estimate_fisher(self.model, batches, blocks=self.blocks, noise_scale=True, **options)
         return measured.noise_scale
 
-    def _save_diagonal(self, estimate: FisherEstimate, step: int) -> str | None:
+    def _save_diagonal(self, estimate: FisherEstimate, step: int, language: str | None) -> str | None:
         """The diagonal as safetensors, under its name only when it is whole; a refusing disk loses it, and says so."""
         if self.writer is None or estimate.diagonal is None:
             return None
-        name = f"diagonals/step-{step}.safetensors"
+        name = f"diagonals/step-{step}{f'-{language}' if language else ''}.safetensors"
         final = self.writer.path.parent / name
         unfinished = final.with_name(f"writing-{final.name}")
         try:
@@ -331,7 +386,8 @@ class Tracker:
         if self.writer is not None:
             self.writer.write("fisher", step, **fields)
         if fields["purpose"] == "track":
-            values = {f"fisher/{block}": value for block, value in fields["trace"].items()}
+            of = f"{fields['language']}/" if "language" in fields else ""
+            values = {f"fisher/{of}{block}": value for block, value in fields["trace"].items()}
             for reporter in self.reporters:
                 reporter.report(step, values | {"fisher_overhead": fields["overhead"] or 0.0})
 

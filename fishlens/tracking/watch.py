@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -93,9 +94,8 @@ def _progress(run: Run) -> Text:
     if train:
         line.append(f"   loss {number(train[-1].get('loss')):.4g}  ")
         line.append(sparkline([number(record.get("loss")) for record in train], 20), style="magenta")
-    scores = [r for r in run.records if r["kind"] == "eval" and r.get("headline")] or [
-        r for r in run.records if r["kind"] == "eval"
-    ]
+    evaluations = [r for r in run.records if r["kind"] == "eval" and r.get("split") != "targets"]
+    scores = [r for r in evaluations if r.get("headline")] or evaluations
     if scores:
         last = scores[-1]
         of = " ".join(plain(last[key]) for key in ("split", "language", "metric") if last.get(key))
@@ -107,7 +107,9 @@ def _progress(run: Run) -> Text:
 
 
 def _blocks(run: Run, width: int) -> RenderableType:
-    probes = [r for r in run.records if r["kind"] == "fisher" and r.get("trace")]
+    probes = [
+        r for r in run.records if r["kind"] == "fisher" and r.get("trace") and r.get("language") is None
+    ]
     tracked = [r for r in probes if r.get("purpose") != "select"] or probes
     if not tracked:
         return Text("no probe yet", style="dim")
@@ -150,12 +152,17 @@ def _unfreezing(run: Run) -> Text | None:
     return line
 
 
+def _of(record: dict[str, Any]) -> str:
+    """In which target language, if it was one."""
+    return f" in {plain(record['language'])}" if record.get("language") else ""
+
+
 def _notes(run: Run) -> list[Text]:
     found = [
         (r["step"], plain(r.get("text", "")), r.get("level")) for r in run.records if r["kind"] == "note"
     ]
     found += [
-        (r["step"], f"probe lost: {plain(r['lost'])}", "warning")
+        (r["step"], f"probe lost{_of(r)}: {plain(r['lost'])}", "warning")
         for r in run.records
         if r["kind"] == "fisher" and r.get("lost")
     ]

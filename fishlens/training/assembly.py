@@ -117,9 +117,10 @@ def check_languages(recipe: Recipe) -> None:
     for language in recipe.languages:
         if recipe.language_adapter(language) is None:
             have = ", ".join(recipe.language_adapters) if isinstance(recipe.language_adapters, dict) else ""
+            field = "data.targets" if language in recipe.data.targets else "tracking.languages"
             raise InputError(
                 f"language_adapters has none for {language!r} (it has {have}): add one, leave {language!r} out of "
-                "data.targets, or set language_adapters=null"
+                f"{field}, or set language_adapters=null"
             )
 
 

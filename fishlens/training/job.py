@@ -18,6 +18,8 @@ from fishlens.training.optimizer import make_optimizer, restore_optimizer
 from fishlens.training.preparation import load_split, prepare_schedule
 from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
+from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
+from fishlens.training.targets import target_inputs
 from fishlens.training.tasks import Task
 
 
@@ -44,6 +46,13 @@ def make_job(
         validation, task.encode(validation, assembly.tokenizer, max_length=length, train=False)
     )
     warnings = [*train_split.notes, *validation.notes]
+    tracked = [
+        target_inputs(recipe, task, assembly.tokenizer, language, recipe.tracking.examples)
+        for language in recipe.tracked_languages
+    ]
+    targets = {
+        language: prepare_target(recipe, task, assembly, language) for language in scored_targets(recipe)
+    }
     steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
     schedule = prepare_schedule(recipe, assembly.thawable)
     too_long = budget_warning(schedule, steps)
@@ -65,16 +74,7 @@ def make_job(
     assembly.model.train()
     source = recipe.data.source if recipe.data.train_language_adapter else None
     assembly.activate_language(source)
-    probes = Probes(
-        recipe,
-        schedule,
-        task,
-        assembly.model,
-        assembly.tokenizer,
-        assembly.blocks,
-        train_rows,
-        lambda: trainer_state.seconds,
-    )
+    probes = Probes(recipe, schedule, task, assembly, train_rows, lambda: trainer_state.seconds, tracked)
     job = Job(
         recipe=recipe,
         task=task,
@@ -85,6 +85,8 @@ def make_job(
         probes=probes,
         train_rows=train_rows,
         validation=prepared,
+        targets=targets,
+        remarks=[*(note for inputs in tracked for note in inputs.notes), *remarks_on_scores(recipe, targets)],
         order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
         steps=steps,
         trainer_state=trainer_state,

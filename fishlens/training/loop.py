@@ -2,6 +2,7 @@
 
     between updates, at step i (= number of completed updates):
         validate on the source language        every n steps; the best is kept, chosen on the source alone
+        score the target languages             if the recipe asks for it; chooses nothing
         measure the Fisher information         if the recipe tracks it
         unfreeze                               Algorithm 1: before the forward pass of update i
         write a checkpoint                     so that it holds everything up to and including the event at i
@@ -13,7 +14,7 @@ A resumed run starts where a checkpoint was written, right before update i, and 
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ from fishlens.training.distributed import sum_gradients, sum_over_processes
 from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.optimizer import learning_rate, set_learning_rate
 from fishlens.training.probes import Probes
+from fishlens.training.target_scores import OVER_TRAINING
 from fishlens.training.tasks import Task
 
 
@@ -53,7 +55,9 @@ class Job:
     """Everything that one run's loop works with.
 
     record writes to the journal (and does nothing in processes other than the first). save writes a checkpoint and
-    says whether that succeeded. stop says whether somebody asked to interrupt. show is called after every update.
+    says whether that succeeded. targets: what the target languages are scored on over training. remarks: what a reader
+    of the journal should know from the beginning. stop says whether somebody asked to interrupt. show is called after
+    every update.
     """
 
     recipe: Recipe
@@ -65,6 +69,8 @@ class Job:
     probes: Probes
     train_rows: Sequence[Any]
     validation: Prepared
+    targets: Mapping[str, Prepared]
+    remarks: Sequence[str]
     order: Order
     steps: int
     trainer_state: TrainerState
@@ -112,6 +118,8 @@ def between_updates(job: Job) -> None:
     if validating:
         validate(job)
         job.assembly.check(job.source, job.unfreezing.state.thawed)
+    if recipe.evaluate.targets is not None and (last or step % recipe.evaluate.targets.every == 0):
+        score_targets(job)
     job.probes.track(step)
     if not last:
         unfreeze(job)
@@ -164,6 +172,30 @@ def validate(job: Job) -> None:
             examples=len(job.validation.split),
             best=best,
         )
+
+
+def score_targets(job: Job) -> None:
+    """Score every target language at the present weights: written down, and used for nothing."""
+    for language, prepared in job.targets.items():
+        result = evaluate(
+            job.assembly,
+            job.task,
+            prepared,
+            job.accelerator,
+            language=language,
+            batch_size=job.recipe.evaluate.batch_size,
+        )
+        for metric, points in result.scores.items():
+            job.record(
+                "eval",
+                split=OVER_TRAINING,
+                language=language,
+                metric=metric,
+                value=points,
+                headline=metric == job.task.headline,
+                examples=len(prepared.split),
+                best=False,
+            )
 
 
 def update(job: Job) -> None:

@@ -8,13 +8,14 @@ import torch
 import torch.distributed as dist
 
 from fishlens.errors import InputError
-from fishlens.fisher import Block
 from fishlens.fisher.relative_gradient import relative_gradient_norms
 from fishlens.journal import JournalWriter
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
 from fishlens.tracking.tracker import Tracker
+from fishlens.training.assembly import Assembly
 from fishlens.training.distributed import first_process, several_processes
+from fishlens.training.targets import TargetInputs
 from fishlens.training.tasks import Task
 
 ROWS = 16  # per batch of a probe: its memory, not its result, depends on it
@@ -32,14 +33,14 @@ class Probes:
         recipe: Recipe,
         schedule: Schedule,
         task: Task,
-        model: Any,
-        tokenizer: Any,
-        blocks: Sequence[Block],
+        assembly: Assembly,
         rows: Sequence[Any],
         training_seconds: Callable[[], float],
+        targets: Sequence[TargetInputs],
     ):
-        self._schedule, self._task, self._tokenizer = schedule, task, tokenizer
-        self._model, self._blocks, self._rows = model, blocks, rows
+        self._schedule, self._task, self._tokenizer = schedule, task, assembly.tokenizer
+        self._model, self._blocks, self._rows = assembly.model, assembly.blocks, rows
+        self._source = recipe.data.source
         self._by_gradient = schedule.scores_by == RELATIVE_GRADIENT
         self._order = list(range(len(rows)))
         random.Random(f"probe/{recipe.seed}").shuffle(self._order)
@@ -55,11 +56,11 @@ class Probes:
         self.tracker: Tracker | None = None
         if first_process() and (tracked or scored):
             self.tracker = Tracker(
-                model,
-                self._batches(max(self._examples, schedule.most_examples)),
+                assembly.model,
+                self._data(targets),
                 every=f"{100 * settings.budget}%" if settings.budget else settings.every or 1,
                 examples=self._examples,
-                blocks=blocks,
+                blocks=assembly.blocks,
                 labels=settings.labels,
                 samples=settings.samples,
                 granularity=settings.granularity,
@@ -68,6 +69,7 @@ class Probes:
                 preset=settings.preset,
                 diagonals=settings.diagonal_at,
                 training_seconds=training_seconds,
+                in_language=assembly.in_language,
             )
 
     def start_record(self) -> dict[str, Any]:
@@ -111,8 +113,20 @@ class Probes:
         norms = relative_gradient_norms(self._model, self._blocks, batches)
         return Scores(trace={}, relative_gradient=norms, examples=min(self._examples, len(self._rows)))
 
+    def _data(self, targets: Sequence[TargetInputs]) -> Any:
+        """What the tracker measures: training rows of the source, and of each target its inputs without labels."""
+        source = self._batches(max(self._examples, self._schedule.most_examples))
+        if not targets:
+            return source
+        unlabelled = {
+            inputs.language: [self._task.unlabelled(batch) for batch in self._collated(inputs.rows)]
+            for inputs in targets
+        }
+        return {self._source: source, **unlabelled}
+
     def _batches(self, examples: int) -> Iterator[dict[str, torch.Tensor]]:
-        chosen = self._order[:examples]
-        for start in range(0, len(chosen), self._size):
-            rows = [self._rows[i] for i in chosen[start : start + self._size]]
-            yield self._task.collate(rows, self._tokenizer)
+        return self._collated([self._rows[i] for i in self._order[:examples]])
+
+    def _collated(self, rows: Sequence[Any]) -> Iterator[dict[str, torch.Tensor]]:
+        for start in range(0, len(rows), self._size):
+            yield self._task.collate(rows[start : start + self._size], self._tokenizer)

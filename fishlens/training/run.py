@@ -156,6 +156,8 @@ class _Run:
         if self.fresh:
             for text in self.warnings:
                 self._note(text)
+            for text in self.job.remarks:
+                self._note(text, level="info")
         try:
             yield
         except KeyboardInterrupt:
@@ -190,7 +192,7 @@ class _Run:
         """To the journal, and to whoever is watching."""
         self.record("note", level=level, text=text)
         if self.accelerator.is_main_process:
-            log.warning("%s", text)
+            log.log(logging.INFO if level == "info" else logging.WARNING, "%s", text)
 
     def _close(self, status: str, error: str | None = None) -> None:
         if self.writer is not None:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 HUB = "hub"
 """The root that stands for the Hugging Face hub."""
+NOT_SCORED = -100
+"""The label of tokens that count neither in the loss nor in the Fisher information."""
+LABELS = ("labels", "start_positions", "end_positions")
+"""What `collate` calls labels."""
+LABELS_PER_TOKEN = ("tagging", "masked_lm", "causal_lm")
 Feature = dict[str, Any]
 """What the model is fed for one row, as numpy arrays and ints, and `example`: the index of the example it came from.
 `collate` knows which keys go to the model."""
@@ -175,6 +180,25 @@ class Task(ABC):
     @abstractmethod
     def add_head(self, model: Any, name: str | None = None) -> None:
         """Add this task's head to an `adapters.AutoAdapterModel`, named after the task unless told otherwise."""
+
+    def unlabelled(self, batch: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """The batch without what its labels say. Of labels per token it stays known which tokens have one: that is
+        told by the words alone."""
+        kept = {key: value for key, value in batch.items() if key not in LABELS}
+        if self.output in LABELS_PER_TOKEN:
+            labels = batch["labels"]
+            kept["labels"] = labels.new_zeros(labels.shape).masked_fill(labels == NOT_SCORED, NOT_SCORED)
+        return kept
+
+    def from_text(self, lines: Sequence[str], source: str, language: str) -> Split:
+        """Inputs made of raw text, lines of the file `source`; their labels mean nothing.
+
+        Raises InputError if an example of this task is more than text.
+        """
+        raise InputError(
+            f"the task {self.name!r} cannot be made of raw text: leave tracking.text out, so that the inputs of its "
+            "validation or test files are used without their labels"
+        )
 
     # outputs -> scores
 

@@ -1,6 +1,7 @@
 """Natural language inference: trained on MultiNLI, tested on XNLI."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from fishlens.training.data.fields import field
 from fishlens.training.data.hub import HubPlace
 from fishlens.training.data.lines import at
 from fishlens.training.data.tsv import read_tsv
+from fishlens.training.tasks.base import Split
 from fishlens.training.tasks.classification import Classification, TextExample
 from fishlens.training.tasks.layout import Layout, Place
 
@@ -44,6 +46,14 @@ class NLI(Classification):
 
     def from_hub(self, where: str, name: str, row: Mapping[str, Any], language: str) -> TextExample:
         return self._example(where, name, row)
+
+    def from_text(self, lines: Sequence[str], source: str, language: str) -> Split:
+        """A line as the premise, and the next one as the hypothesis."""
+        examples = tuple(
+            TextExample(str(n), first, second, 0)
+            for n, (first, second) in enumerate(pairwise(lines), start=1)
+        )
+        return Split("text", language, source, examples)
 
     def _example(self, where: str, name: str, row: Mapping[str, Any]) -> TextExample:
         label = self.label_index(row.get("label"), where)

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fishlens.errors import InputError
-from fishlens.training.tasks.base import Feature, Prediction, Split, Task
+from fishlens.training.tasks.base import NOT_SCORED, Feature, Prediction, Split, Task
 from fishlens.training.tasks.encoding import chunks, length_limit, pad, pad_rows, require_fast, token_ids
 from fishlens.training.tasks.words import SpacedText, spaced_text, word_tokens
 
 if TYPE_CHECKING:
     import torch
-
-NOT_SCORED = -100
-"""The label of tokens that count neither in the loss nor in the Fisher information."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,16 @@ class Tagging(Task):
         model.add_tagging_head(
             name or self.name, num_labels=len(self.labels), id2label=dict(enumerate(self.labels))
         )
+
+    def from_text(self, lines: Sequence[str], source: str, language: str) -> Split:
+        """One sentence per line; its words are what stands between spaces."""
+        sentences = [(number, line.split()) for number, line in enumerate(lines, start=1)]
+        examples = tuple(
+            TaggedSentence(str(number), tuple(words), (0,) * len(words), (True,) * len(words))
+            for number, words in sentences
+            if words
+        )
+        return Split("text", language, source, examples)
 
     def rows(self, outputs: Any, batch: "Mapping[str, torch.Tensor]") -> list[np.ndarray]:
         """Logits `[tokens, labels]` per row."""

@@ -1,6 +1,6 @@
 """Topic classification on SIB-200."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from fishlens.training.data.fields import field
 from fishlens.training.data.hub import HubPlace
 from fishlens.training.data.lines import at
 from fishlens.training.data.tsv import read_quoted_tsv
+from fishlens.training.tasks.base import Split
 from fishlens.training.tasks.classification import Classification, TextExample
 from fishlens.training.tasks.flores import FLORES_CODES
 from fishlens.training.tasks.layout import Layout, Place
@@ -45,6 +46,11 @@ class Topic(Classification):
 
     def from_hub(self, where: str, name: str, row: Mapping[str, Any], language: str) -> TextExample:
         return self._example(where, str(row.get("index_id", name)), row)
+
+    def from_text(self, lines: Sequence[str], source: str, language: str) -> Split:
+        """One text per line."""
+        examples = tuple(TextExample(str(n), line, None, 0) for n, line in enumerate(lines, start=1))
+        return Split("text", language, source, examples)
 
     def _example(self, where: str, name: str, row: Mapping[str, Any]) -> TextExample:
         return TextExample(

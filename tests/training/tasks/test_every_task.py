@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fishlens.errors import InputError
 from fishlens.training.tasks import make_task
 
 
@@ -118,3 +119,40 @@ def test_one_by_one_gives_the_same_predictions_as_in_a_batch(prepared, tokenizer
             alone = task.collate([feature], tokenizer)
             (single,) = task.rows(model(**alone), alone)
             assert torch.allclose(torch.from_numpy(single), torch.from_numpy(row), atol=1e-5)
+
+
+def test_without_its_labels_the_fisher_is_the_same_whatever_they_said(prepared):
+    import torch
+
+    from fishlens.fisher import estimate_fisher
+
+    task, _, _, batch, model = prepared
+    blank = task.unlabelled(batch)
+    for key in ("start_positions", "end_positions"):
+        assert key not in blank
+    if "labels" in blank:  # which tokens have one, and not what it is
+        assert set(blank["labels"].unique().tolist()) <= {-100, 0}
+    measured = [
+        estimate_fisher(model, each, output=task.output, labels="exact").trace for each in (batch, blank)
+    ]
+    assert measured[0] == measured[1]
+    assert torch.is_tensor(blank["input_ids"])
+
+
+def test_raw_text_becomes_input_or_is_refused(prepared, tokenizer):
+    task = prepared[0]
+    lines = ["aa b c", "dd", "e f"]
+    if task.name in ("choice", "qa"):
+        with pytest.raises(
+            InputError, match=f"'{task.name}' cannot be made of raw text: leave tracking.text out"
+        ):
+            task.from_text(lines, "de.txt", "de")
+        return
+    split = task.from_text(lines, "de.txt", "de")
+    texts = [tokenizer.decode(row["input_ids"]) for row in task.encode(split, tokenizer, train=False)]
+    expected = {
+        "nli": ["<s>aa b c</s></s>dd</s>", "<s>dd</s></s>e f</s>"],
+        **{name: ["<s>aa b c</s>", "<s>dd</s>", "<s>e f</s>"] for name in ("topic", "pos", "ner")},
+    }
+    spaced = [text.replace("<", " <").replace(">", "> ").split() for text in texts]
+    assert ["".join(words) for words in spaced] == [text.replace(" ", "") for text in expected[task.name]]

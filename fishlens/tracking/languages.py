@@ -1,0 +1,55 @@
+"""Probe sets in several languages: the source's first, then those of the targets, whose labels nobody looks at."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from fishlens.errors import InputError
+from fishlens.tracking.probe_set import ProbeSet
+
+InLanguage = Callable[[str], AbstractContextManager[Any]]
+"""Makes the model ready for a language (its adapters active), and as it was again on the way out."""
+
+
+def same_model(language: str) -> AbstractContextManager[Any]:
+    """For a model that takes every language as it is."""
+    return nullcontext()
+
+
+def split_by_language(data: Any) -> tuple[str | None, Any, dict[str, Any]]:
+    """(source, its data, {target: its data}); source is None where the data is of one language.
+
+    Data by language is a mapping in whose values no tensor stands by itself: a batch has at least one that does.
+    """
+    if not isinstance(data, Mapping) or any(isinstance(value, Tensor) for value in data.values()):
+        return None, data, {}
+    if not data or not all(isinstance(language, str) for language in data):
+        raise InputError(
+            f"data is a mapping of {', '.join(map(repr, data)) or 'nothing'}; expected a batch with tensors, or "
+            "{language: batches}, the source language first"
+        )
+    source, *targets = data
+    return source, data[source], {target: data[target] for target in targets}
+
+
+def target_probe_sets(
+    targets: Mapping[str, Any], examples: int | None, labels: str, preset: str | None
+) -> dict[str, ProbeSet]:
+    """The probe set of every target language.
+
+    Raises `InputError` naming the language that has no example, or labels that are not the model's own.
+    """
+    if targets and (preset is not None or labels in ("empirical", "mode")):
+        what = f"preset={preset!r}" if preset is not None else f"labels={labels!r}"
+        raise InputError(
+            f"{what} cannot be measured in target languages ({', '.join(targets)}): expected labels auto, exact or mc"
+        )
+    sets = {}
+    for language, data in targets.items():
+        try:
+            sets[language] = ProbeSet.of(data, examples)
+        except InputError as error:
+            raise InputError(f"language {language!r}: {error}") from error
+    return sets

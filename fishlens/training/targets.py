@@ -1,0 +1,101 @@
+"""Inputs of the target languages, without their labels: what the Fisher information of a language is measured on."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fishlens.errors import InputError
+from fishlens.recipe.paths import resolve_path
+from fishlens.recipe.recipe import Recipe
+from fishlens.training.data.lines import numbered_lines
+from fishlens.training.tasks import Split, Task, subset
+
+UNKNOWN_REFUSED = 0.5  # share of a language's tokens that the tokenizer does not know
+UNKNOWN_NOTED = 0.05
+INPUTS_FROM = ("validation", "test")  # the first that the language has
+
+
+@dataclass(frozen=True)
+class TargetInputs:
+    """Rows of one language as the model is fed them. ids: which example each row came from, as its file calls it.
+
+    notes: what a reader of the numbers has to know, one sentence each.
+    """
+
+    language: str
+    source: str
+    rows: Sequence[Any]
+    ids: Sequence[str]
+    notes: tuple[str, ...] = ()
+
+
+def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, count: int) -> TargetInputs:
+    """`count` rows of a language, or as many as there are: the same ones in all languages whose files are parallel.
+
+    Raises `InputError` for a language without text, text that the tokenizer mostly does not know, and a task that
+    cannot be made of raw text.
+    """
+    split = _split(recipe, task, language)
+    chosen = subset(split, min(count, len(split)), recipe.seed)
+    features = task.encode(chosen, tokenizer, max_length=recipe.train.max_length, train=False)
+    order = list(range(len(features)))
+    random.Random(f"probe/{recipe.seed}").shuffle(order)
+    rows = [features[i] for i in order[:count]]
+    notes = [f"language {language!r}: the Fisher information is measured on {split.source}, without labels"]
+    unknown = share_of_unknown_tokens(task, rows, tokenizer)
+    if unknown > UNKNOWN_REFUSED:
+        raise InputError(
+            f"language {language!r}: the tokenizer makes {unknown:.0%} of {split.source} {tokenizer.unk_token}, "
+            f"expected at most {UNKNOWN_REFUSED:.0%}: leave the language out of tracking.languages"
+        )
+    if unknown > UNKNOWN_NOTED:
+        notes.append(
+            f"language {language!r}: the tokenizer makes {unknown:.0%} of the text {tokenizer.unk_token}"
+        )
+    ids = [_id(chosen.examples[row["example"]]) for row in rows]
+    return TargetInputs(language, split.source, rows, ids, tuple(notes))
+
+
+def _id(example: Any) -> str:
+    return str(getattr(example, "id", ""))
+
+
+def _split(recipe: Recipe, task: Task, language: str) -> Split:
+    if recipe.tracking.text is not None:
+        return _of_text(recipe.tracking.text.replace("{language}", language), task, language)
+    root, missing = resolve_path(recipe.data.root), []
+    for name in INPUTS_FROM:
+        try:
+            task.file(root, name, language)
+        except InputError as error:
+            missing.append(str(error))
+            continue
+        return task.load(root, name, language)
+    raise InputError(
+        f"language {language!r} of tracking.languages has no text: {missing[-1]}; add the file, give raw text by "
+        "tracking.text, or leave the language out"
+    )
+
+
+def _of_text(named: str, task: Task, language: str) -> Split:
+    path = Path(resolve_path(named))
+    if not path.is_file():
+        raise InputError(f"language {language!r} of tracking.languages has no text: {path} is not a file")
+    lines = [line.strip() for _, line in numbered_lines(path)]
+    split = task.from_text([line for line in lines if line], str(path), language)
+    if not len(split):
+        raise InputError(f"{path} has too little text for one example of the task {task.name!r}")
+    return split
+
+
+def share_of_unknown_tokens(task: Task, rows: Sequence[Any], tokenizer: Any) -> float:
+    """Of the tokens of these rows, special ones aside, the share that the tokenizer calls unknown."""
+    unknown = tokenizer.unk_token_id
+    special = torch.tensor([i for i in tokenizer.all_special_ids if i != unknown])
+    ids = task.collate(rows, tokenizer)["input_ids"]
+    ids = ids[~torch.isin(ids, special)]
+    return float((ids == unknown).float().mean()) if len(ids) and unknown is not None else 0.0
