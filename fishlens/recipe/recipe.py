@@ -39,7 +39,10 @@ class Options(BaseModel):
 
 
 class TaskChoice(Options):
-    name: str = Field(description="nli, choice, qa, tagging, topic, … or your own class as module:Class")
+    name: str = Field(
+        description="nli, choice, qa, pos, ner, topic; text, pair, multilabel, regression, tagging for data of your "
+        "own; or module:Class"
+    )
 
 
 class ScheduleChoice(Options):

@@ -1,6 +1,5 @@
 """The SQuAD v1.1 JSON schema, which XQuAD and MLQA share."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.training.data.fields import field
-from fishlens.training.data.lines import at, read_text
+from fishlens.training.data.json_text import parse_json
+from fishlens.training.data.lines import read_text
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,9 @@ def read_squad(path: Path) -> Iterator[Question]:
 
     Raises:
         InputError: not JSON (with the line), a field that is missing or of another type (with its path in the file), or
-            a question without an answer.
+            a question without an answer, or with one that is withheld.
     """
-    try:
-        whole = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{at(path, error.lineno)}: not JSON: {error.msg} at character {error.colno}"
-        ) from error
+    whole = parse_json(read_text(path), path)
     for a, article in enumerate(field(str(path), whole, "data", list)):
         where = f"{path}: data[{a}]"
         for p, paragraph in enumerate(field(where, article, "paragraphs", list)):
@@ -61,9 +56,15 @@ def _question(where: str, qa: Any, context: str) -> Question:
 def question(
     where: str, row: Mapping[str, Any], context: str, texts: Sequence[str], starts: Sequence[int]
 ) -> Question:
-    """One question from its row (`id`, `question`) and its answers; InputError if it has none."""
+    """One question from its row (`id`, `question`) and its answers; InputError if it has none, or an empty one."""
     answers = tuple(Answer(text, start) for text, start in zip(texts, starts, strict=True))
     name = field(where, row, "id", str)
     if not answers:
         raise InputError(f"{where}: question {name!r} has no answer; SQuAD v1.1 gives every question one")
+    for i, answer in enumerate(answers):
+        if not answer.text.strip():
+            raise InputError(
+                f"{where}.answers[{i}]: the answer of question {name!r} is {answer.text!r}, expected words of its "
+                "context: a file whose answers are withheld cannot be scored"
+            )
     return Question(name, field(where, row, "question", str), context, answers)

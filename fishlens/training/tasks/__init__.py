@@ -17,6 +17,11 @@ TASKS: dict[str, str] = {
     "pos": "fishlens.training.tasks.pos:POS",
     "ner": "fishlens.training.tasks.ner:NER",
     "topic": "fishlens.training.tasks.topic:Topic",
+    "text": "fishlens.training.tasks.text:Text",
+    "pair": "fishlens.training.tasks.text:Pair",
+    "multilabel": "fishlens.training.tasks.text:Multilabel",
+    "regression": "fishlens.training.tasks.text:Regression",
+    "tagging": "fishlens.training.tasks.tagged:ColumnTagging",
 }
 """name -> module and class."""
 
@@ -48,7 +53,21 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
 
 
 def _check_options(name: str, kind: Any, options: Mapping[str, Any]) -> None:
-    known = [p for p in inspect.signature(kind).parameters if p != "files"]
+    known = options_of(kind)
     for option in options:
         if option not in known:
             raise InputError(f"task {name!r} has no option {option!r}: it has {', '.join(known) or 'none'}")
+
+
+def options_of(kind: type[Task]) -> list[str]:
+    """The options that a task's constructor takes, those that it hands on to its bases included."""
+    found: list[str] = []
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        handed_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        found += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        if not handed_on:
+            break
+    return [name for name in dict.fromkeys(found) if name not in ("files", "layout")]

@@ -13,6 +13,7 @@ A task turns files into examples, examples into what a model is fed, and what th
 import json
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +98,8 @@ class Task(ABC):
     """The metric that a run is judged by, one of the keys of `score`."""
     max_length: ClassVar[int] = 128
     """Tokens per row unless `encode` is told otherwise."""
+    ids_are_unique: ClassVar[bool] = False
+    """Is it wrong if two examples of a file have one id? Elsewhere it is noted."""
     hub: Mapping[str, Sequence[HubPlace]] = {}
     """By split, where the task's data lies on the Hugging Face hub."""
 
@@ -114,7 +117,7 @@ class Task(ABC):
         if not self._on_hub(root, split):
             return self.layout.file(self._folder(root), split, language)
         for place in self.hub.get(split, ()):
-            if language in place.languages:
+            if place.has(language):
                 return place.in_language(language)
         there = ", ".join(self.languages(root, split)) or "none"
         raise InputError(
@@ -124,7 +127,9 @@ class Task(ABC):
     def languages(self, root: Path | str, split: str = "test") -> list[str]:
         """The languages for which a file of this split lies below the root (`hub`: that the hub has)."""
         if self._on_hub(root, split):
-            return sorted({language for place in self.hub.get(split, ()) for language in place.languages})
+            return sorted(
+                {language for place in self.hub.get(split, ()) for language in place.languages or ()}
+            )
         return self.layout.languages(self._folder(root), split)
 
     def _on_hub(self, root: Path | str, split: str) -> bool:
@@ -138,7 +143,8 @@ class Task(ABC):
         """The examples of one split in one language, all of them, in file order.
 
         Raises:
-            InputError: no such file, no example in it, or a malformed line (the message names file and line).
+            InputError: no such file, no example in it, a malformed line (the message names file and line), or ids that
+                are not unique where they have to be.
         """
         place = self.file(root, split, language)
         if isinstance(place, HubPlace):
@@ -148,7 +154,18 @@ class Task(ABC):
             examples = tuple(self.read(place, language))
         if not examples:
             raise InputError(f"{place} is empty: no example in it")
-        return Split(split, language, str(place), examples, self.notes(examples))
+        notes = (*self._repeated_ids(str(place), examples), *self.notes(examples))
+        return Split(split, language, str(place), examples, notes)
+
+    def _repeated_ids(self, source: str, examples: Sequence[Any]) -> tuple[str, ...]:
+        counts = Counter(getattr(example, "id", None) for example in examples)
+        twice = [name for name, count in counts.items() if count > 1 and name is not None]
+        if not twice:
+            return ()
+        more = f"{len(twice)} ids stand for several examples, {twice[0]!r} for {counts[twice[0]]} of them"
+        if self.ids_are_unique:
+            raise InputError(f"{source}: {more}; expected an id of its own for each")
+        return (f"{source}: {more}",)
 
     @abstractmethod
     def read(self, path: Path, language: str) -> Iterator[Any]:
@@ -161,6 +178,16 @@ class Task(ABC):
     def notes(self, examples: Sequence[Any]) -> tuple[str, ...]:
         """What the reader of a result has to know about these examples."""
         return ()
+
+    # examples -> texts, for whoever wants to know what the model will be given
+
+    def row_texts(self, example: Any) -> list[tuple[str, ...]]:
+        """The texts, or pairs of texts, that the rows of an example are made of; empty: not told."""
+        return []
+
+    def is_cut(self, tokens: Sequence[int], room: int) -> bool:
+        """Does the model see less than all of a row whose texts have so many tokens, with room for so many?"""
+        return sum(tokens) > room
 
     # examples -> batches
 

@@ -67,6 +67,7 @@ class Choice(Task):
     """
 
     name = "choice"
+    ids_are_unique = True
     hub = ON_HUB
     output = "multiple_choice"
     headline = "accuracy"
@@ -118,15 +119,16 @@ class Choice(Task):
         note = f"{loaded.source}: {changed} of {len(loaded)} questions replaced by those of {other!r}"
         return replace(loaded, examples=examples, notes=(*loaded.notes, note))
 
+    def row_texts(self, example: ChoiceExample) -> list[tuple[str, ...]]:
+        first = f"{example.premise} {PROMPTS[self.prompt][example.question]}"
+        return [(first, choice) for choice in example.choices]
+
     def encode(
         self, split: Split, tokenizer: Any, *, max_length: int | None = None, train: bool
     ) -> list[Feature]:
         """One feature per question; its `choices` are the rows of its alternatives."""
-        prompts = PROMPTS[self.prompt]
-        first = [
-            f"{example.premise} {prompts[example.question]}" for example in split for _ in example.choices
-        ]
-        second = [choice for example in split for choice in example.choices]
+        texts = [row for example in split for row in self.row_texts(example)]
+        first, second = [row[0] for row in texts], [row[1] for row in texts]
         rows = iter(encode_texts(tokenizer, first, second, max_length or self.max_length))
         return [
             {"example": i, "label": example.label, "choices": [next(rows) for _ in example.choices]}

@@ -1,5 +1,6 @@
 """Extractive question answering: trained on SQuAD, tested on XQuAD or MLQA."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,9 @@ import numpy as np
 
 from fishlens.errors import InputError
 from fishlens.training.data.fields import field
-from fishlens.training.data.hub import HubPlace
+from fishlens.training.data.hub import CONVERTED, HubPlace
 from fishlens.training.data.squad import Answer, Question, question, read_squad
-from fishlens.training.metrics.answers import answer_scores
+from fishlens.training.metrics.answers import Normalise, answer_scores
 from fishlens.training.metrics.mlqa import ARTICLES, mlqa_normalise
 from fishlens.training.metrics.squad import squad_normalise
 from fishlens.training.tasks.base import Feature, Prediction, Split, Task
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 ENGLISH = ("en",)
+_CONTEXT = re.compile(
+    r"context-(?P<file>[a-z]{2})-question-[a-z]{2}[^/]*$|/mlqa\.(?P<config>[a-z]{2})\.[a-z]{2}/"
+)
 TEST_PLACES = {
     "xquad": [Place("xquad/xquad.{language}.json")],
     "mlqa": [
@@ -37,7 +41,7 @@ HUB_TESTS = {
             ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"),
         )
     ],
-    "mlqa": [HubPlace("facebook/mlqa", "mlqa.{language}.{language}", "test", tuple(ARTICLES))],
+    "mlqa": [HubPlace("facebook/mlqa", "mlqa.{language}.{language}", "test", tuple(ARTICLES), revision=CONVERTED)],
 }  # fmt: skip
 
 
@@ -54,6 +58,7 @@ class QA(Task):
     """
 
     name = "qa"
+    ids_are_unique = True
     output = "question_answering"
     headline = "f1"
     max_length = 384
@@ -178,9 +183,33 @@ class QA(Task):
         ]
 
     def score(self, split: Split, predictions: Sequence[Prediction]) -> dict[str, float]:
+        predicted, gold = [p.predicted for p in predictions], [p.gold for p in predictions]
+        return answer_scores(predicted, gold, self._normalise(split))
+
+    def load(self, root: Path | str, split: str, language: str) -> Split:
+        loaded = super().load(root, split, language)
+        self._normalise(loaded)  # refuses a language without rules before anything is trained
+        return loaded
+
+    def _normalise(self, split: Split) -> Normalise:
         mlqa = self.test == "mlqa" and split.name == "test"
-        normalise = mlqa_normalise(split.language) if mlqa else squad_normalise
-        return answer_scores([p.predicted for p in predictions], [p.gold for p in predictions], normalise)
+        return mlqa_normalise(context_language(split)) if mlqa else squad_normalise
+
+    def row_texts(self, example: Question) -> list[tuple[str, ...]]:
+        return [(example.question, example.context)]
+
+    def is_cut(self, tokens: Sequence[int], room: int) -> bool:
+        """Contexts go on in the next window; questions do not."""
+        return tokens[0] > min(self.max_question, room // 2)
+
+
+def context_language(split: Split) -> str:
+    """The language of the contexts: MLQA's files and configurations name it, else the split's own.
+
+    `test-context-en-question-de.json` has English contexts, whichever language the recipe calls it.
+    """
+    named = _CONTEXT.search(split.source)
+    return (named["file"] or named["config"]) if named else split.language
 
 
 def in_context(example: Question, answer: Answer) -> bool:

@@ -38,6 +38,13 @@ class Tagging(Task):
     without_token: str
     """What is predicted for a word that the tokenizer made nothing of."""
 
+    def row_texts(self, example: TaggedSentence) -> list[tuple[str, ...]]:
+        return [(spaced_text(example.words, example.space_after).text,)]
+
+    def is_cut(self, tokens: Sequence[int], room: int) -> bool:
+        """Never: a long sentence goes on in the next row."""
+        return False
+
     def label_index(self, label: str | None, where: str) -> int:
         """The tag's index, or InputError that begins with `where`."""
         if label not in self.labels:

@@ -11,7 +11,7 @@ from fishlens.training.data.conllu import read_conllu
 from fishlens.training.data.jsonl import read_jsonl
 from fishlens.training.data.lines import numbered_lines, read_text
 from fishlens.training.data.squad import read_squad
-from fishlens.training.data.tsv import read_quoted_tsv, read_tsv
+from fishlens.training.data.tsv import read_quoted, read_tsv
 
 COLUMNS = ("premise", "hypothesis", "label")
 TSV = 'Sie sagte: "Ja\tÄpfel\tneutral\nb\u2028c\td\x85e\tentailment\n'
@@ -41,7 +41,7 @@ CONLL = "Ada B-PER\nsagt O\n\nKöln B-LOC\n"
 
 READERS = {
     "tsv": (TSV, lambda path: read_tsv(path, COLUMNS)),
-    "quoted tsv": (QUOTED, lambda path: read_quoted_tsv(path, ("index_id", "category", "text"))),
+    "quoted tsv": (QUOTED, lambda path: read_quoted(path, ("index_id", "category", "text"))),
     "jsonl": (JSONL, read_jsonl),
     "squad": (SQUAD, read_squad),
     "conllu": (CONLLU, read_conllu),
@@ -94,14 +94,14 @@ def test_tsv_rows_are_split_at_tabs_alone_and_quotes_are_text(tmp_path):
 
 def test_quoted_tsv_takes_columns_by_name_in_any_order(tmp_path):
     (tmp_path / "file").write_text('text\textra\tindex_id\n"a\tb"\tx\t1\n', encoding="utf-8")
-    assert list(read_quoted_tsv(tmp_path / "file", ("index_id", "text"))) == [
+    assert list(read_quoted(tmp_path / "file", ("index_id", "text"))) == [
         (2, {"index_id": "1", "text": "a\tb"})
     ]
 
 
 def test_a_quoted_text_may_go_over_lines_and_the_numbers_stay_right(tmp_path):
     (tmp_path / "file").write_text('id\ttext\n1\t"a\nb"\n2\tc\n', encoding="utf-8")
-    rows = list(read_quoted_tsv(tmp_path / "file", ("id", "text")))
+    rows = list(read_quoted(tmp_path / "file", ("id", "text")))
     assert rows == [(2, {"id": "1", "text": "a\nb"}), (4, {"id": "2", "text": "c"})]
 
 

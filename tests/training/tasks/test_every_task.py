@@ -59,16 +59,31 @@ def write_ner(root):
     write(root / "ner" / "en" / "train.txt", "a B-PER\na I-PER\nc O\nd B-LOC\nc O\n\n" * 12)
 
 
+def write_table(root):
+    rows = [("aaa", "x", "x", 1.0), ("bbb", "y", "x;y", 0.0), ("ccc", "y", "", -1.0)]
+    text = "".join(f"{t},{t},{label},{labels},{value}\n" for t, label, labels, value in rows)
+    write(root / "train-en.csv", "text,second,label,labels,value\n" + text * 4)
+    write(root / "train-en.jsonl", '{"words": ["aa", "b", "aa"], "tags": ["x", "y", "x"]}\n' * 12)
+
+
+XY = {"labels": ["x", "y"]}
 TASKS = {
-    "nli": write_nli, "topic": write_topic, "choice": write_choice, "qa": write_qa, "pos": write_pos, "ner": write_ner,
+    "nli": (write_nli, {}), "topic": (write_topic, {}), "choice": (write_choice, {}), "qa": (write_qa, {}),
+    "pos": (write_pos, {}), "ner": (write_ner, {}), "text": (write_table, XY), "pair": (write_table, XY),
+    "multilabel": (write_table, {**XY, "separator": ";"}), "regression": (write_table, {}),
+    "tagging": (write_table, XY),
 }  # fmt: skip
 
 
 @pytest.fixture(params=list(TASKS))
 def prepared(request, tmp_path, tokenizer, model):
     """(task, split, features, batch, model with the task's adapter and head)"""
-    TASKS[request.param](tmp_path)
-    task = make_task(request.param)
+    write_files, options = TASKS[request.param]
+    write_files(tmp_path)
+    if options or request.param == "regression":
+        suffix = "jsonl" if request.param == "tagging" else "csv"
+        options = {**options, "files": {"train": f"train-{{language}}.{suffix}"}}
+    task = make_task(request.param, **options)
     split = task.load(tmp_path, "train", "en")
     features = task.encode(split, tokenizer, train=False)
     model.add_adapter("t", config="seq_bn")
@@ -150,9 +165,7 @@ def test_raw_text_becomes_input_or_is_refused(prepared, tokenizer):
         return
     split = task.from_text(lines, "de.txt", "de")
     texts = [tokenizer.decode(row["input_ids"]) for row in task.encode(split, tokenizer, train=False)]
-    expected = {
-        "nli": ["<s>aa b c</s></s>dd</s>", "<s>dd</s></s>e f</s>"],
-        **{name: ["<s>aa b c</s>", "<s>dd</s>", "<s>e f</s>"] for name in ("topic", "pos", "ner")},
-    }
+    pairs = ["<s>aa b c</s></s>dd</s>", "<s>dd</s></s>e f</s>"]
+    expected = pairs if task.name in ("nli", "pair") else ["<s>aa b c</s>", "<s>dd</s>", "<s>e f</s>"]
     spaced = [text.replace("<", " <").replace(">", "> ").split() for text in texts]
-    assert ["".join(words) for words in spaced] == [text.replace(" ", "") for text in expected[task.name]]
+    assert ["".join(words) for words in spaced] == [text.replace(" ", "") for text in expected]

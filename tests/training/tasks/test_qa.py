@@ -1,6 +1,7 @@
 """Extractive QA: contexts in windows, gold answers as tokens, logits back to characters of the context."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -79,15 +80,48 @@ def test_a_gold_answer_that_is_not_in_its_context_is_counted_and_not_trained_on(
         (json.dumps(squad(("Q?", []))), r"data\[0\]\.paragraphs\[0\]\.qas\[0\]: question 'q0' has no answer"),
         (
             json.dumps(squad(("Q?", [("a", "1")]))),
-            r"qas\[0\]\.answers\[0\]: 'answer_start' is '1', expected int",
+            r"qas\[0\]\.answers\[0\]: 'answer_start' is '1', expected a whole number",
         ),
-        (json.dumps(squad((None, [("a", 1)]))), r"qas\[0\]: 'question' is None, expected str"),
+        (json.dumps(squad((None, [("a", 1)]))), r"qas\[0\]: 'question' is None, expected text"),
     ],
 )
 def test_a_malformed_file_is_named_with_the_place_in_it(root, content, message):
     (root / "xquad" / "xquad.de.json").write_text(content)
     with pytest.raises(InputError, match=message):
         make_task("qa").load(root, "test", "de")
+
+
+def test_an_answer_that_is_withheld_is_refused_and_not_trained_on_as_the_first_token(root):
+    (root / "xquad" / "xquad.de.json").write_text(json.dumps(squad(("Q?", [("", 0)]))), encoding="utf-8")
+    with pytest.raises(InputError, match=r"answers\[0\]: the answer of question 'q0' is '', .*withheld"):
+        make_task("qa").load(root, "test", "de")
+
+
+def test_two_questions_of_one_id_are_refused(root):
+    twice = squad(("Q?", [("Turin", 27)]), ("R?", [("Turin", 27)]))
+    for qa in twice["data"][0]["paragraphs"][0]["qas"]:
+        qa["id"] = "same"
+    (root / "xquad" / "xquad.de.json").write_text(json.dumps(twice), encoding="utf-8")
+    with pytest.raises(
+        InputError, match="1 ids stand for several examples, 'same' for 2 of them; expected an id"
+    ):
+        make_task("qa").load(root, "test", "de")
+
+
+def test_mlqas_rules_follow_the_language_of_the_context_not_of_the_recipe(root):
+    text = json.dumps(squad(("Q?", [("sea", 0)])))
+    (root / "test-context-en-question-de.json").write_text(text, encoding="utf-8")
+    task = make_task("qa", {"test": {"de": "test-context-en-question-de.json"}}, test="mlqa")
+    split = task.load(root, "test", "de")
+    article = [Prediction("q0", ["the sea"], "sea")]
+    assert task.score(split, article)["exact_match"] == 100.0  # "the" is an article in English alone
+    assert task.score(replace(split, source="mine.json"), article)["exact_match"] == 0.0
+
+
+def test_a_language_without_mlqas_rules_is_refused_when_its_file_is_read(root):
+    (root / "ru.json").write_text(json.dumps(squad(("Q?", [("sea", 0)]))), encoding="utf-8")
+    with pytest.raises(InputError, match="MLQA has no rules for language 'ru': it has en"):
+        make_task("qa", {"test": "{language}.json"}, test="mlqa").load(root, "test", "ru")
 
 
 def test_windows_cover_the_context_and_neighbours_share_the_stride(tokenizer):

@@ -3,9 +3,16 @@
 import pytest
 
 from fishlens.errors import InputError
+from fishlens.training.data.hub import FLORES_CODE
 from fishlens.training.tasks import make_task
 from fishlens.training.tasks.classification import TextExample
+from fishlens.training.tasks.flores import FLORES_CODES
 
+XLMR = """
+    af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is it
+    ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si sk sl so sq
+    sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh
+"""
 HEADER = "index_id\tcategory\ttext\n"
 
 
@@ -29,6 +36,12 @@ def test_quoted_fields_are_unquoted_and_labels_are_found_by_name(root):
 def test_two_letter_codes_where_there_are_any_else_the_files_own(root):
     assert make_task("topic").languages(root, "test") == ["ace_Arab", "de"]
     assert len(make_task("topic").load(root, "test", "ace_Arab")) == 2
+
+
+def test_every_language_of_xlmr_that_flores_has_is_known_by_two_letters():
+    xlmr = set(XLMR.split())
+    assert xlmr - set(FLORES_CODES) == {"br", "fy", "la"}
+    assert all(FLORES_CODE.fullmatch(code) for code in FLORES_CODES.values())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Metrics by name: the ones a task offers, or a function of one's own as module:function."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from fishlens.errors import InputError
+
+Metric = Callable[[Sequence[Any], Sequence[Any]], float]
+"""(gold, predicted) of all examples -> points"""
+
+
+def choose_metrics(
+    task: str, offered: Mapping[str, Metric], wanted: Sequence[str] | str | None, default: Sequence[str]
+) -> dict[str, Metric]:
+    """{name: metric}, in the order asked for. `module:function` is called by its function's name.
+
+    Raises:
+        InputError: a name that is neither offered nor can be imported, or one that is there twice.
+    """
+    names = [wanted] if isinstance(wanted, str) else list(default if wanted is None else wanted)
+    if not names:
+        raise InputError(f"task {task!r} is given no metric: expected some of {', '.join(offered)}")
+    chosen: dict[str, Metric] = {}
+    for name in names:
+        short, metric = str(name).rpartition(":")[2], offered.get(name)
+        if metric is None:
+            metric = _import(task, str(name), offered)
+        if short in chosen:
+            raise InputError(f"task {task!r} is given the metric {short!r} twice, expected it once")
+        chosen[short] = metric
+    return chosen
+
+
+def _import(task: str, name: str, offered: Mapping[str, Metric]) -> Metric:
+    module, _, function = name.rpartition(":")
+    if not module:
+        raise InputError(
+            f"task {task!r} has no metric {name!r}: expected {', '.join(offered)}, or module:function of your own"
+        )
+    try:
+        found = getattr(import_module(module), function)
+    except Exception as error:  # a user's module may raise whatever it likes
+        raise InputError(f"metric {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise InputError(
+            f"metric {name!r} is {found!r:.60}, expected a function of gold and predicted labels"
+        )
+    return found
+
+
+def points(metrics: Mapping[str, Metric], gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str, float]:
+    """{name: points}; InputError for a metric that gives no points (0-100; correlations from -100)."""
+    found = {}
+    for name, metric in metrics.items():
+        try:
+            value = float(metric(gold, predicted))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"metric {name!r} gives no number: {type(error).__name__}: {error}") from error
+        if not math.isfinite(value) or abs(value) > 100.0 + 1e-9:
+            raise InputError(f"metric {name!r} gives {value}, expected points from 0 to 100")
+        found[name] = value
+    return found
