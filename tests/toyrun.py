@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import AutoAdapterModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
 
@@ -30,6 +29,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
+def adapters_library():
+    return pytest.importorskip("adapters", reason="needs the library adapters (pip install 'fishlens[madx]')")
+
+
 def make_encoder(place: Path, tokenizer, layers: int = 4, width: int = 32, dropout: float = 0.1) -> Path:
     torch.manual_seed(0)
     config = XLMRobertaConfig(
@@ -37,7 +40,7 @@ def make_encoder(place: Path, tokenizer, layers: int = 4, width: int = 32, dropo
         max_position_embeddings=66, pad_token_id=1, type_vocab_size=1,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
     )  # fmt: skip
-    AutoAdapterModel.from_config(config).save_pretrained(place)
+    adapters_library().AutoAdapterModel.from_config(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
     return place
 
@@ -66,7 +69,7 @@ def encoder_without_dropout(tmp_path_factory, tokenizer) -> Path:
 def language_adapters(tmp_path_factory, encoder) -> Path:
     """A folder with a random seq_bn_inv adapter for each of en, de, es, made for `encoder`."""
     place = tmp_path_factory.mktemp("language-adapters")
-    model = AutoAdapterModel.from_pretrained(encoder)
+    model = adapters_library().AutoAdapterModel.from_pretrained(encoder)
     for language in CODES:
         model.add_adapter(language, config="seq_bn_inv")
         model.save_adapter(str(place / language), language, with_head=False, use_safetensors=True)

@@ -1,9 +1,8 @@
 """The smallest models that can fail: two layers, sixteen dimensions, float64, weights large enough to
 matter."""
 
-import adapters
+import pytest
 import torch
-from adapters import AutoAdapterModel, Stack
 from transformers import XLMRobertaConfig
 
 VOCABULARY, TOKENS = 60, 7
@@ -35,8 +34,11 @@ def shaken(model, seed: int = 0):
 
 def mad_x(task: str = "seq_bn", add_head=None, layers: int = 2):
     """A task adapter called `task` on top of a frozen language adapter called `en`, in a Stack."""
+    adapters = pytest.importorskip(
+        "adapters", reason="needs the library adapters (pip install 'fishlens[madx]')"
+    )
     torch.manual_seed(0)
-    model = AutoAdapterModel.from_config(config(layers))
+    model = adapters.AutoAdapterModel.from_config(config(layers))
     model.add_adapter("en", config=adapters.SeqBnInvConfig(reduction_factor=4))
     named = {
         "seq_bn": adapters.SeqBnConfig(reduction_factor=4),
@@ -50,7 +52,7 @@ def mad_x(task: str = "seq_bn", add_head=None, layers: int = 2):
     else:
         add_head(model)
     model.train_adapter("task")
-    model.active_adapters = Stack("en", "task")
+    model.active_adapters = adapters.Stack("en", "task")
     return shaken(model).eval()
 
 

@@ -1,11 +1,15 @@
 """Models small enough to train in a test, and a way to train them that is somebody else's: transformers' Trainer."""
 
-import adapters
 import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from transformers import BertConfig, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+try:
+    import adapters
+except ImportError:  # the same tests with peft's LoRA and transformers' own Trainer
+    adapters = None
 
 VOCABULARY, CLASSES, LENGTH = 60, 3, 6
 
@@ -32,6 +36,8 @@ def make_model():
             intermediate_size=32, max_position_embeddings=LENGTH + 2, hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
         )  # fmt: skip
+        if adapters is None:
+            return peft_model(config)
         model = adapters.BertAdapterModel(config)
         model.add_adapter("task", config=adapters.AdapterConfig.load(adapter, reduction_factor=4))
         model.add_classification_head("task", num_labels=CLASSES)
@@ -39,6 +45,15 @@ def make_model():
         return model
 
     return make
+
+
+def peft_model(config):
+    """A model of transformers with peft's LoRA in every layer, and its head."""
+    from peft import LoraConfig, get_peft_model
+
+    config.num_labels = CLASSES
+    lora = LoraConfig(r=4, task_type="SEQ_CLS", target_modules=["query", "value"])
+    return get_peft_model(BertForSequenceClassification(config), lora)
 
 
 @pytest.fixture
@@ -68,7 +83,7 @@ def make_trainer(tmp_path, rows):
             "report_to": [], "disable_tqdm": True, "save_strategy": "no", "logging_steps": 2,
             "use_cpu": True, "seed": 5,
         }  # fmt: skip
-        trainer = adapters.AdapterTrainer(
+        trainer = (Trainer if adapters is None else adapters.AdapterTrainer)(
             model=model,
             args=TrainingArguments(str(tmp_path / output), **{**defaults, **arguments}),
             train_dataset=rows,
