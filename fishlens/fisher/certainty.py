@@ -6,14 +6,16 @@ from torch import Tensor
 from fishlens.fisher.distributions import Categorical, widened
 from fishlens.fisher.outputs import Prediction
 
+MOST_CLASSES = 4096  # more are a vocabulary, whose probabilities would take as much memory as all the rest
+
 
 def certainty(prediction: Prediction) -> Tensor | None:
     """`[2, N]`: of every example the entropy of p(y | x) in nats, and the largest probability.
 
     Both are means over the example's scored variables (start and end, words), so that long sentences compare with short
-    ones; nan for an example that has none. None for outputs that are no softmax.
+    ones; nan for an example that has none. None for outputs that are no softmax, or one over a vocabulary.
     """
-    if not isinstance(prediction.distribution, Categorical):
+    if not isinstance(prediction.distribution, Categorical) or prediction.logits.shape[-1] > MOST_CLASSES:
         return None
     p = torch.softmax(widened(prediction.logits), dim=-1)
     each = torch.stack([torch.special.entr(p).sum(-1), p.amax(-1)])

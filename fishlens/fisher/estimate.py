@@ -23,7 +23,8 @@ class FisherEstimate:
     `granularity="batch"`: one per batch). `diagonal`: diag(F) by parameter name, of the parameter's shape,
     on the model's device. `effective_dimension`: (Σd)²/Σd² of a block's diagonal d. `noise_scale`:
     tr(Σ)/|G|², in examples (`labels="empirical"` only). `spectrum`: the eigenvalues of F_b that can differ
-    from zero, descending. What was not asked for is None. `meta` is the identity of these numbers
+    from zero, descending. `entropy`, `confidence`: of every example's prediction (`certainty`), `[N]`, without any
+    gradient. What was not asked for, or is not there, is None. `meta` is the identity of these numbers
     (JSON-able).
     """
 
@@ -35,6 +36,8 @@ class FisherEstimate:
     mean_gradient: dict[str, Tensor] | None = field(default=None, repr=False)
     spectrum: dict[str, Tensor] | None = field(default=None, repr=False)
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    entropy: Tensor | None = field(default=None, repr=False)
+    confidence: Tensor | None = field(default=None, repr=False)
 
     @property
     def examples(self) -> int:
@@ -122,7 +125,14 @@ def merge(estimates: Sequence[FisherEstimate]) -> FisherEstimate:
         diagonal=_mean([e.diagonal for e in estimates], weights),
         mean_gradient=_mean([e.mean_gradient for e in estimates], weights),
         parameters=first.parameters,
+        entropy=_joined([e.entropy for e in estimates]),
+        confidence=_joined([e.confidence for e in estimates]),
     )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None
 
 
 def _mean(parts: Sequence[dict[str, Tensor] | None], weights: Sequence[int]) -> dict[str, Tensor] | None:

@@ -13,6 +13,7 @@ from fishlens.errors import InputError
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks
+from fishlens.fisher.certainty import certainty
 from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import predict
@@ -161,6 +162,7 @@ class Probe:
     tally: Tally
     source: LabelSource | None = None
     passes: int = 0
+    certainties: list[torch.Tensor | None] = field(default_factory=list)
     dtype: str = ""
     by_road: frozenset[str] = frozenset()
     unused: frozenset[str] = frozenset()
@@ -184,6 +186,7 @@ class Probe:
         rows = self.output.rows_per_example(batch.inputs)
         with Taps(self.model, self.parameters, batch.size, rows, batch.tokens) as taps:
             prediction = self.predict(batch)
+        self.certainties.append(certainty(prediction))
         draw = self._draw(prediction, batch, first)
         self.tally.start(prediction.logits, batch.size, draw.passes, draw.samples, draw.invalid)
         fast, slow, unused = self._sorted_out(taps, prediction)
@@ -214,6 +217,7 @@ class Probe:
 
     def _measure_batch_gradient(self, batch: Batch, first: int) -> None:
         prediction = self.predict(batch)
+        self.certainties.append(certainty(prediction))
         draw = self._draw(prediction, batch, first)
         self.tally.start(prediction.logits, 1, draw.passes, draw.samples, draw.invalid)
         terms = batch.size * (1 if self.preset is None else prediction.logits.shape[1])
@@ -257,7 +261,11 @@ class Probe:
             "version": __version__,
             "notes": notes,
         }
+        certainties = [each for each in self.certainties if each is not None]
+        entropy, confidence = torch.cat(certainties, dim=1).double().cpu() if certainties else (None, None)
         return FisherEstimate(
+            entropy=entropy,
+            confidence=confidence,
             trace=trace,
             stderr=stderr,
             per_example=per_example,

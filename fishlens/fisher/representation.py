@@ -1,9 +1,9 @@
 r"""Centred kernel alignment of two representations (Kornblith et al. 2019), here of one text in two languages.
 
 Rows are parallel: row i of both says the same. Linear CKA is
-$\mathrm{HSIC}(K, L) / \sqrt{\mathrm{HSIC}(K, K)\,\mathrm{HSIC}(L, L)}$ with $K = XX^\top$, $L = YY^\top$; HSIC by the unbiased
-estimator (Song et al. 2012, Eq. 5), because the usual one is far above zero for unrelated representations when there
-are fewer rows than dimensions.
+$\mathrm{HSIC}(K, L) / \sqrt{\mathrm{HSIC}(K, K)\,\mathrm{HSIC}(L, L)}$ with $K = XX^\top$, $L = YY^\top$; HSIC by
+the unbiased estimator (Song et al. 2012, Eq. 5), because the usual one is far above zero for unrelated representations
+when there are fewer rows than dimensions.
 """
 
 import math
@@ -15,7 +15,7 @@ FEWEST = 4  # rows that the unbiased estimator needs
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
-    """Of `[N, D]` and `[N, E]`: at most 1, about 0 for unrelated ones. nan for fewer than four rows, or constant ones."""
+    """Of `[N, D]` and `[N, E]`: 1 for the same, about 0 for unrelated ones; nan for constants or fewer than 4 rows."""
     if len(x) < FEWEST:
         return math.nan
     one, other = _kernel(x), _kernel(y)

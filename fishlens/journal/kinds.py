@@ -187,7 +187,7 @@ _COMMON = {
 }
 _FISHER_COLUMNS = (
     "block", "trace", "stderr", "trainable", "effective_dimension", "noise_scale", "weight_norm", "purpose",
-    "examples", "overhead",
+    "examples", "overhead", "drift",
 )  # fmt: skip
 
 START = Kind(
@@ -227,6 +227,26 @@ FISHER = Kind(
         "effective_dimension": Field(NUMBERS, "(sum of the diagonal)² / sum of its squares", "parameters"),
         "noise_scale": Field(NUMBERS, "gradient noise scale", "examples"),
         "weight_norm": Field(NUMBERS, "norm of the block's weights"),
+        "drift": Field(
+            NUMBERS,
+            "Jensen-Shannon divergence of the diagonal's log-histogram from the probe before, in "
+            "the same language",
+            "bits",
+            since=1,
+        ),
+        "overlap": Field(
+            NUMBERS, "of the diagonal with the source's at this step: cosine of the square roots", since=1
+        ),
+        "rank_overlap": Field(NUMBERS, "the same by Spearman's correlation of the entries", since=1),
+        "cka": Field(
+            NUMBERS, "linear CKA of the layer's representation with the source's, on parallel rows", since=1
+        ),
+        "entropy": Field(NUMBER, "mean entropy of the predictions", "nats", since=1),
+        "confidence": Field(NUMBER, "mean largest probability of the predictions", since=1),
+        "atc": Field(
+            NUMBER, "accuracy that average thresholded confidence predicts", "points (0–100)", since=1
+        ),
+        "critical_sharpness": Field(NUMBER, "of the language's loss along the source's update", since=1),
         "examples": Field(COUNT, "examples measured", "examples"),
         "examples_ids": Field(IDS, "which examples", since=1),
         "language": Field(NAME, "language of the examples; null: the source language", since=1),
@@ -325,7 +345,11 @@ END = Kind(
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (START, FISHER, UNFREEZE, TRAIN, EVAL, NOTE, END)}
 
 # a frame of the same records as another: probes that are not the tracked series on the source language
-SERIES_COLUMNS = (*_FISHER_COLUMNS, "language", "series")
+SERIES_COLUMNS = (*_FISHER_COLUMNS, "language", "series", "overlap", "rank_overlap", "cka")
+# and of all probes, one row each: what is not by block
+PROBE_COLUMNS = (
+    "language", "series", "purpose", "examples", "seconds", "entropy", "confidence", "atc", "critical_sharpness",
+)  # fmt: skip
 
 
 def identity(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -23,7 +23,10 @@ from fishlens.journal.recipe_fields import fields_beside
 from fishlens.journal.records import number
 from fishlens.journal.runs import COLUMNS, TABLES, Runs
 
-_KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {"fisher_series": FISHER}
+_KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {
+    "fisher_series": FISHER,
+    "probes": FISHER,
+}
 _READS = {table: {kind.name} for table, kind in _KIND_OF.items()}
 _READS["notes"] |= {"fisher"}  # a lost probe is a note too
 
@@ -84,8 +87,9 @@ def _chunk(table: str, run: Run) -> _Chunk:
         return _notes_chunk(run)
     records = [r for r in run.records if r["kind"] == kind.name]
     if kind is FISHER:
-        records = [r for r in records if r.get("trace") and _is_tracked(r) == (table == "fisher")]
-    if kind.each is None:
+        wanted = {"fisher": (True,), "fisher_series": (False,), "probes": (True, False)}[table]
+        records = [r for r in records if r.get("trace") and _is_tracked(r) in wanted]
+    if kind.each is None or table == "probes":
         return _when(records) | {one.name: _column(one, records, kind, run) for one in COLUMNS[table]}
     keys = [list(record.get(kind.each) or ()) for record in records]
     counts = np.array([len(names) for names in keys], dtype=np.int64)

@@ -21,7 +21,10 @@ from fishlens.journal.kinds import FORMAT, MINOR, Column
 from fishlens.journal.runs import COLUMNS, RUN_COLUMNS, TABLES, LeftOut, Runs
 
 _FILES = ("runs", *TABLES)
-_SINCE = {"fisher_series": 1}  # tables that older exports do not have: the minor version that added them
+_SINCE = {
+    "fisher_series": 1,
+    "probes": 1,
+}  # tables that older exports do not have: the minor version that added them
 # in a file's metadata
 _NAMES = b"fishlens.names"  # {column: its categories in order}; Parquet forgets the order
 _ABOUT = b"fishlens.export"  # {"format": …, "minor": …, "id": …, "left_out": [[path, reason], …]}

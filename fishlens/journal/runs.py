@@ -10,6 +10,7 @@ from fishlens.journal.kinds import (
     FISHER,
     KINDS,
     NOTE,
+    PROBE_COLUMNS,
     SERIES_COLUMNS,
     TRAIN,
     UNFREEZE,
@@ -25,6 +26,7 @@ COLUMNS = {
     "unfreezing": list(columns_of(UNFREEZE)),
     "notes": list(columns_of(NOTE)),
     "fisher_series": list(columns_of(FISHER, SERIES_COLUMNS)),
+    "probes": list(columns_of(FISHER, PROBE_COLUMNS)),
 }
 TABLES = tuple(COLUMNS)
 # what the frame `runs` always has, besides factors and the estimator's identity
@@ -61,15 +63,17 @@ class Runs:
     not be read), every factor of the start record under its own name, and the estimator's identity as
     `estimator_<field>`.
     `fisher`: run, step, time, block, trace, stderr, trainable, effective_dimension, noise_scale,
-    weight_norm, purpose, examples, overhead; one row per run × step × block. The tracked series on the source
+    weight_norm, purpose, examples, overhead, drift; one row per run × step × block. The tracked series on the source
     language and nothing else.
     `evaluation`: run, step, time, split, language, metric, value (points), headline, examples, best, unit.
     `training`: run, step, time, loss, learning_rate, gradient_norm, epoch, seconds.
     `unfreezing`: run, step, time, event, position (0, 1, … within the event), block, score, stderr,
     runner_up, margin; one row per thawed block.
     `notes`: run, step, time, level, text; also lost probes and damaged lines.
-    `fisher_series`: as `fisher`, and language, series: probes of other languages and named series. They are a frame
-    of their own, so that no curve ever mixes them with the tracked series.
+    `fisher_series`: as `fisher`, and language, series, overlap, rank_overlap, cka: probes of other languages and named
+    series. They are a frame of their own, so that no curve ever mixes them with the tracked series.
+    `probes`: run, step, time, language (none: the source), series, purpose, examples, seconds, entropy, confidence,
+    atc, critical_sharpness; one row per probe, lost ones left out.
     `left_out`: what was asked for and could not be read, or is a copy of a run that is here.
     """
 
@@ -80,9 +84,11 @@ class Runs:
     unfreezing: pd.DataFrame
     notes: pd.DataFrame
     fisher_series: pd.DataFrame | None = None
+    probes: pd.DataFrame | None = None
     left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.fisher_series is None:
-            names = ["run", "step", "time", *(column.name for column in COLUMNS["fisher_series"])]
-            object.__setattr__(self, "fisher_series", pd.DataFrame(columns=names))
+        for table in ("fisher_series", "probes"):
+            if getattr(self, table) is None:
+                names = ["run", "step", "time", *(column.name for column in COLUMNS[table])]
+                object.__setattr__(self, table, pd.DataFrame(columns=names))

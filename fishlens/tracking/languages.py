@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fishlens.errors import InputError
+from fishlens.fisher import FisherEstimate
 from fishlens.tracking.probe_set import ProbeSet
 
 InLanguage = Callable[[str], AbstractContextManager[Any]]
@@ -16,6 +17,11 @@ InLanguage = Callable[[str], AbstractContextManager[Any]]
 def same_model(language: str) -> AbstractContextManager[Any]:
     """For a model that takes every language as it is."""
     return nullcontext()
+
+
+def nothing_beside(language: str | None, estimate: FisherEstimate) -> dict[str, Any]:
+    """No fields besides the Fisher information's own."""
+    return {}
 
 
 def split_by_language(data: Any) -> tuple[str | None, Any, dict[str, Any]]:

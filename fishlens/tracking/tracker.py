@@ -10,6 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,19 @@ from torch import nn
 from fishlens.errors import InputError
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
 from fishlens.fisher.batches import Batch
+from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.observe import observing
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
 from fishlens.tracking.clock import Clock, Spent, make_clock
-from fishlens.tracking.languages import InLanguage, same_model, split_by_language, target_probe_sets
+from fishlens.tracking.languages import (
+    InLanguage,
+    nothing_beside,
+    same_model,
+    split_by_language,
+    target_probe_sets,
+)
 from fishlens.tracking.probe_set import ProbeSet
 
 if TYPE_CHECKING:
@@ -68,6 +76,8 @@ class Tracker:
     blocks, labels, samples, granularity, output, seed, preset, mode, autocast: as `estimate_fisher` takes them.
     effective_dimension, noise_scale: measure these too. The gradient noise scale is of the empirical gradient, so
         that with other `labels` it costs one more backward pass, and needs labels in the probe set.
+    beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
+        model is ready for the language; what it takes is part of the probe.
     diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
@@ -103,6 +113,7 @@ class Tracker:
         reporters: Iterable["Reporter"] = (),
         training_seconds: Callable[[], float] | None = None,
         in_language: InLanguage = same_model,
+        beside: Callable[[str | None, FisherEstimate], dict[str, Any]] = nothing_beside,
     ):
         if run is not None and writer is not None:
             raise InputError("a tracker was given both run and writer; expected one of them")
@@ -112,6 +123,9 @@ class Tracker:
         self.probe_set = ProbeSet.of(data, examples)
         self.targets = target_probe_sets(targets, examples, labels, preset)
         self._in_language = in_language
+        self._beside = beside
+        self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
+        self._of_source: FisherEstimate | None = None  # at the present step
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
             "labels": labels, "samples": samples, "granularity": granularity, "output": output, "seed": seed,
@@ -180,9 +194,10 @@ class Tracker:
         self._at(step)
         if not (self._clock.due(step, self._spent_now()) or step in self._diagonals):
             return None
-        estimate = self._probe(step, "track", self.probe_set.base)
+        self._of_source = estimate = self._probe(step, "track", self.probe_set.base)
         for language in self.targets:
             self._probe_target(step, language)
+        self._of_source = None
         return estimate
 
     def measure(self, step: int, examples: int | None = None) -> Scores:
@@ -257,7 +272,10 @@ class Tracker:
         if purpose == "select" and batches in self._last.estimates:
             return self._last.estimates[batches]  # the unfreeze record will hold the scores
         estimate, fields = self._attempt(
-            step, lambda: self._measured(batches), lambda found: self._describe(found, step, purpose)
+            lambda: self._measured(batches),
+            lambda found: self._describe(found, step, purpose),
+            nullcontext,
+            step,
         )
         last = fields["seconds"] if purpose == "track" else max(fields["seconds"], self._spent.last_probe)
         self._spent = Spent(self._spent.probes + fields["seconds"], last)
@@ -270,13 +288,17 @@ class Tracker:
 
         def measure() -> FisherEstimate:
             probe_set = self.targets[language]
-            parameters = [p for block in self.blocks for p in block.parameters.values()]
-            # whatever `in_language` does to random states and flags is undone as well
-            with observing(self.model, parameters, "unchanged"), self._in_language(language):
-                return self._estimate(probe_set.batches[: probe_set.base], 0)
+            return self._estimate(probe_set.batches[: probe_set.base], 0)
+
+        def prepared() -> AbstractContextManager[Any]:
+            return self._in_language(language)
 
         estimate, fields = self._attempt(
-            step, measure, lambda found: self._describe(found, step, "track", language), f" in {language!r}"
+            measure,
+            lambda found: self._describe(found, step, "track", language),
+            prepared,
+            step,
+            f" in {language!r}",
         )
         seconds = fields["seconds"]
         self._spent = Spent(self._spent.probes + seconds, self._spent.last_probe + seconds)
@@ -285,17 +307,22 @@ class Tracker:
 
     def _attempt(
         self,
-        step: int,
         measure: Callable[[], FisherEstimate],
         describe: Callable[[FisherEstimate], dict[str, Any]],
+        prepared: Callable[[], AbstractContextManager[Any]],
+        step: int,
         of: str = "",
     ) -> tuple[FisherEstimate | None, dict[str, Any]]:
         """(estimate, a record's fields with what it cost); whatever goes wrong costs this probe alone."""
         began = time.perf_counter()
         estimate, lost = None, None
+        trainable = {block.name: block.trainable for block in self.blocks}
+        parameters = [p for block in self.blocks for p in block.parameters.values()]
         try:
-            estimate = measure()
-            fields = describe(estimate)
+            # what `in_language` and `beside` do to random states and flags is undone as well
+            with observing(self.model, parameters, "unchanged"), prepared():
+                estimate = measure()
+                fields = {"trainable": trainable, **describe(estimate)}
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -340,11 +367,15 @@ class Tracker:
         fields: dict[str, Any] = {
             "trace": estimate.trace,
             "stderr": estimate.stderr,
-            "trainable": {block.name: block.trainable for block in self.blocks},
             "weight_norm": weight_norms(self.blocks),
             "examples": estimate.examples,
             "diagonal": None,
         }
+        if estimate.entropy is not None and estimate.confidence is not None:
+            fields["entropy"] = float(estimate.entropy.nanmean())
+            fields["confidence"] = float(estimate.confidence.nanmean())
+        if purpose == "track":
+            fields |= {**self._compared(estimate, language), **self._beside(language, estimate)}
         if self._effective_dimension:
             fields["effective_dimension"] = estimate.effective_dimension
         if self._noise_scale and language is None:
@@ -356,11 +387,41 @@ class Tracker:
             fields["estimator"] = identity
         return fields
 
+    def _compared(self, estimate: FisherEstimate, language: str | None) -> dict[str, Any]:
+        """The diagonal beside that of the probe before, and beside the source's at this step."""
+        if estimate.diagonal is None:
+            return {}
+        fields = {}
+        histograms = log_histograms(estimate.diagonal, estimate.parameters)
+        if language in self._histograms:
+            fields["drift"] = drift(self._histograms[language], histograms)
+        self._histograms[language] = histograms
+        source = self._of_source.diagonal if self._of_source is not None else None
+        if language is not None and source is not None:
+            fields["overlap"] = overlap(source, estimate.diagonal, estimate.parameters)
+            fields["rank_overlap"] = rank_overlap(source, estimate.diagonal, estimate.parameters)
+        return fields
+
     def _noise_scales(self, estimate: FisherEstimate) -> dict[str, float] | None:
         batches = self.probe_set.batches[: self.probe_set.base]
         options = {**self._options, "labels": "empirical", "samples": 1, "preset": None}
         measured = estimate_fisher(self.model, batches, blocks=self.blocks, noise_scale=True, **options)
         return measured.noise_scale
+
+    def memory(self) -> dict[str, Any]:
+        """What the next probe is compared with, as plain values: for a checkpoint, so that a resumed run says the
+        same."""
+        return {
+            language or "": {block: counts.tolist() for block, counts in histograms.items()}
+            for language, histograms in self._histograms.items()
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Go on from the `memory` of an earlier attempt."""
+        self._histograms = {
+            language or None: {block: torch.tensor(counts) for block, counts in histograms.items()}
+            for language, histograms in memory.items()
+        }
 
     def _save_diagonal(self, estimate: FisherEstimate, step: int, language: str | None) -> str | None:
         """The diagonal as safetensors, under its name only when it is whole; a refusing disk loses it, and says so."""

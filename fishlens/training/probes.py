@@ -82,6 +82,14 @@ class Probes:
         if self.tracker is not None:
             self.tracker.writer = writer
 
+    def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps of earlier probes."""
+        return self.tracker.memory() if self.tracker is not None else {}
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        if self.tracker is not None:
+            self.tracker.remember(memory)
+
     def track(self, step: int) -> None:
         """Measure and write down, if it is time to."""
         if self.tracker is not None and self._tracked:

@@ -248,6 +248,7 @@ class _Run:
                 "loss_sum": float(job.loss_sum),
                 "schedule": job.unfreezing.state.to_json(),
                 "scaler": scaler.state_dict() if scaler is not None else None,
+                "probes": job.probes.memory(),
             },
         )
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fishlens import InputError, Tracker, estimate_fisher, load_runs
+from fishlens.fisher import comparison
 from fishlens.journal import read_run
 
 
@@ -38,6 +39,49 @@ def test_the_labels_of_a_target_do_not_matter(model, batches):
         tracker._write = lambda step, fields: found.append(fields["trace"])
         tracker.step(0)
     assert found[1] == found[3] != found[0]
+
+
+def test_what_is_said_of_the_diagonals_is_of_the_languages_and_steps_it_names(tmp_path, model, batches):
+    with Tracker(model, {"en": batches[:2], "de": batches[2:4]}, run=tmp_path / "run", every=1) as tracker:
+        estimates = []
+        for step in range(2):
+            tracker.step(step)
+            estimates.append(
+                [estimate_fisher(model, data, diagonal=True) for data in (batches[:2], batches[2:4])]
+            )
+            with torch.no_grad():
+                for parameter in estimates[0][0].parameters["layer.0"]:
+                    model.get_parameter(parameter).mul_(3)
+    runs = load_runs(tmp_path / "run")
+    (first, _), (source, target) = estimates
+    german = runs.fisher_series[runs.fisher_series["step"] == 1].set_index("block")
+    english = runs.fisher[runs.fisher["step"] == 1].set_index("block")
+    blocks = source.parameters
+    assert german["overlap"].to_dict() == comparison.overlap(source.diagonal, target.diagonal, blocks)
+    assert german["rank_overlap"].to_dict() == comparison.rank_overlap(
+        source.diagonal, target.diagonal, blocks
+    )
+    histograms = [comparison.log_histograms(each.diagonal, blocks) for each in (first, source)]
+    assert english["drift"].to_dict() == comparison.drift(*histograms)
+    assert runs.fisher[runs.fisher["step"] == 0]["drift"].isna().all()  # there was no probe before
+    probes = runs.probes.set_index(["step", "language"])
+    assert probes.loc[(1, "de"), "entropy"] == pytest.approx(float(target.entropy.mean()))
+    assert probes.loc[(1, "de"), "confidence"] == pytest.approx(float(target.confidence.mean()))
+
+
+def test_a_block_that_is_frozen_is_said_to_be_frozen_in_every_language(tmp_path, model, batches):
+    for name, parameter in model.named_parameters():
+        if "layer.0." in name:
+            parameter.requires_grad_(False)
+    with Tracker(model, {"en": batches[0], "de": batches[1]}, run=tmp_path / "run") as tracker:
+        tracker.step(0)
+    runs = load_runs(tmp_path / "run")
+    for frame in (runs.fisher, runs.fisher_series):
+        assert frame.set_index("block")["trainable"].to_dict() == {
+            "layer.0": False,
+            "layer.1": True,
+            "head": True,
+        }
 
 
 @pytest.mark.parametrize("labels", ["empirical", "mode"])
