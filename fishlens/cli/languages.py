@@ -1,13 +1,17 @@
 """`fishlens train-language-adapter` and `fishlens pretrain`: masked-LM on raw text."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fishlens.errors import InputError
+
+if TYPE_CHECKING:
+    from fishlens.pretraining.masked_lm import MaskedLMSettings
 
 
 class Precision(str, Enum):
@@ -25,6 +29,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything.")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints and held-out evaluations.")]
 LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the curve.")]
 ForwardPrecision = Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")]
+Minutes = Annotated[float | None, typer.Option(help="End after so many minutes of training.")]
 Join = Annotated[bool, typer.Option(help="Put consecutive lines into one row as long as they fit.")]
 
 
@@ -47,24 +52,13 @@ def train_language_adapter(
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
     precision: ForwardPrecision = Precision.fp32,
+    minutes: Minutes = None,
     join: Join = True,
 ) -> None:
     """Train a language adapter (MAD-X) on the frozen model. The same command resumes an interrupted one."""
     from fishlens.pretraining.language_adapter import train_language_adapter as train
-    from fishlens.pretraining.masked_lm import MaskedLMSettings
 
-    settings = MaskedLMSettings(
-        steps=steps,
-        batch=batch,
-        max_length=max_length,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        mask_share=mask_share,
-        seed=seed,
-        log_every=log_every,
-        save_every=save_every,
-        precision=precision.value,
-    )
+    settings = _settings(locals())
 
     def run() -> str:
         summary = train(
@@ -88,6 +82,7 @@ def train_language_adapter(
 
 
 def pretrain(
+    context: typer.Context,
     text: Annotated[
         Path, typer.Option(help="Folder with one file a language: xx.txt, a sentence or more a line.")
     ],
@@ -104,6 +99,11 @@ def pretrain(
     pivot: Annotated[
         str | None, typer.Option(help="Language whose lines stand beside their translations.")
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on with this encoder (folder or hub id) and its vocabulary."),
+    ] = None,
+    freeze_embeddings: Annotated[bool, typer.Option(help="Leave the token embeddings as they are.")] = False,
     align: Annotated[bool, typer.Option(help="Start embeddings from an SVD over the parallel text.")] = False,
     translation_share: Annotated[
         float, typer.Option(min=0, max=0.95, help="Share of rows that are translation pairs.")
@@ -126,25 +126,17 @@ def pretrain(
     log_every: LogEvery = 50,
     save_every: SaveEvery = 500,
     precision: ForwardPrecision = Precision.fp32,
+    minutes: Minutes = None,
     join: Join = True,
 ) -> None:
-    """Pretrain a small encoder of XLM-R's architecture from scratch. The same command resumes an interrupted one."""
+    """Pretrain a small encoder of XLM-R's architecture from scratch, or go on with an existing one (--from). The same
+    command resumes an interrupted one."""
     from fishlens.pretraining.encoder import EncoderShape, Vocabulary
     from fishlens.pretraining.encoder import pretrain as train
-    from fishlens.pretraining.masked_lm import MaskedLMSettings
 
-    settings = MaskedLMSettings(
-        steps=steps,
-        batch=batch,
-        max_length=max_length,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        mask_share=mask_share,
-        seed=seed,
-        log_every=log_every,
-        save_every=save_every,
-        precision=precision.value,
-    )
+    settings = _settings(locals())
+    if from_ is not None:
+        _refuse_shape(context)
     texts = _files(text, language)
     beside = _files(parallel, language) if parallel else None
     if beside and pivot:
@@ -158,8 +150,10 @@ def pretrain(
         folder = train(
             texts,
             output,
-            EncoderShape(layers, hidden, heads, feed_forward, max_length, dropout),
-            Vocabulary(tokenizer, vocabulary),
+            EncoderShape(layers, hidden, heads, feed_forward, max_length, dropout)
+            if from_ is None
+            else from_,
+            Vocabulary(tokenizer, vocabulary) if from_ is None else None,
             settings,
             heldout=_files(heldout, list(texts)) if heldout else None,
             parallel=beside,
@@ -167,11 +161,33 @@ def pretrain(
             translation_share=translation_share,
             smoothing=smoothing,
             join=join,
+            freeze_embeddings=freeze_embeddings,
             note=typer.echo,
         )
         return f"encoder of {len(texts)} languages is in {folder}"
 
     resumable(run, steps)
+
+
+_SHAPE = ("tokenizer", "vocabulary", "layers", "hidden", "heads", "feed_forward", "dropout")
+
+
+def _refuse_shape(context: typer.Context) -> None:
+    """Raises `InputError` for an option that an existing encoder has decided already."""
+    for name in _SHAPE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a new encoder: --from keeps what that one has"
+            )
+
+
+def _settings(options: dict[str, Any]) -> "MaskedLMSettings":
+    """The settings among a command's options, which have the same names."""
+    from fishlens.pretraining.masked_lm import MaskedLMSettings
+
+    named = {field.name: options[field.name] for field in fields(MaskedLMSettings) if field.name in options}
+    return MaskedLMSettings(**{**named, "precision": options["precision"].value})
 
 
 def resumable(run: Callable[[], str], steps: int) -> None:

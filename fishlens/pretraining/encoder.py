@@ -48,8 +48,8 @@ class Vocabulary:
 def pretrain(
     texts: Paths,
     output: str | Path,
-    shape: EncoderShape,
-    vocabulary: Vocabulary,
+    start: "EncoderShape | str | Path",
+    vocabulary: Vocabulary | None,
     settings: MaskedLMSettings,
     *,
     heldout: Paths | None = None,
@@ -58,12 +58,17 @@ def pretrain(
     translation_share: float = 0.0,
     smoothing: float = 0.3,
     join: bool = True,
+    freeze_embeddings: bool = False,
     note: Note = print,
 ) -> Path:
     """Pretrain on raw text of several languages; returns the model's folder, `output`/model.
 
     Args:
         texts, heldout: language → raw text file.
+        start: the shape of a new encoder, or the folder or hub id of one whose training goes on: its vocabulary is
+            kept, and it gets a new masked-LM head if it has none.
+        vocabulary: of a new encoder's tokenizer; None with an existing encoder.
+        freeze_embeddings: leave the table of token embeddings as it is.
         parallel: language → file; line i says the same in all of them.
         align: start the token embeddings from an SVD of PPMI(token × parallel sentence).
         translation_share: share of the rows that are a line of the first parallel language beside its translation.
@@ -79,14 +84,27 @@ def pretrain(
         raise InputError(
             "aligned embeddings and translation rows need parallel text of at least two languages"
         )
-    if settings.max_length > shape.positions:
+    if isinstance(start, EncoderShape) and vocabulary is None:
+        raise InputError("a new encoder needs a vocabulary")
+    if not isinstance(start, EncoderShape) and (vocabulary is not None or align):
         raise InputError(
-            f"max_length is {settings.max_length}, but the encoder has {shape.positions} positions"
+            "an existing encoder keeps its vocabulary and its embeddings: leave vocabulary and align out"
         )
     lines = {language: read_lines(path) for language, path in texts.items()}
     aligned = read_parallel(parallel) if parallel else {}
-    tokenizer = _tokenizer(output, lines, vocabulary, note)
-    tokenizer.model_max_length = shape.positions
+    if isinstance(start, EncoderShape):
+        assert vocabulary is not None
+        tokenizer = _tokenizer(output, lines, vocabulary, note)
+        model = new_encoder(tokenizer, start, settings.seed)
+        tokenizer.model_max_length = start.positions
+    else:
+        model, tokenizer = _existing(start, settings.seed, note)
+    if settings.max_length > tokenizer.model_max_length:
+        raise InputError(
+            f"max_length is {settings.max_length}, but the encoder has {tokenizer.model_max_length} positions"
+        )
+    if freeze_embeddings:
+        model.get_input_embeddings().weight.requires_grad_(False)
     rows = {
         language: encode_lines(tokenizer, found, settings.max_length, join=join)
         for language, found in lines.items()
@@ -101,7 +119,6 @@ def pretrain(
         language: encode_lines(tokenizer, read_lines(path), settings.max_length, join=join)
         for language, path in (heldout or {}).items()
     }
-    model = new_encoder(tokenizer, shape, settings.seed)
     if align:
         _align(model, tokenizer, aligned, settings.seed, note)
     batches = Batches(rows, weights, settings.batch, settings.seed)
@@ -111,8 +128,10 @@ def pretrain(
     summary = {
         "languages": sorted(texts),
         "rows": {name: len(found) for name, found in rows.items()},
-        "shape": asdict(shape),
-        "vocabulary": {"kind": vocabulary.kind, "size": len(tokenizer)},
+        "from": None if isinstance(start, EncoderShape) else str(start),
+        "shape": asdict(start) if isinstance(start, EncoderShape) else None,
+        "vocabulary": {"kind": None if vocabulary is None else vocabulary.kind, "size": len(tokenizer)},
+        "freeze_embeddings": freeze_embeddings,
         "align": align,
         "translation_share": translation_share,
         "smoothing": smoothing,
@@ -147,6 +166,23 @@ def new_encoder(tokenizer: Any, shape: EncoderShape, seed: int) -> Any:
     )
     torch.manual_seed(seed)
     return XLMRobertaForMaskedLM(config)
+
+
+def _existing(place: str | Path, seed: int, note: Note) -> tuple[Any, Any]:
+    """(model, tokenizer) of an encoder whose training goes on."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from fishlens.pretraining.masked_lm_model import load_masked_lm
+    from fishlens.training.assembly import cut_at_positions
+
+    torch.manual_seed(seed)
+    model, missing = load_masked_lm(place, new_head=True)
+    tokenizer = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+    cut_at_positions(tokenizer, model)
+    if missing:
+        note(f"{place} has no masked-LM head: a new one is trained")
+    return model, tokenizer
 
 
 def _tokenizer(output: Path, lines: Mapping[str, Sequence[str]], vocabulary: Vocabulary, note: Note) -> Any:

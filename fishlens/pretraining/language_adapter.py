@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
 from fishlens.errors import InputError, first_line
 from fishlens.pretraining.masked_lm import (
     CHECKPOINTS,
@@ -17,6 +19,7 @@ from fishlens.pretraining.masked_lm import (
     heldout_loss,
     train_masked_lm,
 )
+from fishlens.pretraining.masked_lm_model import load_masked_lm
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
@@ -49,7 +52,7 @@ def train_language_adapter(
         InputError: `output` holds a finished adapter, or the model has no masked-LM head or no fast tokenizer.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     output = Path(output)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
@@ -64,7 +67,7 @@ def train_language_adapter(
         raise InputError(f"the model {str(model)!r} cannot be loaded: {first_line(error)}") from None
     rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
     held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
-    learner = AutoModelForMaskedLM.from_pretrained(str(model), trust_remote_code=False)
+    learner = load_masked_lm(model)[0].to(Accelerator().device)
     before = math.exp(heldout_loss(MaskedLMLoss(learner, tokenizer, settings), held)) if held else None
     _add_adapter(learner, language, config, settings.seed)
     batches = Batches({language: rows}, {language: 1.0}, settings.batch, settings.seed)

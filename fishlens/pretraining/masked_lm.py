@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.pretraining.raw_text import Batches, Rows, pad
@@ -40,6 +41,8 @@ class MaskedLMSettings:
     """How to train. `warmup` is a number of steps; the learning rate then falls linearly to zero at `steps`.
 
     `precision` is that of the forward pass: bf16 runs it under autocast; weights, optimizer and loss stay float32.
+    `minutes` is a limit: training ends when it has lasted so long, and the learning rate falls to zero by then. Such
+    a run is not repeatable to the bit, because it depends on the speed of the machine.
     """
 
     steps: int
@@ -54,12 +57,15 @@ class MaskedLMSettings:
     log_every: int = 50
     save_every: int = 500
     precision: str = "fp32"
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"precision is {self.precision!r}, expected fp32 or bf16")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"minutes is {self.minutes}, expected a number above 0")
 
 
 class Interrupted(Exception):
@@ -172,6 +178,8 @@ def train_masked_lm(
         InputError: the folder holds a checkpoint of a run with other settings.
         Interrupted: Ctrl-C; the same call goes on.
     """
+    device = Accelerator().device
+    model.to(device)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(
         [
@@ -184,46 +192,64 @@ def train_masked_lm(
     step, curve, sums = run.load()
     if step:
         note(f"resuming at step {step} of {settings.steps}")
+    if device.type != "cpu":
+        note(f"training on {device}")
     loss = MaskedLMLoss(model, tokenizer, settings)
     model.train()
-    started, before = time.monotonic(), curve[-1]["seconds"] if curve else 0.0
+    clock = _Clock(curve[-1]["seconds"] if curve else 0.0)
+    done = _is_over(step, clock.seconds, settings)
     with watch_for_interruption() as interruption:
-        while step < settings.steps:
+        while not done:
             torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout of this step, whatever came before
-            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, settings)
+            rate = learning_rate(step, settings, clock.seconds)
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = rate
             value, _ = loss(batches.at(step), np.random.default_rng([settings.seed, 2, step]))
             value.backward()
             torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.clip)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
-            sums.append(value.item())
-            if step % settings.log_every == 0 or step == settings.steps:
-                curve.append(
-                    {
-                        "step": step,
-                        "loss": sum(sums) / len(sums),
-                        "seconds": before + time.monotonic() - started,
-                    }
-                )
+            sums.append(value.detach())  # fetched from the device when it is written
+            done = _is_over(step, clock.seconds, settings)
+            if step % settings.log_every == 0 or done:
+                losses = torch.stack([torch.as_tensor(v, device=device) for v in sums]).double()
+                curve.append({"step": step, "loss": float(losses.mean()), "seconds": clock.seconds})
                 sums = []
-                if step % settings.save_every == 0 or step == settings.steps:
+                if step % settings.save_every == 0 or done:
                     for name, rows in (heldout or {}).items():
                         curve[-1][f"heldout/{name}"] = heldout_loss(loss, rows)
                 note(_line(curve[-1], settings.steps))
-            if step % settings.save_every == 0 or step == settings.steps or interruption.asked:
-                run.save(step, curve, sums)
-            if interruption.asked and step < settings.steps:
+            if step % settings.save_every == 0 or done or interruption.asked:
+                run.save(step, curve, [float(value) for value in sums])
+            if interruption.asked and not done:
                 raise Interrupted(step)
     model.eval()
     return curve
 
 
-def learning_rate(step: int, settings: MaskedLMSettings) -> float:
-    """Linear warmup, then linear decay to zero."""
+class _Clock:
+    """Seconds of training, with those of the attempts before."""
+
+    def __init__(self, before: float):
+        self._before, self._started = before, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+
+def _is_over(step: int, seconds: float, settings: MaskedLMSettings) -> bool:
+    return step >= settings.steps or (settings.minutes is not None and seconds >= 60 * settings.minutes)
+
+
+def learning_rate(step: int, settings: MaskedLMSettings, seconds: float = 0.0) -> float:
+    """Linear warmup, then linear decay to zero at the last step, or at the end of the time if that comes first."""
     if step < settings.warmup:
         return settings.learning_rate * (step + 1) / settings.warmup
-    return settings.learning_rate * (settings.steps - step) / max(1, settings.steps - settings.warmup)
+    left = (settings.steps - step) / max(1, settings.steps - settings.warmup)
+    if settings.minutes is not None:
+        left = min(left, max(0.0, 1 - seconds / (60 * settings.minutes)))
+    return settings.learning_rate * left
 
 
 def _line(record: dict[str, Any], steps: int) -> str:

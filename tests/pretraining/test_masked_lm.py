@@ -214,3 +214,69 @@ def test_a_language_adapter_trains_alone_and_loads_into_the_models_of_the_traine
 
     with pytest.raises(InputError, match="already holds a finished adapter"):
         train_language_adapter(base, "aa", texts["aa"], folder, settings, note=lambda text: None)
+
+
+@pytest.fixture
+def headless(texts, tmp_path):
+    """A checkpoint of the encoder alone, as most are published."""
+    from transformers import AutoModel, AutoTokenizer
+
+    made = pretrain(
+        texts, tmp_path / "whole", SHAPE, Vocabulary("word", 200), SETTINGS, note=lambda text: None
+    )
+    AutoModel.from_pretrained(made).save_pretrained(tmp_path / "headless")
+    AutoTokenizer.from_pretrained(made).save_pretrained(tmp_path / "headless")
+    return tmp_path / "headless"
+
+
+def test_no_adapter_is_trained_under_a_random_head(texts, headless, tmp_path):
+    with pytest.raises(InputError, match=r"has no masked-LM head \(lm_head.*pretrain --from"):
+        train_language_adapter(headless, "aa", texts["aa"], tmp_path / "aa", SETTINGS, note=lambda text: None)
+    assert not (tmp_path / "aa").exists()
+
+
+def test_training_goes_on_with_an_existing_encoder_and_gives_it_the_head_that_it_lacks(
+    texts, headless, tmp_path
+):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    notes = []
+    folder = pretrain(
+        texts, tmp_path / "more", headless, None, SETTINGS, freeze_embeddings=True, note=notes.append
+    )
+    assert any("no masked-LM head" in text for text in notes)
+    old, new = load_file(headless / "model.safetensors"), AutoModelForMaskedLM.from_pretrained(folder)
+    body = new.base_model.state_dict()
+    same = {name for name, value in old.items() if name in body and torch.equal(value, body[name])}
+    assert "embeddings.word_embeddings.weight" in same and "encoder.layer.0.output.dense.weight" not in same
+    assert len(AutoTokenizer.from_pretrained(folder)) == len(AutoTokenizer.from_pretrained(headless))
+    train_language_adapter(folder, "aa", texts["aa"], tmp_path / "aa", SETTINGS, note=lambda text: None)
+
+
+def test_an_existing_encoder_keeps_its_shape(texts, headless, tmp_path):
+    with pytest.raises(InputError, match="keeps its vocabulary"):
+        pretrain(texts, tmp_path / "more", headless, Vocabulary("word", 200), SETTINGS)
+    with pytest.raises(InputError, match="max_length is 99"):
+        pretrain(texts, tmp_path / "more", headless, None, replace(SETTINGS, max_length=99))
+
+
+def test_a_limit_in_minutes_ends_training_with_a_learning_rate_of_zero(tokenizer, tmp_path, monkeypatch):
+    from fishlens.pretraining import masked_lm
+
+    class Clock:
+        now = 0.0
+
+        def __init__(self, before):
+            pass
+
+        @property
+        def seconds(self):
+            Clock.now += 1
+            return Clock.now
+
+    monkeypatch.setattr(masked_lm, "_Clock", Clock)
+    _, curve = run(tokenizer, tmp_path / "r", replace(SETTINGS, steps=10_000, minutes=0.5))
+    assert 5 < curve[-1]["step"] < 30
+    timed = replace(SETTINGS, steps=10_000, minutes=0.5)
+    assert learning_rate(9, timed, seconds=15) == pytest.approx(SETTINGS.learning_rate / 2)
+    assert learning_rate(9, timed, seconds=30) == 0
