@@ -1,11 +1,35 @@
-"""Where a model keeps its layers, its head, its embeddings and its adapters, whichever library made it."""
+"""Where a parameter lies in a model: in the embeddings, a layer, a final norm, the head. Read off the tree of modules.
 
-from collections.abc import Mapping
+A *stack* is a list of layers: an `nn.ModuleList` (or `nn.Sequential`) whose modules each hold several modules with
+parameters. A model may have several (encoder and decoder, two towers); each then has a label, the words in which its
+path differs from the others'. What lies in no layer belongs to the stack with which its path has most in common, and
+lies below or above the layers by the order of registration, unless its name says what it is.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from fishlens.errors import InputError
+
+HEAD = "head"
+EMBEDDINGS = "embeddings"
+RELATIVE_POSITIONS = "relative_positions"
+FINAL_NORM = "final_norm"
+PROMPT = "prompt"
+
+COMPOUND = 4
+"""A layer holds at least so many modules with parameters of their own; one of several classifiers does not."""
+
+_RELATIVE = re.compile(r"(^|_)rel(ative)?(_|$)")
+_FINAL = re.compile(r"final|post|^ln_?f$|^norm_f$")
+_BELOW = re.compile(r"emb|^pre")
+_HEAD_WORDS = re.compile(r"^(.*classifi(er|cation).*|pooler|.*head|heads|score|cls|qa_outputs|proj(ect)?_out)$")
+_PROMPT_WORDS = re.compile(r"prompt|prefix")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -16,134 +40,274 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def adapter_names(model: Any) -> list[str]:
-    """Names of the adapters that the model carries, of either library."""
-    if is_peft(model):
-        return list(model.peft_config)
-    config = getattr(model, "adapters_config", None)
-    return list(config.adapters) if config is not None else []
+@dataclass(frozen=True)
+class Stack:
+    """The layers of a model, bottom to top.
+
+    `path` of the list of layers; `layers[i]` are the paths of the modules that make up layer i (several in XLM, which
+    keeps a list for every part of a layer); `root` is the path of the base model around it, the model without its
+    head. `label` is empty for the only stack of a model.
+    """
+
+    path: str
+    layers: tuple[tuple[str, ...], ...]
+    root: str
+    label: str = ""
+
+    def called(self, name: str) -> str:
+        return f"{self.label}.{name}" if self.label else name
 
 
-def is_peft(model: Any) -> bool:
-    return hasattr(model, "peft_config") and isinstance(model.peft_config, Mapping)
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a parameter lies: the block of that place and, in a stack, the layer. Sorts from bottom to top."""
+
+    order: tuple[int, int, int]
+    block: str
+    layer: int | None = None
 
 
-def choose_adapter(model: Any, name: str | None) -> str:
-    there = adapter_names(model)
-    if not there:
-        raise InputError(f"{type(model).__name__} has no adapter; expected one (by='layer' needs none)")
-    listed = ", ".join(map(repr, there))
-    if name is not None:
-        if name not in there:
-            raise InputError(f"the model has no adapter {name!r}; it has {listed}")
-        return name
-    active = _active_adapters(model)
-    if active:
-        return active[-1]
-    if len(there) == 1:
-        return there[0]
-    raise InputError(f"which adapter? none is active and the model has {listed}; give adapter=…")
+TOP = Place((1 << 30, 0, 0), HEAD)
 
 
-def _active_adapters(model: Any) -> list[str]:
-    """Names in the active set-up, first to last."""
-    if is_peft(model):
-        active = model.active_adapters
-        names = active() if callable(active) else active
-        return [names] if isinstance(names, str) else list(names)
-    setup = getattr(model, "active_adapters", None)
-    return _flatten(setup) if setup is not None and not callable(setup) else []
+def places_of(model: nn.Module) -> dict[str, Place]:
+    """The place of every parameter, by its name in `model.named_parameters()`.
 
-
-def _flatten(setup: Any) -> list[str]:
-    if isinstance(setup, str):
-        return [setup]
-    children = getattr(setup, "children", setup)
-    return [name for child in children for name in _flatten(child)]
-
-
-def base_of(model: Any) -> tuple[str, nn.Module]:
-    """The model without its head, and the prefix of its parameters' names."""
-    inner, prefix = model, ""
-    if is_peft(model):
-        inner, prefix = model.base_model.model, "base_model.model."
-    base = getattr(inner, "base_model", inner)
-    if base is inner or not isinstance(base, nn.Module):
-        return prefix, inner
-    return f"{prefix}{inner.base_model_prefix}.", base
-
-
-def layers_of(model: Any) -> tuple[str, nn.ModuleList]:
-    """The list of layers: the longest `ModuleList` of equal modules that is in no other."""
-    prefix, base = base_of(model)
-    lists: list[tuple[str, nn.ModuleList]] = []
-    for name, module in base.named_modules():
-        if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer, _ in lists):
-            continue  # a list inside a layer (experts, say) is not the list of layers
-        # by the class's name: adapters gives every layer a class of its own, all of one name
-        if len({type(m).__name__ for m in module}) == 1 and any(True for _ in module.parameters()):
-            lists.append((name, module))
-    if not lists:
+    A table that is both embedding and output layer (tied weights) is the head's where it trains, because the head
+    always trains; where it is frozen it lies in the embeddings. Raises `InputError` if the model has no stack.
+    """
+    stacks = stacks_of(model)
+    if not stacks:
         raise InputError(
             f"{type(model).__name__} has no list of layers; expected an nn.ModuleList of equal modules "
             "(use by='module', a pattern or a callable)"
         )
-    name, layers = max(lists, key=lambda found: len(found[1]))
-    return f"{prefix}{name}.", layers
+    tree = _Tree(model, stacks)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found: dict[str, Place] = {}
+    for alias, parameter in model.named_parameters(remove_duplicate=False):
+        if "original_module" in alias.split("."):
+            continue  # the copy of peft's `modules_to_save` that is not in use
+        place, name = tree.place(alias), names[id(parameter)]
+        tied = place == TOP and parameter.requires_grad and name in found and found[name].layer is None
+        if tied or name not in found:
+            found[name] = place
+    return found
 
 
-def inserted_parameters(model: Any) -> set[int]:
-    """Parameters of adapters, prompts and the like: not the layer's own."""
-    mine: set[int] = set()
-    if is_peft(model):
-        mine |= {
-            id(p) for n, p in model.named_parameters() if any(w.startswith("lora_") for w in n.split("."))
-        }
-    elif adapter_names(model):
-        for name in adapter_names(model):
-            for places in model.get_adapter(name).values():
-                mine |= {id(p) for module in places.values() for p in module.parameters()}
-    return mine
-
-
-def embeddings_of(model: Any) -> dict[str, nn.Parameter]:
-    """What lies in the base model below the first layer, in order of registration."""
-    prefix, _ = base_of(model)
-    start, _ = layers_of(model)
-    found: dict[str, nn.Parameter] = {}
-    skip = inserted_parameters(model)
-    for name, parameter in model.named_parameters():
-        if name.startswith(start):
-            break
-        if name.startswith(prefix) and id(parameter) not in skip:
-            found[name] = parameter
+def stacks_of(model: nn.Module) -> list[Stack]:
+    """The stacks of a model in order of registration; without lists of compound modules, the longest list of equal
+    modules there is."""
+    modules = dict(model.named_modules())
+    lists = [path for path, module in modules.items() if _is_list_of_layers(module)]
+    found = _outermost(modules, lists)
     if not found:
-        raise InputError(f"{type(model).__name__} has no parameters below its layers; expected embeddings")
-    return found
+        simple = [path for path, module in modules.items() if _is_list_of_equals(module)]
+        outer = [p for p in simple if not any(p.startswith(f"{other}.") for other in simple)]
+        found = [max(outer, key=lambda path: len(modules[path]))] if outer else []  # type: ignore[arg-type]
+    stacks = [Stack(path, _layers(modules, path), _root(modules, path)) for path in found]
+    labels = _labels([stack.path for stack in stacks])
+    return [replace(stack, label=label) for stack, label in zip(stacks, labels, strict=True)]
 
 
-def head_of(model: Any) -> dict[str, nn.Parameter]:
-    """The active head of an `adapters` model; else everything above the layers (the pooler included).
+def is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()
 
-    Of a head that peft trains in a copy (`modules_to_save`), the copy: the original is not in use.
-    """
-    heads = getattr(model, "heads", None)
-    if isinstance(heads, nn.ModuleDict) and hasattr(model, "active_head"):
-        active = model.active_head
-        names = [active] if isinstance(active, str) else list(active or [])
-        mine = {id(p) for name in names if name in heads for p in heads[name].parameters()}
-        below = {id(p) for p in base_of(model)[1].parameters()}  # a language-model head shares the embeddings
-        return {n: p for n, p in model.named_parameters() if id(p) in mine - below}
-    try:
-        start, _ = layers_of(model)
-    except InputError:
-        return {}
-    found: dict[str, nn.Parameter] = {}
-    skip = inserted_parameters(model)
-    above = False
-    for name, parameter in model.named_parameters():
-        if name.startswith(start):
-            above = True
-        elif above and id(parameter) not in skip and "original_module" not in name.split("."):
-            found[name] = parameter
-    return found
+
+class _Tree:
+    """A model's modules and stacks, to place one parameter after the other."""
+
+    def __init__(self, model: nn.Module, stacks: Sequence[Stack]) -> None:
+        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.stacks = list(stacks)
+        self.rank = {name: i for i, (name, _) in enumerate(model.named_parameters(remove_duplicate=False))}
+        self.first = [
+            min(i for name, i in self.rank.items() if _within(name, stack.layers[0])) for stack in stacks
+        ]
+
+    def place(self, name: str) -> Place:
+        for number, stack in enumerate(self.stacks):
+            for index, paths in enumerate(stack.layers):
+                if _within(name, paths):
+                    if self._shared_by_all_layers(name, stack, index):
+                        return self._relative(number)
+                    return Place((number, 2, index), stack.called(f"layer.{index}"), index)
+        return self._outside(name)
+
+    def _shared_by_all_layers(self, name: str, stack: Stack, index: int) -> bool:
+        """T5 keeps the relative positions of all layers in its first: a table that no other layer has."""
+        owner = name.rpartition(".")[0]
+        if index or not isinstance(self.modules.get(owner), nn.Embedding):
+            return False
+        start = next(path for path in stack.layers[0] if name.startswith(f"{path}."))
+        rest, which = name[len(start) :], stack.layers[0].index(start)
+        if len(stack.layers) == 1:
+            return _RELATIVE.search(owner.rpartition(".")[2]) is not None
+        return not any(f"{layer[which]}{rest}" in self.rank for layer in stack.layers[1:])
+
+    def _outside(self, name: str) -> Place:
+        owner, module = self._owner(name)
+        words, parent, own = [*owner.split("."), "weight"], owner.rpartition(".")[0], name.rpartition(".")[2]
+        number, alone = self._nearest(words)
+        stack = self.stacks[number]
+        in_base = not stack.root or name.startswith(f"{stack.root}.")
+        inner = words[len(stack.root.split(".")) if stack.root else 0 :]
+        if _PROMPT_WORDS.search(own):
+            return Place((-1, 1, 0), PROMPT)
+        if any(_HEAD_WORDS.match(word) for word in inner[:2]) or not in_base:
+            plain = not isinstance(self.modules[stack.root], PreTrainedModel)
+            below = plain and self.rank[name] < min(self.first) and not _HEAD_WORDS.match(inner[0])
+            return Place((-1, 0, 0), EMBEDDINGS) if below else TOP
+        if any(_RELATIVE.search(word) for word in inner) or self._norm_of_relative_table(module, parent, stack):
+            return self._relative(number)
+        before, around = self.rank[name] < self.first[number], _around(parent, stack)
+        if is_norm(module) and around:
+            called = owner.rpartition(".")[2].lower()
+            if _FINAL.search(called) or not (before or _BELOW.search(called)):
+                return Place((number, 4, 0), stack.called(FINAL_NORM))
+            before = True
+        if before or (around and _BELOW.search(owner.rpartition(".")[2])):
+            return self._embeddings(number, alone)
+        beside = stack.path.rpartition(".")[0]
+        if beside != stack.root and name.startswith(f"{beside}."):
+            part = name[len(beside) + 1 :].split(".")[0]
+            return Place((number, 3, 0), stack.called(part))
+        if not alone and number + 1 < len(self.stacks) and self.rank[name] < self.first[-1]:
+            return Place((number, 5, self.rank[name]), inner[0])
+        return TOP
+
+    def _owner(self, name: str) -> tuple[str, nn.Module]:
+        """The module of a parameter; of one that peft keeps in a wrapper, the wrapper's place and what it wraps."""
+        owner = name.rpartition(".")[0]
+        words = owner.split(".")
+        for end in range(1, len(words) + 1):
+            path = ".".join(words[:end])
+            inside = self.modules[path]._modules
+            wrapped = inside.get("original_module", inside.get("base_layer"))
+            if wrapped is not None:
+                return path, wrapped
+        return owner, self.modules[owner]
+
+    def _nearest(self, words: Sequence[str]) -> tuple[int, bool]:
+        """The stack whose path begins with most of these words, and whether it is the only one."""
+        common = [_common(words, stack.path.split(".")) for stack in self.stacks]
+        return common.index(max(common)), common.count(max(common)) == 1
+
+    def _relative(self, number: int) -> Place:
+        return Place((number, 1, 0), self.stacks[number].called(RELATIVE_POSITIONS))
+
+    def _embeddings(self, number: int, alone: bool) -> Place:
+        if not alone:
+            return Place((-1, 0, 0), EMBEDDINGS)
+        return Place((number, 0, 0), self.stacks[number].called(EMBEDDINGS))
+
+    def _norm_of_relative_table(self, module: nn.Module, parent: str, stack: Stack) -> bool:
+        """DeBERTa-v2 normalises its relative positions with the norm beside them."""
+        beside = stack.path.rpartition(".")[0]
+        return (
+            is_norm(module)
+            and parent == beside != stack.root
+            and any(
+                isinstance(child, nn.Embedding) and _RELATIVE.search(called)
+                for called, child in self.modules[beside].named_children()
+            )
+        )
+
+
+def _within(name: str, paths: Sequence[str]) -> bool:
+    return any(name.startswith(f"{path}.") for path in paths)
+
+
+def _around(path: str, stack: Stack) -> bool:
+    return not path or stack.path == path or stack.path.startswith(f"{path}.")
+
+
+def _common(words: Sequence[str], others: Sequence[str]) -> int:
+    count = 0
+    for word, other in zip(words, others, strict=False):
+        if word != other:
+            break
+        count += 1
+    return count
+
+
+def _parts(module: nn.Module) -> int:
+    """How many modules in it hold parameters of their own."""
+    return sum(any(p is not None for p in m._parameters.values()) for m in module.modules())
+
+
+def _is_list_of_layers(module: nn.Module) -> bool:
+    if isinstance(module, nn.ModuleList):
+        return len(module) > 0 and all(_parts(layer) >= COMPOUND for layer in module)
+    return _is_list_of_equals(module) and all(_parts(layer) >= COMPOUND for layer in module)  # type: ignore[attr-defined]
+
+
+def _is_list_of_equals(module: Any) -> bool:
+    """By the class's name: adapters gives every layer a class of its own, all of one name."""
+    if not isinstance(module, (nn.ModuleList, nn.Sequential)) or len(module) == 0:
+        return False
+    return len({type(m).__name__ for m in module}) == 1 and any(True for _ in module.parameters())
+
+
+def _outermost(modules: dict[str, Any], lists: Sequence[str]) -> list[str]:
+    """Lists that are in no other list; of a list of whole models (two towers), the lists in each."""
+    towers = [path for path in lists if any(_is_tower(child) for child in modules[path])]
+    layers = [path for path in lists if path not in towers]
+    return [path for path in layers if not any(path.startswith(f"{other}.") for other in layers)]
+
+
+def _is_tower(module: nn.Module) -> bool:
+    inner = [m for m in module.modules() if m is not module]
+    return any(_is_list_of_layers(m) for m in inner) and any(isinstance(m, nn.Embedding) for m in inner)
+
+
+def _layers(modules: dict[str, Any], path: str) -> tuple[tuple[str, ...], ...]:
+    own = [f"{path}.{name}" for name, _ in modules[path].named_children()]
+    inner = [_whole_inner_list(modules[one]) for one in own]
+    if all(inner):  # groups of layers: ALBERT, Funnel
+        return tuple(
+            (f"{one}.{inside}.{name}",) if inside != "." else (f"{one}.{name}",)
+            for one, inside in zip(own, inner, strict=True)
+            for name, _ in modules[one if inside == "." else f"{one}.{inside}"].named_children()
+        )
+    parent = path.rpartition(".")[0]
+    beside = [
+        f"{parent}.{name}" if parent else name
+        for name, module in modules[parent].named_children()
+        if isinstance(module, nn.ModuleList) and len(module) == len(own) and not _is_list_of_layers(module)
+    ]
+    return tuple((one, *(f"{other}.{i}" for other in beside)) for i, one in enumerate(own))
+
+
+def _whole_inner_list(module: Any) -> str | None:
+    """The path of the list of layers that holds all parameters of `module`, "." if it is that list itself."""
+    everything = {id(p) for p in module.parameters()}
+    for name, inner in module.named_modules():
+        if _is_list_of_layers(inner) and {id(p) for p in inner.parameters()} == everything:
+            return name or "."
+    return None
+
+
+def _root(modules: dict[str, Any], path: str) -> str:
+    """The outermost base model of transformers around the stack; else the module that holds the stack."""
+    words = path.split(".")
+    for end in range(len(words)):
+        outer = ".".join(words[:end])
+        module = modules[outer]
+        if isinstance(module, PreTrainedModel) and module.base_model is module:
+            return outer
+    return ".".join(words[:-1])
+
+
+def _labels(paths: Sequence[str]) -> list[str]:
+    """The words in which every path differs from the others: those at which the paths fork."""
+    split = [path.split(".") for path in paths]
+    labels = []
+    for words in split:
+        forks = []
+        for depth, word in enumerate(words):
+            same = [other for other in split if other[:depth] == words[:depth]]
+            if len({tuple(other[depth : depth + 1]) for other in same}) > 1:
+                forks.append(word)
+        labels.append(".".join(forks))
+    return labels

@@ -1,27 +1,24 @@
 """Blocks: named, disjoint groups of parameters, from the bottom of the network to the top."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 
 from fishlens.errors import InputError
-from fishlens.fisher.anatomy import (
+from fishlens.fisher.anatomy import EMBEDDINGS, HEAD, TOP, Place, places_of, stacks_of, unwrapped
+from fishlens.fisher.inserted import (
+    OUTSIDE,
     adapter_names,
+    carriers,
     choose_adapter,
-    embeddings_of,
-    head_of,
+    idle_heads,
     inserted_parameters,
-    is_peft,
-    layers_of,
-    unwrapped,
+    own_adapters,
+    parameters_of,
 )
-
-HEAD = "head"
-EMBEDDINGS = "embeddings"
 
 
 @dataclass(frozen=True)
@@ -58,26 +55,32 @@ def find_blocks(
     *,
     adapter: str | None = None,
     head: bool = True,
-    embeddings: bool = False,
+    embeddings: bool | None = None,
 ) -> list[Block]:
     """The blocks of `model`, bottom to top.
 
     `by`:
       - `"auto"`: `"adapter"` if the model carries an adapter (of `adapters` or `peft`), else `"layer"`;
       - `"adapter"`: per layer, all parameters of the adapter called `adapter`: a task adapter of `adapters`
-        (bottleneck or LoRA), or a `peft` adapter. Without `adapter`, the last one of the active set-up (the
-        task adapter of `Stack(language, task)`), or the only one there is;
-      - `"layer"`: one block per encoder layer, without the adapters inside it;
+        (bottleneck or LoRA), or a `peft` adapter with what it trains beside it. Without `adapter`, the last
+        one of the active set-up (the task adapter of `Stack(language, task)`, the weights of a fusion), or
+        the only one there is;
+      - `"layer"`: one block per layer, without the adapters inside it;
       - `"module"`: one block per module that holds parameters of its own;
       - any other string: a pattern over parameter names. A regular expression, written `"re:…"`, names the
         block by its first group (the whole match without one); a glob (`*`, `?`, `[…]`) is one block of all
         it matches;
       - a callable `(parameter name, parameter) -> block name or None`.
 
-    `head` adds the prediction head as the block `head` at the top, `embeddings` the embeddings as
-    `embeddings` at the bottom (both for `"adapter"` and `"layer"` only). A language adapter's invertible
-    layers and other parameters outside the layers form the block `outside` at the bottom if the named
-    adapter has any.
+    Layers are called `layer.<i>`; where a model has several lists of them, `encoder.layer.<i>`,
+    `decoder.layer.<i>`, and so on by path. Beside the layers there may be `relative_positions` that all
+    layers share, a `final_norm`, and parts named as the model names them. `outside` holds what an adapter
+    has outside the layers (invertible layers, prompts), `prefix` the prefixes of all layers, which are made
+    from the same parameters.
+
+    `head` adds the prediction head as the block `head` at the top: of what lies above the layers the part
+    that trains, or all of it if none does. `embeddings` adds what lies below the layers as `embeddings` at
+    the bottom: by default the part that trains, if any does; all of it with True, nothing with False.
 
     Raises `InputError` if nothing is found, or the adapter does not exist (and lists what does).
     """
@@ -86,26 +89,22 @@ def find_blocks(
         return _checked(_group(model, by, "callable"))
     if by == "auto":
         by = "adapter" if adapter_names(model) else "layer"
-    if by == "adapter":
-        found = _adapter_blocks(model, choose_adapter(model, adapter))
-    elif adapter is not None:
+    if adapter is not None and by != "adapter":
         raise InputError(f"adapter={adapter!r} was given with by={by!r}; expected by='adapter'")
-    elif by == "layer":
-        found = _layer_blocks(model)
-    elif by == "module":
+    if by == "adapter":
+        return _checked(_adapter_blocks(model, adapter, head, embeddings))
+    if by == "layer":
+        return _checked(_layer_blocks(model, head, embeddings))
+    if by == "module":
         return _checked(_group(model, lambda name, _: name.rpartition(".")[0] or "model", "module"))
-    else:
-        return _checked(_group(model, _pattern(by), f"pattern {by}"))
-    defined_by = found[0].defined_by
-    taken = {id(p) for block in found for p in block.parameters.values()}
-    if embeddings:
-        bottom = {n: p for n, p in embeddings_of(model).items() if id(p) not in taken}
-        found.insert(0, Block(EMBEDDINGS, bottom, None, defined_by))
-    if head:
-        top = {n: p for n, p in head_of(model).items() if id(p) not in taken}
-        if top:
-            found.append(Block(HEAD, top, None, defined_by))
-    return _checked(found)
+    return _checked(_group(model, _pattern(by), f"pattern {by}"))
+
+
+def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
+    """Names of the parameters that train and lie in none of `blocks`, but for heads that are not in use."""
+    model = unwrapped(model)
+    known = {id(p) for block in blocks for p in block.parameters.values()} | idle_heads(model)
+    return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
 
 
 def check_blocks(blocks: Iterable[Block]) -> list[Block]:
@@ -178,56 +177,71 @@ def _pattern(pattern: str) -> BlockOf:
     return lambda name, _: pattern if fnmatchcase(name, pattern) else None
 
 
-_LAYER_INDEX = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|block)\.(\d+)\.")
+def _layer_blocks(model: nn.Module, head: bool, embeddings: bool | None) -> list[Block]:
+    skip = inserted_parameters(model) | idle_heads(model)
+    places = places_of(model)
+    own = {n: p for n, p in model.named_parameters() if id(p) not in skip and n in places}
+    if embeddings and not any(_in_embeddings(places[name]) for name in own):
+        raise InputError(f"{type(model).__name__} has no parameters below its layers; expected embeddings")
+    return _by_place({name: (places[name], p) for name, p in own.items()}, "layer", head, embeddings)
 
 
-def _adapter_blocks(model: Any, name: str) -> list[Block]:
-    if is_peft(model):
-        return _peft_blocks(model, name)
-    names = {id(p): n for n, p in model.named_parameters()}
+def _adapter_blocks(
+    model: nn.Module, adapter: str | None, head: bool, embeddings: bool | None
+) -> list[Block]:
+    there = carriers(model)
+    if not there:
+        raise InputError(f"{type(model).__name__} has no adapter; expected one (by='layer' needs none)")
+    named = [carrier for _, carrier in there if adapter in own_adapters(carrier)]
+    of_adapter: dict[int, str | None] = {}
+    chosen = []
+    for carrier in named or [carrier for _, carrier in there]:
+        name = choose_adapter(carrier, adapter)
+        mine = parameters_of(carrier, name)
+        if not mine:
+            raise InputError(f"adapter {name!r} has no parameters in the model; expected some")
+        of_adapter |= mine
+        chosen.append(f"adapter {name}")
+    skip = inserted_parameters(model) | idle_heads(model)
+    places = places_of(model) if stacks_of(model) else {}
+    found: dict[str, tuple[Place, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        place = places.get(name)
+        if id(parameter) in of_adapter:
+            found[name] = _place_in_adapter(of_adapter[id(parameter)], place), parameter
+        elif place is not None and id(parameter) not in skip and (place == TOP or _in_embeddings(place)):
+            found[name] = place, parameter
+    return _by_place(found, ", ".join(dict.fromkeys(chosen)), head, embeddings)
+
+
+def _place_in_adapter(block: str | None, place: Place | None) -> Place:
+    """Where it lies, unless its library says otherwise; `outside` only counts where it lies in no layer."""
+    if place is None or (block == OUTSIDE and place.layer is None) or block not in (OUTSIDE, None):
+        block = block or OUTSIDE
+        return Place((-1, 2 if block == OUTSIDE else 3, 0), block)
+    return place
+
+
+def _in_embeddings(place: Place) -> bool:
+    return place.block.rpartition(".")[2] == EMBEDDINGS
+
+
+def _by_place(
+    found: Mapping[str, tuple[Place, nn.Parameter]], defined_by: str, head: bool, embeddings: bool | None
+) -> list[Block]:
+    groups: dict[str, dict[str, nn.Parameter]] = {}
+    places: dict[str, Place] = {}
+    for name, (place, parameter) in found.items():
+        groups.setdefault(place.block, {})[name] = parameter
+        places[place.block] = min(place, places.get(place.block, place))
     blocks = []
-    defined_by = f"adapter {name}"
-    for layer, places in sorted(model.get_adapter(name).items()):
-        mine = {id(p) for module in places.values() for p in module.parameters()}
-        parameters = {n: p for n, p in model.named_parameters() if id(p) in mine}
-        if missing := mine - names.keys():
-            raise InputError(f"adapter {name!r} has {len(missing)} parameters that the model does not list")
+    for block in sorted(groups, key=lambda block: places[block].order):
+        parameters, place = groups[block], places[block]
+        trains = {name: p for name, p in parameters.items() if p.requires_grad}
+        if block == HEAD:
+            parameters = (trains or parameters) if head else {}
+        elif _in_embeddings(place) and not embeddings:
+            parameters = trains if embeddings is None else {}
         if parameters:
-            label = "outside" if layer < 0 else f"layer.{layer}"
-            blocks.append(Block(label, parameters, layer if layer >= 0 else None, defined_by))
-    if not blocks:
-        raise InputError(f"adapter {name!r} has no parameters in the model; expected some in every layer")
-    return blocks
-
-
-def _peft_blocks(model: Any, name: str) -> list[Block]:
-    """peft keeps an adapter's parameters in containers keyed by its name: `…lora_A.<name>.weight`."""
-    by_layer: dict[int, dict[str, nn.Parameter]] = {}
-    for parameter_name, parameter in model.named_parameters():
-        words = parameter_name.split(".")
-        if name not in words or not any(word.startswith("lora_") for word in words):
-            continue
-        index = _LAYER_INDEX.search(parameter_name)
-        by_layer.setdefault(int(index[1]) if index else -1, {})[parameter_name] = parameter
-    if not by_layer:
-        raise InputError(f"peft adapter {name!r} has no LoRA parameters in the model; expected some")
-    return [
-        Block(
-            "outside" if layer < 0 else f"layer.{layer}",
-            parameters,
-            layer if layer >= 0 else None,
-            f"adapter {name}",
-        )
-        for layer, parameters in sorted(by_layer.items())
-    ]
-
-
-def _layer_blocks(model: Any) -> list[Block]:
-    prefix, layers = layers_of(model)
-    skip = inserted_parameters(model)
-    blocks = []
-    for index in range(len(layers)):
-        start = f"{prefix}{index}."
-        parameters = {n: p for n, p in model.named_parameters() if n.startswith(start) and id(p) not in skip}
-        blocks.append(Block(f"layer.{index}", parameters, index, "layer"))
+            blocks.append(Block(block, parameters, place.layer, defined_by))
     return blocks
