@@ -102,7 +102,12 @@ def _print_check(found: Any, every: int | None) -> None:
         rules.setdefault(row.block, []).append(row.rule)
     checked = {one.block: one for one in found.self_checks}
     for block, used in rules.items():
-        one = checked[block]
+        one = checked.get(block)
+        if one is None:
+            typer.echo(
+                f"{block}: {len(used)} parameters that train are not measured: {_first_names(found, block)}"
+            )
+            continue
         verdict = "agrees with" if one.passed else "DIFFERS FROM"
         named = "; ".join(f"{used.count(rule)} by {rule}" for rule in dict.fromkeys(used))
         typer.echo(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
@@ -115,6 +120,11 @@ def _print_check(found: Any, every: int | None) -> None:
         typer.echo(
             f"with a probe every {every} steps, tracking costs about {100 * cost.overhead(every):.1f}% of training"
         )
+
+
+def _first_names(found: Any, block: str, most: int = 3) -> str:
+    names = [row.parameter for row in found.coverage if row.block == block]
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def print_json(value: Any) -> None:

@@ -26,9 +26,11 @@ COMPOUND = 4
 """A layer holds at least so many modules with parameters of their own; one of several classifiers does not."""
 
 _RELATIVE = re.compile(r"(^|_)rel(ative)?(_|$)")
-_FINAL = re.compile(r"final|post|^ln_?f$|^norm_f$")
+_FINAL = re.compile(r"final|post|^ln_?f$|^norm(_f)?$")
 _BELOW = re.compile(r"emb|^pre")
-_HEAD_WORDS = re.compile(r"^(.*classifi(er|cation).*|pooler|.*head|heads|score|cls|qa_outputs|proj(ect)?_out)$")
+_HEAD_WORDS = re.compile(
+    r"^(.*classifi(er|cation).*|pooler|.*head|heads|score|cls|qa_outputs|proj(ect)?_out)$"
+)
 _PROMPT_WORDS = re.compile(r"prompt|prefix")
 
 
@@ -151,14 +153,16 @@ class _Tree:
         number, alone = self._nearest(words)
         stack = self.stacks[number]
         in_base = not stack.root or name.startswith(f"{stack.root}.")
-        inner = words[len(stack.root.split(".")) if stack.root else 0 :]
+        inner = words[len(stack.root.split(".")) if stack.root and in_base else 0 :]
         if _PROMPT_WORDS.search(own):
             return Place((-1, 1, 0), PROMPT)
         if any(_HEAD_WORDS.match(word) for word in inner[:2]) or not in_base:
             plain = not isinstance(self.modules[stack.root], PreTrainedModel)
             below = plain and self.rank[name] < min(self.first) and not _HEAD_WORDS.match(inner[0])
             return Place((-1, 0, 0), EMBEDDINGS) if below else TOP
-        if any(_RELATIVE.search(word) for word in inner) or self._norm_of_relative_table(module, parent, stack):
+        if any(_RELATIVE.search(word) for word in inner) or self._norm_of_relative_table(
+            module, parent, stack
+        ):
             return self._relative(number)
         before, around = self.rank[name] < self.first[number], _around(parent, stack)
         if is_norm(module) and around:
@@ -173,7 +177,8 @@ class _Tree:
             part = name[len(beside) + 1 :].split(".")[0]
             return Place((number, 3, 0), stack.called(part))
         if not alone and number + 1 < len(self.stacks) and self.rank[name] < self.first[-1]:
-            return Place((number, 5, self.rank[name]), inner[0])
+            shared = _common(words, stack.path.split("."))
+            return Place((number, 5, self.rank[name]), words[shared])
         return TOP
 
     def _owner(self, name: str) -> tuple[str, nn.Module]:
@@ -237,9 +242,13 @@ def _parts(module: nn.Module) -> int:
 
 
 def _is_list_of_layers(module: nn.Module) -> bool:
-    if isinstance(module, nn.ModuleList):
-        return len(module) > 0 and all(_parts(layer) >= COMPOUND for layer in module)
-    return _is_list_of_equals(module) and all(_parts(layer) >= COMPOUND for layer in module)  # type: ignore[attr-defined]
+    """A list of compound modules, of one class or of several (a decoder that alternates attention and state space)."""
+    several = isinstance(module, nn.ModuleList) and len(module) > 0
+    return (several or _is_list_of_equals(module)) and all(_parts(m) >= COMPOUND for m in module)  # type: ignore[attr-defined]
+
+
+def _is_list_of_equal_layers(module: nn.Module) -> bool:
+    return _is_list_of_equals(module) and _is_list_of_layers(module)
 
 
 def _is_list_of_equals(module: Any) -> bool:
@@ -258,7 +267,7 @@ def _outermost(modules: dict[str, Any], lists: Sequence[str]) -> list[str]:
 
 def _is_tower(module: nn.Module) -> bool:
     inner = [m for m in module.modules() if m is not module]
-    return any(_is_list_of_layers(m) for m in inner) and any(isinstance(m, nn.Embedding) for m in inner)
+    return any(map(_is_list_of_equal_layers, inner)) and any(isinstance(m, nn.Embedding) for m in inner)
 
 
 def _layers(modules: dict[str, Any], path: str) -> tuple[tuple[str, ...], ...]:
@@ -283,7 +292,7 @@ def _whole_inner_list(module: Any) -> str | None:
     """The path of the list of layers that holds all parameters of `module`, "." if it is that list itself."""
     everything = {id(p) for p in module.parameters()}
     for name, inner in module.named_modules():
-        if _is_list_of_layers(inner) and {id(p) for p in inner.parameters()} == everything:
+        if _is_list_of_equal_layers(inner) and {id(p) for p in inner.parameters()} == everything:
             return name or "."
     return None
 

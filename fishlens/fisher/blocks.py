@@ -107,6 +107,12 @@ def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
     return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
 
 
+def not_measured(names: Sequence[str]) -> str:
+    """One sentence about parameters that train and lie in no block."""
+    shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+    return f"{len(names)} parameters train and lie in no block, so that nothing measures them: {shown}"
+
+
 def check_blocks(blocks: Iterable[Block]) -> list[Block]:
     """The blocks as a list; `InputError` if there are none, one is empty, or two share a name or a
     parameter."""
@@ -181,8 +187,6 @@ def _layer_blocks(model: nn.Module, head: bool, embeddings: bool | None) -> list
     skip = inserted_parameters(model) | idle_heads(model)
     places = places_of(model)
     own = {n: p for n, p in model.named_parameters() if id(p) not in skip and n in places}
-    if embeddings and not any(_in_embeddings(places[name]) for name in own):
-        raise InputError(f"{type(model).__name__} has no parameters below its layers; expected embeddings")
     return _by_place({name: (places[name], p) for name, p in own.items()}, "layer", head, embeddings)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fishlens.errors import InputError
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import batches_of
-from fishlens.fisher.blocks import Block, check_blocks, find_blocks
+from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.extensions import rule_for
 from fishlens.fisher.forward import predict
 from fishlens.fisher.observe import observing
@@ -21,6 +21,8 @@ from fishlens.fisher.reference import reference_fisher
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.taps import Taps, uses_in_graph
 
+NO_BLOCK = "no block"
+NOT_MEASURED = "not measured: it trains and lies in no block"
 ONE_AT_A_TIME = "one example at a time"
 UNUSED = "unused: the output does not depend on it"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -40,7 +42,7 @@ class Coverage:
 def coverage(
     model: nn.Module, blocks: Sequence[Block] | None = None, batch: Any = None, *, output: str = "auto"
 ) -> list[Coverage]:
-    """One row per parameter of every block, bottom to top.
+    """One row per parameter of every block, bottom to top; then of every parameter that trains and is in none.
 
     Without a `batch` this is what the modules promise. With one, a forward pass tells what happens:
     parameters that the output ignores, that something else than their module reads, or whose module does
@@ -63,6 +65,10 @@ def coverage(
             promised = " + ".join(dict.fromkeys(labels)) or ONE_AT_A_TIME
             kinds = ", ".join(dict.fromkeys(type(module).__name__ for module in mine))
             table.append(Coverage(block.name, name, tuple(parameter.shape), kinds, roads.get(name, promised)))
+    named = dict(model.named_parameters())
+    for name in unmeasured(model, blocks):
+        kinds = ", ".join(dict.fromkeys(type(m).__name__ for m in owners.get(id(named[name]), [])))
+        table.append(Coverage(NO_BLOCK, name, tuple(named[name].shape), kinds, NOT_MEASURED))
     return table
 
 

@@ -141,10 +141,11 @@ def _of_peft(carrier: Any, name: str) -> Iterator[tuple[int, str | None]]:
 
 
 def idle_heads(model: nn.Module) -> set[int]:
-    """Parameters of heads of `adapters` that are not active: nothing that is measured now depends on them."""
+    """Parameters of an `adapters` model that its active head does not use: other heads, a pooler it passes by."""
     idle: set[int] = set()
+    module: Any
     for module in model.modules():
-        heads = getattr(module, "heads", None)
+        heads: Any = getattr(module, "heads", None)
         if isinstance(heads, nn.ModuleDict) and hasattr(module, "active_head"):
             active = module.active_head
             names = [active] if isinstance(active, str) else list(active or [])
@@ -152,4 +153,8 @@ def idle_heads(model: nn.Module) -> set[int]:
             base: Any = module.base_model
             in_use |= {id(p) for p in base.parameters()}  # a language model's head shares the embeddings
             idle |= {id(p) for p in heads.parameters()} - in_use
+            pooler = getattr(base, "pooler", None)
+            pools = [head for name, head in heads.items() if name in names and head.config.get("use_pooler")]  # type: ignore[union-attr, operator]
+            if names and not pools and isinstance(pooler, nn.Module):
+                idle |= {id(p) for p in pooler.parameters()}
     return idle

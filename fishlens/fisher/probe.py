@@ -12,7 +12,7 @@ from fishlens import __version__
 from fishlens.errors import InputError
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
-from fishlens.fisher.blocks import Block, check_blocks, find_blocks
+from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
 from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
@@ -111,6 +111,7 @@ def estimate_fisher(
         granularity=granularity,
         autocast=autocast,
         preset=preset,
+        unmeasured=unmeasured(model, blocks),
         tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
     )
     limit = PRESETS[preset].batches if preset else None
@@ -159,6 +160,7 @@ class Probe:
     granularity: str
     autocast: torch.dtype | None
     preset: str | None
+    unmeasured: list[str]
     tally: Tally
     source: LabelSource | None = None
     passes: int = 0
@@ -260,6 +262,7 @@ class Probe:
             "passes": self.passes,
             "version": __version__,
             "notes": notes,
+            "unmeasured": self.unmeasured,
         }
         certainties = [each for each in self.certainties if each is not None]
         entropy, confidence = torch.cat(certainties, dim=1).double().cpu() if certainties else (None, None)

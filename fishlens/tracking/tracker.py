@@ -22,6 +22,7 @@ from torch import nn
 from fishlens.errors import InputError
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
 from fishlens.fisher.batches import Batch
+from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.observe import observing
 from fishlens.journal import JournalWriter
@@ -120,6 +121,9 @@ class Tracker:
         self.model = model
         self.blocks = list(find_blocks(model) if blocks is None else blocks)
         source, data, targets = split_by_language(data)
+        left_out = unmeasured(model, self.blocks)
+        if left_out and blocks is None:
+            warnings.warn(f"fishlens: {not_measured(left_out)}", stacklevel=2)
         self.probe_set = ProbeSet.of(data, examples)
         self.targets = target_probe_sets(targets, examples, labels, preset)
         self._in_language = in_language
@@ -156,6 +160,10 @@ class Tracker:
                 "seeds": {"probe": seed, **(seeds or {})},
             }
             self.writer = JournalWriter.open(Path(run), start, resumed_from_step, fsync)
+            if left_out:
+                self.writer.write(
+                    "note", resumed_from_step or 0, level="warning", text=not_measured(left_out)
+                )
 
     def start_record(self) -> dict[str, Any]:
         """What the tracker knows of a journal's start record: `blocks`, `estimator`, `device`."""

@@ -16,7 +16,8 @@ from transformers import TrainerCallback
 
 from fishlens.errors import InputError
 from fishlens.fisher import Block, find_blocks
-from fishlens.fisher.blocks import HEAD
+from fishlens.fisher.anatomy import unwrapped
+from fishlens.fisher.blocks import HEAD, unmeasured
 from fishlens.schedules import Scores, State, budget_warning, make_schedule
 from fishlens.tracking import callback as tracking
 from fishlens.tracking.clock import Never
@@ -40,7 +41,8 @@ class UnfreezeCallback(TrainerCallback):
     blocks: from `find_blocks`, by default those of the model. Measurements and the journal are those of the
     `FisherCallback` before it in the list; without one it measures only when the schedule asks.
 
-    Raises `InputError` at the beginning of training when a block is not in the optimizer or a resumed checkpoint has
+    Raises `InputError` at the beginning of training when something trains that is in no block, a block is not in the
+    optimizer, or a resumed checkpoint has
     no schedule state, and `BlockDidNotMove` when a thawed block does not train.
     """
 
@@ -81,6 +83,7 @@ class UnfreezeCallback(TrainerCallback):
     ) -> None:
         self._claim(model, control)
         blocks = list(self.blocks or find_blocks(model))
+        _check_blocks(blocks, model, optimizer)
         _check_optimizer(blocks, optimizer)
         _check_processes(args, model)
         self._device = next(iter(blocks[0].parameters.values())).device
@@ -190,9 +193,22 @@ class UnfreezeCallback(TrainerCallback):
             tracker.writer.write(kind, step, **fields)
 
 
+def _check_blocks(blocks: Sequence[Block], model: nn.Module, optimizer: Any) -> None:
+    """Raises `InputError` if something trains that no block holds: it would train from the first step."""
+    held = _held(optimizer)
+    named = dict(unwrapped(model).named_parameters())
+    outside = [name for name in unmeasured(model, blocks) if id(named[name]) in held]
+    if outside:
+        raise InputError(
+            f"{len(outside)} parameters train and lie in no block ({outside[0]} among them), so that no schedule would "
+            "decide when: expected every trainable parameter in a block; freeze them before training, or give "
+            "blocks= that hold them"
+        )
+
+
 def _check_optimizer(blocks: Sequence[Block], optimizer: Any) -> None:
     """Raises `InputError` if a block's parameters are not all in the optimizer: they would never train."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = _held(optimizer)
     for block in blocks:
         missing = [name for name, parameter in block.parameters.items() if id(parameter) not in held]
         if missing:
@@ -200,6 +216,10 @@ def _check_optimizer(blocks: Sequence[Block], optimizer: Any) -> None:
                 f"block {block.name!r} has {len(missing)} parameters that the optimizer does not hold ({missing[0]} "
                 "among them): everything that is to be thawed must be trainable when the Trainer makes its optimizer"
             )
+
+
+def _held(optimizer: Any) -> set[int]:
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
 def _check_processes(args: Any, model: Any) -> None:

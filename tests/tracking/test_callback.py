@@ -5,9 +5,15 @@ import random
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
-from fishlens import FisherCallback, InputError, Tracker, UnfreezeCallback, load_runs
+from fishlens import FisherCallback, InputError, Tracker, UnfreezeCallback, find_blocks, load_runs
 
 
 class StateAtTheEnd(TrainerCallback):
@@ -278,8 +284,9 @@ def test_two_schedules_for_one_model_are_refused_and_a_later_trainer_may_have_an
     )
     first.train()
     again = [FisherCallback(run=tmp_path / "b", examples=8), UnfreezeCallback("fun", every=2)]
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    for block in find_blocks(model):
+        for parameter in block.parameters.values():
+            parameter.requires_grad_(True)
     make_trainer(model, again).train()
     added = make_trainer(model, [UnfreezeCallback("gu", every=2)])
     added.add_callback(UnfreezeCallback("lpft", every=2))
@@ -339,3 +346,33 @@ def test_a_checkpoint_without_schedule_state_cannot_be_resumed(tmp_path, make_mo
     trainer = make_trainer(make_model(), callbacks, max_steps=10)
     with pytest.raises(InputError, match=r"step 8, but its checkpoint has no fishlens-unfreezing.json"):
         trainer.train(resume_from_checkpoint=True)
+
+
+def plain_bert():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    return BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **shape))
+
+
+def test_without_adapters_the_embeddings_are_the_lowest_block_and_frozen_until_their_turn(
+    tmp_path, rows, make_trainer
+):
+    model = plain_bert()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    arguments = TrainingArguments(
+        str(tmp_path / "out"), max_steps=1, report_to=[], use_cpu=True, disable_tqdm=True
+    )
+    Trainer(model, arguments, train_dataset=rows, callbacks=[UnfreezeCallback("gu", every=50)]).train()
+    moved = {
+        name.rpartition(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])
+    }
+    assert moved and all(
+        name.startswith(("bert.encoder.layer.1.", "bert.pooler", "classifier")) for name in moved
+    )
+
+
+def test_unfreezing_does_not_start_while_something_trains_that_is_in_no_block(make_model, make_trainer):
+    model = make_model()
+    model.bert.encoder.layer[0].output.dense.weight.requires_grad_(True)
+    with pytest.raises(InputError, match=r"1 parameters train and lie in no block \(bert.encoder.layer.0"):
+        make_trainer(model, [UnfreezeCallback("gu", every=2)]).train()
