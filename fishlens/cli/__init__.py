@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from fishlens import __version__
+from fishlens.cli.evaluate import evaluate
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
 from fishlens.cli.pocket import pocket
@@ -49,6 +50,7 @@ def _fishlens(
 
 app.command("track", context_settings=TRACK_SETTINGS)(track)
 app.command("check")(check)
+app.command("evaluate")(evaluate)
 app.command("watch")(watch)
 app.command("runs")(runs)
 app.command("export")(export)

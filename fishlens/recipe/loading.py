@@ -76,11 +76,17 @@ def describe_fields() -> Iterator[tuple[str, str, str, str]]:
 
 def first_difference(one: Recipe, other: Recipe) -> str | None:
     """The path of the first field in which two recipes differ, with both values; None if they are equal."""
-    a, b = dict(_leaves(one.model_dump())), dict(_leaves(other.model_dump()))
-    for path in [*a, *b]:
-        if a.get(path) != b.get(path):
-            return f"{path} is {b.get(path)!r} instead of {a.get(path)!r}"
+    for path, first, second in differences(one, other):
+        return f"{path} is {second!r} instead of {first!r}"
     return None
+
+
+def differences(one: Recipe, other: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """(path, value, other value) of every field in which two recipes differ."""
+    a, b = dict(_leaves(one.model_dump())), dict(_leaves(other.model_dump()))
+    for path in dict.fromkeys([*a, *b]):
+        if a.get(path) != b.get(path):
+            yield path, a.get(path), b.get(path)
 
 
 def _read_yaml(path: Path) -> Tree:

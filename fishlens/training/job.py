@@ -15,9 +15,10 @@ from fishlens.training.checkpoint import Snapshot
 from fishlens.training.evaluation import Prepared
 from fishlens.training.loop import Job, TrainerState
 from fishlens.training.optimizer import make_optimizer, restore_optimizer
-from fishlens.training.preparation import load_split, prepare_schedule
+from fishlens.training.preparation import prepare_schedule
 from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
+from fishlens.training.reading import Data
 from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
 from fishlens.training.targets import target_inputs
 from fishlens.training.tasks import Task
@@ -28,6 +29,7 @@ def make_job(
     task: Task,
     assembly: Assembly,
     accelerator: Accelerator,
+    data: Data,
     start: Snapshot | None,
     *,
     record: Callable[..., None],
@@ -38,14 +40,12 @@ def make_job(
     The order is what makes a resumed run equal an uninterrupted one: optimizer over all blocks, then freezing, then
     the generators, last of all.
     """
-    train_split = load_split(recipe, task, "train", recipe.data.source)
-    validation = load_split(recipe, task, "validation", recipe.data.source)
-    length = recipe.train.max_length
-    train_rows = task.encode(train_split, assembly.tokenizer, max_length=length, train=True)
+    validation, length = data.validation, recipe.train.max_length
+    train_rows = task.encode(data.train, assembly.tokenizer, max_length=length, train=True)
     prepared = Prepared(
         validation, task.encode(validation, assembly.tokenizer, max_length=length, train=False)
     )
-    warnings = [*train_split.notes, *validation.notes]
+    warnings = [*data.train.notes, *validation.notes]
     tracked = [
         target_inputs(recipe, task, assembly.tokenizer, language, recipe.tracking.examples)
         for language in recipe.tracked_languages

@@ -30,13 +30,18 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def prepare_task(recipe: Recipe) -> Task:
-    """The recipe's task; raises `InputError` now if a file that will be needed in the end is not there."""
+def make_the_task(recipe: Recipe) -> Task:
+    """The recipe's task with the recipe's files, none of which is looked for yet."""
     data = recipe.data
     given = {"train": data.train, "validation": data.validation, "test": data.test}
-    task = make_task(
+    return make_task(
         recipe.task.name, {k: v for k, v in given.items() if v is not None}, **recipe.task.options
     )
+
+
+def prepare_task(recipe: Recipe) -> Task:
+    """The recipe's task; raises `InputError` now if a file that will be needed in the end is not there."""
+    data, task = recipe.data, make_the_task(recipe)
     root = resolve_path(data.root)
     for split in ("train", "validation"):
         task.file(root, split, data.source)

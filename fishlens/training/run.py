@@ -26,22 +26,16 @@ from fishlens.training.checkpoint import (
     write_random_state,
 )
 from fishlens.training.distributed import same_everywhere, sum_over_processes
-from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.job import make_job
 from fishlens.training.loop import fit
 from fishlens.training.optimizer import optimizer_tensors
-from fishlens.training.preparation import (
-    factors,
-    languages_to_test,
-    load_split,
-    make_accelerator,
-    prepare_task,
-)
+from fishlens.training.preparation import factors, make_accelerator, prepare_task
 from fishlens.training.progress import progress_bar
 from fishlens.training.randomness import random_state
+from fishlens.training.reading import check_places, read_data, rehearse
 from fishlens.training.results import RunResult, read_results, write_atomically, write_results
-from fishlens.training.tasks import write_predictions
+from fishlens.training.testing import save_predictions, score_language, score_records
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +64,7 @@ def train(
     finished = _look_around(recipe, place, resume)
     if finished is not None:
         return finished
-    run = _Run(recipe, place, accelerator)
+    run = PreparedRun(recipe, place, accelerator)
     with run.journal(), watch_for_interruption() as interruption:
         title = f"{recipe.name} ({recipe.schedule.name})"
         wanted = progress and accelerator.is_main_process
@@ -118,8 +112,11 @@ def _write_end(place: Path, start: Mapping[str, Any], results: RunResult) -> Non
     writer.close("finished", step=results.step, best_step=results.best_step)
 
 
-class _Run:
-    """One run from its first moment to its last: the loop's surroundings."""
+class PreparedRun:
+    """One run from its first moment to its last: the loop's surroundings.
+
+    Made, it has read all that it will read, and has refused what it must; nothing is written before `journal`.
+    """
 
     def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator):
         self.recipe, self.place, self.accelerator = recipe, place, accelerator
@@ -128,13 +125,16 @@ class _Run:
         self.writer: JournalWriter | None = None
         self.saved_at: int | None = None
         self.task = prepare_task(recipe)
+        check_places(recipe)
+        self.data = read_data(recipe, self.task)
         assembly = assemble(recipe, self.task)
         assembly.model.to(accelerator.device)
         same_everywhere(list(assembly.parameters().values()))
+        rehearse(recipe, self.task, assembly, accelerator, self.data.tests, self.data.validation)
         start = self._newest()
         self.fresh = start is None
         self.job, self.warnings = make_job(
-            recipe, self.task, assembly, accelerator, start, record=self.record, save=self.save
+            recipe, self.task, assembly, accelerator, self.data, start, record=self.record, save=self.save
         )
 
     def _newest(self) -> Snapshot | None:
@@ -244,6 +244,7 @@ class _Run:
             optimizer=optimizer_tensors(job.optimizer, job.assembly.blocks),
             random={},
             state={
+                "steps": job.steps,
                 "trainer_state": asdict(job.trainer_state),
                 "loss_sum": float(job.loss_sum),
                 "schedule": job.unfreezing.state.to_json(),
@@ -260,47 +261,22 @@ class _Run:
         best = job.trainer_state.best_step
         if best is not None and best != job.trainer_state.step:
             job.assembly.set_weights(read_weights(list_checkpoints(self.checkpoints)[best]))
-        for language in languages_to_test(recipe):
+        step = job.trainer_state.step if best is None else best
+        for split in self.data.tests.values():
             if job.stop():
                 return False
-            split = load_split(recipe, self.task, "test", language)
-            rows = self.task.encode(
-                split, job.assembly.tokenizer, max_length=recipe.train.max_length, train=False
-            )
-            result = evaluate(
-                job.assembly,
-                self.task,
-                Prepared(split, rows),
-                self.accelerator,
-                language=language,
-                batch_size=recipe.evaluate.batch_size,
-            )
+            result = score_language(recipe, self.task, job.assembly, self.accelerator, split)
             for text in split.notes:
                 self.warnings.append(text)
                 self._note(text)
-            self.results[language] = result.scores
-            self._write_test(language, result.scores, len(split))
+            self.results[split.language] = result.scores
+            # an attempt that was killed here writes them again; readers keep the later ones
+            for fields in score_records(self.task, split, result.scores):
+                self.record("eval", step=step, **fields)
             if self.accelerator.is_main_process:
-                (self.place / "predictions").mkdir(exist_ok=True)
-                write_predictions(self.place / "predictions" / f"{language}.jsonl", result.predictions)
+                save_predictions(self.place, split, result)
         self._export()
         return True
-
-    def _write_test(self, language: str, scores: Mapping[str, float], examples: int) -> None:
-        # an attempt that was killed here writes them again; readers keep the later ones
-        best = self.job.trainer_state.best_step
-        for metric, points in scores.items():
-            self.record(
-                "eval",
-                step=self.job.trainer_state.step if best is None else best,
-                split="test",
-                language=language,
-                metric=metric,
-                value=points,
-                headline=metric == self.task.headline,
-                examples=examples,
-                best=True,
-            )
 
     def _export(self) -> None:
         """The best weights in the libraries' own formats."""

@@ -10,7 +10,7 @@ import torch
 
 from fishlens.errors import InputError
 from fishlens.journal import read_run
-from fishlens.training import checkpoint, run
+from fishlens.training import checkpoint, loop
 from fishlens.training.checkpoint import (
     Snapshot,
     begin_checkpoint,
@@ -131,15 +131,13 @@ def test_nothing_in_a_run_directory_is_pickled(recipe, tmp_path):
 def test_the_best_step_is_chosen_on_the_source_language_alone(recipe, tmp_path, monkeypatch):
     """Made-up validation scores: the best is where the source is best; ties go to the earlier step."""
     asked = []
-    real = run.evaluate
+    real = loop.evaluate
     scores = iter([50.0, 70.0, 70.0, 60.0])
 
     def made_up(assembly, task, prepared, accelerator, *, language, batch_size):
         asked.append(language)
         result = real(assembly, task, prepared, accelerator, language=language, batch_size=batch_size)
         return type(result)({"accuracy": next(scores)}, result.predictions)
-
-    from fishlens.training import loop
 
     monkeypatch.setattr(loop, "evaluate", made_up)
     result = train({**recipe, "evaluate": {"every": 2}, "checkpoint": {"keep": 1}}, tmp_path / "run")

@@ -90,7 +90,7 @@ def killed_in_update(step: int):
             real(parameters)
 
         patch.setattr(loop, "sum_gradients", dying)
-        patch.setattr(run._Run, "_close", lambda self, status, error=None: None)
+        patch.setattr(run.PreparedRun, "_close", lambda self, status, error=None: None)
         yield
 
 
@@ -173,15 +173,15 @@ def test_a_run_killed_between_two_test_languages_repeats_no_record(recipe, tmp_p
     early_best = {**settings(recipe, "gu"), "evaluate": {"every": 1}}
     assert train(early_best, tmp_path / "undisturbed").best_step < 8  # test scores are written at that step
     with pytest.MonkeyPatch.context() as patch:
-        real = run.write_predictions
+        real = run.save_predictions
 
-        def dying(path, predictions):
-            if path.name == "de.jsonl":
+        def dying(place, split, found):
+            if split.language == "de":
                 raise Killed
-            real(path, predictions)
+            real(place, split, found)
 
-        patch.setattr(run, "write_predictions", dying)
-        patch.setattr(run._Run, "_close", lambda self, status, error=None: None)
+        patch.setattr(run, "save_predictions", dying)
+        patch.setattr(run.PreparedRun, "_close", lambda self, status, error=None: None)
         with pytest.raises(Killed):
             train(early_best, tmp_path / "run")
     train(early_best, tmp_path / "run")

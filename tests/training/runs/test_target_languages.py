@@ -167,7 +167,7 @@ def test_raw_text_is_measured_as_the_inputs_it_makes(recipe, tmp_path):
 @pytest.mark.parametrize(
     "tracking, message",
     [
-        ({"languages": ["de", "fr"]}, "the language adapter .* for 'fr' cannot be loaded"),
+        ({"languages": ["de", "fr"]}, "the language adapter for 'fr' .* does not exist"),
         ({"languages": "target"}, "tracking.languages is 'target': expected a list of languages, or 'targets'"),
         ({"languages": ["en"]}, "tracking.languages names the source 'en', which is measured in any case"),
         ({"languages": ["de"], "labels": "empirical"}, "labels='empirical' cannot be measured in a target language"),

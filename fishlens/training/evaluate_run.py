@@ -1,0 +1,172 @@
+"""`evaluate_run`: a training that is over is tested again, on other files, languages or rules; nothing is trained.
+
+It is for runs whose test could not be read, and for languages that nobody thought of then. The best step's weights are
+taken from their checkpoint. The journal gets a new attempt, which replaces the scores of the languages tested again and
+keeps all others; what earlier attempts wrote stays in their files, and their predictions where they are.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from fishlens.errors import InputError
+from fishlens.journal import JournalWriter, attempts, read_run
+from fishlens.recipe.loading import differences, load_recipe
+from fishlens.recipe.recipe import Recipe
+from fishlens.training.assembly import Assembly, assemble
+from fishlens.training.checkpoint import Snapshot, list_checkpoints, read_checkpoint, read_weights
+from fishlens.training.evaluation import Evaluation
+from fishlens.training.loop import TrainerState
+from fishlens.training.preparation import make_accelerator, make_the_task
+from fishlens.training.reading import check_places, read_tests, rehearse
+from fishlens.training.results import RunResult, read_results, write_results
+from fishlens.training.tasks import Split, Task
+from fishlens.training.testing import save_predictions, score_language, score_records
+
+log = logging.getLogger(__name__)
+
+MAY_CHANGE = (
+    "data.root", "data.targets", "data.test", "data.test_source", "language_adapters", "evaluate.batch_size",
+    "evaluate.test_examples", "task",
+)  # fmt: skip
+"""Fields that a test may be told anew, and those below them; all others made the weights."""
+MADE_THE_HEAD = ("task.name", "task.labels", "task.types")
+
+
+def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResult:
+    """Test the best weights of a run whose training is over, by its recipe with these overrides.
+
+    Raises `InputError`, before anything is written, if there is no such run, its training is not over, an override is
+    of the training, or something cannot be read.
+    """
+    place = Path(run_dir)
+    if not attempts(place) or not (place / "recipe.yaml").is_file():
+        raise InputError(
+            f"{place} holds no run by a recipe: expected a directory with recipe.yaml and a journal"
+        )
+    recipe = _changed(place, overrides)
+    newest, state = _training(place)
+    task = make_the_task(recipe)
+    check_places(recipe)
+    tests = read_tests(recipe, task)
+    if not tests:
+        raise InputError("there is no language to test: set data.targets, or data.test_source=true")
+    accelerator = make_accelerator(recipe)
+    assembly = assemble(recipe, task)
+    assembly.model.to(accelerator.device)
+    rehearse(recipe, task, assembly, accelerator, tests)
+    best = newest.step if state.best_step is None else state.best_step
+    assembly.set_weights(_weights(place, best))
+    found = {
+        language: score_language(recipe, task, assembly, accelerator, split)
+        for language, split in tests.items()
+    }
+    return _write(place, accelerator, assembly, task, tests, found, newest.step, state)
+
+
+def _changed(place: Path, overrides: Sequence[str]) -> Recipe:
+    before = load_recipe(place / "recipe.yaml")
+    after = load_recipe(place / "recipe.yaml", overrides=overrides)
+    for path, old, new in differences(before, after):
+        below = any(path == field or path.startswith(f"{field}.") for field in MAY_CHANGE)
+        if not below or path.startswith(MADE_THE_HEAD):
+            raise InputError(
+                f"{path} is {new!r}, and {place} was trained with {old!r}: a test changes only data.targets, data.test, "
+                "data.root, language_adapters, the task's rules and evaluate.*; train another run"
+            )
+    return after
+
+
+def _training(place: Path) -> tuple[Snapshot, TrainerState]:
+    """The newest checkpoint, which is of the last step."""
+    there = list_checkpoints(place / "checkpoints")
+    if not there:
+        raise InputError(f"{place} has no checkpoint: there are no weights to test")
+    newest = read_checkpoint(there[max(there)])
+    steps = newest.state.get("steps")
+    results = read_results(place)
+    over = (
+        results is not None or (steps is not None and newest.step >= steps) or _was_tested(place, newest.step)
+    )
+    if not over:
+        of = f" of {steps}" if steps is not None else ""
+        raise InputError(
+            f"{place} is trained until step {newest.step}{of}: `fishlens track {place}` goes on, then tests it"
+        )
+    return newest, TrainerState(**(newest.state.get("trainer_state") or newest.state["standing"]))
+
+
+def _was_tested(place: Path, step: int) -> bool:
+    """Checkpoints before 0.2 do not say how many steps there are; a test comes only after the last one."""
+    records = read_run(place, kinds=("eval",)).records
+    return any(record.get("split") == "test" and record["step"] <= step for record in records)
+
+
+def _weights(place: Path, step: int) -> Any:
+    there = list_checkpoints(place / "checkpoints")
+    if step not in there:
+        raise InputError(
+            f"{place / 'checkpoints'} has no step-{step}, the best of the run: its weights are not there"
+        )
+    return read_weights(there[step])
+
+
+def _write(
+    place: Path,
+    accelerator: Accelerator,
+    assembly: Assembly,
+    task: Task,
+    tests: dict[str, Split],
+    found: dict[str, Evaluation],
+    last_step: int,
+    state: TrainerState,
+) -> RunResult:
+    before = read_results(place)
+    known = before.test if before is not None else {}
+    best = last_step if state.best_step is None else state.best_step
+    scores = {**known, **{language: one.scores for language, one in found.items()}}
+    warnings = [
+        *(before.warnings if before is not None else ()),
+        *(n for s in tests.values() for n in s.notes),
+    ]
+    result = RunResult(
+        run_dir=place,
+        status="finished",
+        step=last_step,
+        steps=last_step,
+        best_step=state.best_step,
+        validation=state.validation,
+        test=scores,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    if not accelerator.is_main_process:
+        return result
+    kept = ("run", "id", "factors", "seeds", "blocks", "estimator", "device", "fingerprints")
+    start = {key: value for key, value in read_run(place, kinds=("start",)).start.items() if key in kept}
+    with JournalWriter.open(place, start, resumed_from_step=last_step) as writer:
+        attempt = int(writer.path.stem.rpartition("-")[2])
+        for language, split in tests.items():
+            earlier = known.get(language, {}).get(task.headline)
+            again = "" if earlier is None else f", where {task.headline} was {earlier:.1f} before"
+            text = f"tested again: {language!r} on {split.source}{again}"
+            writer.write("note", best, level="info", text=text)
+            for note in split.notes:
+                writer.write("note", best, level="warning", text=note)
+                log.warning("%s", note)
+            for fields in score_records(task, split, found[language].scores):
+                writer.write("eval", best, **fields)
+            save_predictions(place, split, found[language], _predictions_folder(place, language, attempt))
+        if not (place / "adapter").exists() and not (place / "model").exists():
+            assembly.save(place)
+        write_results(result)
+        writer.close("finished", step=last_step, best_step=state.best_step)
+    return result
+
+
+def _predictions_folder(place: Path, language: str, attempt: int) -> str:
+    """Predictions of an earlier test stay where they are."""
+    taken = (place / "predictions" / f"{language}.jsonl").exists()
+    return f"predictions/attempt-{attempt}" if taken else "predictions"

@@ -1,0 +1,110 @@
+"""What a run will read is read before its first update: a late mistake costs seconds, and a corrected run just runs."""
+
+import shutil
+
+import pytest
+
+from fishlens.errors import InputError
+from fishlens.training.run import train
+from fishlens.training.tasks.topic import Topic
+
+
+@pytest.fixture
+def own_data(recipe, data_root, tmp_path):
+    shutil.copytree(data_root, tmp_path / "data")
+    recipe["data"]["root"] = str(tmp_path / "data")
+    return recipe, tmp_path / "data" / "sib200" / "spa_Latn" / "test.tsv"
+
+
+def refused(recipe, place, message):
+    """The refusal comes before the first update and leaves nothing behind."""
+    steps = []
+    with pytest.raises(InputError, match=message):
+        train(recipe, place, on_step=steps.append)
+    assert not steps and not place.exists()
+
+
+def test_a_label_that_is_unknown_in_the_last_language_and_then_the_corrected_file(own_data, tmp_path):
+    recipe, file = own_data
+    good = file.read_text()
+    file.write_text(good.replace("\tsports\t", "\tsport\t", 1))
+    refused(recipe, tmp_path / "run", r"spa_Latn/test.tsv, line \d+: unknown label 'sport'; topic has")
+    file.write_text(good)
+    assert set(train(recipe, tmp_path / "run").test) == {"en", "de", "es"}
+
+
+def test_a_test_file_without_labels_and_one_with_more_tags_than_the_task(recipe, tmp_path):
+    (tmp_path / "train.tsv").write_text("a\tb\tneutral\nc\td\tentailment\n" * 4)
+    (tmp_path / "de.tsv").write_text("a\tb\t-\n")
+    nli = {**recipe, "task": {"name": "nli"}}
+    files = {"train": str(tmp_path / "train.tsv"), "validation": str(tmp_path / "train.tsv")}
+    nli["data"] = {**files, "test": {"de": str(tmp_path / "de.tsv")}, "targets": ["de"], "test_source": False}
+    refused(nli, tmp_path / "run", r"de.tsv, line 1: unknown label '-'; nli has entailment")
+    (tmp_path / "train.txt").write_text("Ada B-PER\nrests O\n\n" * 4)
+    (tmp_path / "de.txt").write_text("heute B-DATE\n\n")
+    ner = {**recipe, "task": {"name": "ner"}}
+    ner["data"] = {key: value.replace(".tsv", ".txt") for key, value in files.items()} | {
+        "test": {"de": str(tmp_path / "de.txt")}, "targets": ["de"], "test_source": False,
+    }  # fmt: skip
+    refused(ner, tmp_path / "run", r"de.txt, line 1: unknown tag 'B-DATE'; ner has O, B-PER")
+
+
+class Unscored(Topic):
+    """Somebody's own task, whose score fails in one language."""
+
+    def score(self, split, predictions):
+        if split.language == "es":
+            raise KeyError("es")
+        return super().score(split, predictions)
+
+
+class Misnamed(Topic):
+    headline = "f1"
+
+    def __init__(self, files=None):
+        super().__init__(files)
+        self.headline = "f1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Unscored, "test in 'es' cannot be scored: KeyError: 'es'"),
+        (Misnamed, "task 'topic' is judged by 'f1', but its scores are accuracy"),
+    ],
+)
+def test_a_score_that_would_fail_in_the_end_fails_now(recipe, tmp_path, monkeypatch, kind, message):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "my_tasks", sys.modules[__name__])
+    recipe["task"] = {"name": f"my_tasks:{kind.__name__}"}
+    refused(recipe, tmp_path / "run", message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "./no/such/model"}, r"model '.*no/such/model' does not exist: expected a folder with config.json"),
+        ({"model": "models/xlmr/base"}, r"model 'models/xlmr/base' does not exist"),
+        ({"language_adapters": "/nowhere/{language}"}, r"language adapter for 'en' '/nowhere/en' does not exist"),
+    ],
+)
+def test_a_model_or_adapter_that_is_a_path_and_not_there(recipe, tmp_path, changes, message):
+    refused({**recipe, **changes}, tmp_path / "run", message)
+
+
+def test_a_folder_that_is_no_model(recipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused({**recipe, "model": str(tmp_path / "empty")}, tmp_path / "run", "is a folder without config.json")
+
+
+def test_a_language_adapter_of_another_width_is_refused_for_the_last_target(
+    recipe, language_adapters, encoder_narrow, tmp_path
+):
+    from adapters import AutoAdapterModel
+
+    model = AutoAdapterModel.from_pretrained(encoder_narrow)
+    model.add_adapter("es", config="seq_bn_inv")
+    model.save_adapter(str(tmp_path / "es"), "es", with_head=False, use_safetensors=True)
+    places = {code: str(language_adapters / code) for code in ("en", "de")} | {"es": str(tmp_path / "es")}
+    refused({**recipe, "language_adapters": places}, tmp_path / "run", "adapter .* for 'es' does not fit the model")
