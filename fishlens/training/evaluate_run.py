@@ -74,8 +74,8 @@ def _changed(place: Path, overrides: Sequence[str]) -> Recipe:
         below = any(path == field or path.startswith(f"{field}.") for field in MAY_CHANGE)
         if not below or path.startswith(MADE_THE_HEAD):
             raise InputError(
-                f"{path} is {new!r}, and {place} was trained with {old!r}: a test changes only data.targets, data.test, "
-                "data.root, language_adapters, the task's rules and evaluate.*; train another run"
+                f"{path} is {new!r}, and {place} was trained with {old!r}: a test changes only data.targets, "
+                "data.test, data.root, language_adapters, the task's rules and evaluate.*; train another run"
             )
     return after
 
