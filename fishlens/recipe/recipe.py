@@ -118,6 +118,13 @@ class Tracking(Section):
         None,
         description="raw text of these languages, path/{language}.txt; null: the task's validation or test inputs",
     )
+    cka: bool = Field(
+        False,
+        description="measure how alike the representations of these languages and the source are, by layer",
+    )
+    critical_sharpness: bool = Field(
+        False, description="measure it at each probe: about ten forward passes more (docs/targets.md)"
+    )
 
 
 class TargetScores(Section):
@@ -203,8 +210,9 @@ class Recipe(Section):
                 f"tracking.text is {tracking.text!r}: put {{language}} where the language stands"
             )
         if not tracking.languages:
-            if tracking.text is not None:
-                raise ValueError("tracking.text is given, but tracking.languages names no language")
+            for name in ("text", "cka"):
+                if getattr(tracking, name):
+                    raise ValueError(f"tracking.{name} is given, but tracking.languages names no language")
             return self
         if not self.tracked_languages:
             raise ValueError("tracking.languages is 'targets', but data.targets is empty")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: {metric: points}. predictions: one per example."""
+    """scores: {metric: points}. predictions: one per example. logits: of every row, as `task.rows` gives them."""
 
     scores: dict[str, float]
     predictions: list[Prediction]
+    logits: Sequence[Any] = field(default=(), repr=False)
 
 
 def evaluate(
@@ -42,10 +43,10 @@ def evaluate(
 
     The set-up and the mode that were there before are there afterwards. With several processes each runs a part.
     """
-    with _evaluation_mode(assembly.model), assembly.in_language(language), torch.no_grad():
+    with evaluation_mode(assembly.model), assembly.in_language(language), torch.no_grad():
         rows = _rows(assembly, task, prepared.features, accelerator, batch_size)
     predictions = task.predict(prepared.split, prepared.features, rows)
-    return Evaluation(task.score(prepared.split, predictions), predictions)
+    return Evaluation(task.score(prepared.split, predictions), predictions, rows)
 
 
 def _rows(
@@ -66,7 +67,8 @@ def _rows(
 
 
 @contextmanager
-def _evaluation_mode(model: Any) -> Iterator[None]:
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Inside, the model is in evaluation mode; afterwards every module is in the mode it was in."""
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()
     try:

@@ -74,7 +74,9 @@ def make_job(
     assembly.model.train()
     source = recipe.data.source if recipe.data.train_language_adapter else None
     assembly.activate_language(source)
-    probes = Probes(recipe, schedule, task, assembly, train_rows, lambda: trainer_state.seconds, tracked)
+    probes = Probes(
+        recipe, schedule, task, assembly, train_rows, lambda: trainer_state.seconds, tracked, optimizer
+    )
     if start is not None:
         probes.remember(start.state.get("probes", {}))  # absent before 0.2
     job = Job(

@@ -152,6 +152,8 @@ def validate(job: Job) -> None:
         language=source,
         batch_size=job.recipe.evaluate.batch_size,
     )
+    if job.recipe.tracked_languages:
+        job.probes.source_validated(trainer_state.step, result)
     value = result.scores[job.task.headline]
     best = trainer_state.best_value is None or value > trainer_state.best_value
     if best:

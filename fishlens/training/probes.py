@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -14,7 +15,10 @@ from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
 from fishlens.tracking.tracker import Tracker
 from fishlens.training.assembly import Assembly
+from fishlens.training.beside import Beside
+from fishlens.training.confidence import ONE_LABEL, entropies, threshold
 from fishlens.training.distributed import first_process, several_processes
+from fishlens.training.evaluation import Evaluation
 from fishlens.training.targets import TargetInputs
 from fishlens.training.tasks import Task
 
@@ -37,6 +41,7 @@ class Probes:
         rows: Sequence[Any],
         training_seconds: Callable[[], float],
         targets: Sequence[TargetInputs],
+        optimizer: torch.optim.Optimizer,
     ):
         self._schedule, self._task, self._tokenizer = schedule, task, assembly.tokenizer
         self._model, self._blocks, self._rows = assembly.model, assembly.blocks, rows
@@ -53,6 +58,17 @@ class Probes:
         tracked = settings.every is not None or settings.budget is not None
         self._tracked = tracked
         scored = schedule.scores_by is not None and not self._by_gradient
+        self._beside = Beside(
+            recipe,
+            task,
+            assembly.model,
+            assembly.tokenizer,
+            assembly.blocks,
+            optimizer,
+            [rows[i] for i in self._order[: self._examples]],
+            {inputs.language: inputs for inputs in targets},
+            self._size,
+        )
         self.tracker: Tracker | None = None
         if first_process() and (tracked or scored):
             self.tracker = Tracker(
@@ -70,6 +86,7 @@ class Probes:
                 diagonals=settings.diagonal_at,
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,
+                beside=self._beside,
             )
 
     def start_record(self) -> dict[str, Any]:
@@ -92,8 +109,15 @@ class Probes:
 
     def track(self, step: int) -> None:
         """Measure and write down, if it is time to."""
+        self._beside.step = step
         if self.tracker is not None and self._tracked:
             self.tracker.step(step)
+
+    def source_validated(self, step: int, result: Evaluation) -> None:
+        """The source was scored at these weights: what average thresholded confidence needs to know of it."""
+        if self._task.output in ONE_LABEL:
+            correct = np.array([prediction.gold == prediction.predicted for prediction in result.predictions])
+            self._beside.threshold = (step, threshold(entropies(result.logits), correct))
 
     def scores(self, step: int, examples: int) -> Scores:
         """The scores of all blocks at the present weights, from at least `examples` examples (if there are as many)."""

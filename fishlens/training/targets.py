@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fishlens.errors import InputError
+from fishlens.fisher.representation import FEWEST
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.data.lines import numbered_lines
@@ -23,7 +24,8 @@ INPUTS_FROM = ("validation", "test")  # the first that the language has
 class TargetInputs:
     """Rows of one language as the model is fed them. ids: which example each row came from, as its file calls it.
 
-    notes: what a reader of the numbers has to know, one sentence each.
+    notes: what a reader of the numbers has to know, one sentence each. pairs: if CKA is asked for, such rows beside
+    those of the source's example of the same id.
     """
 
     language: str
@@ -31,6 +33,7 @@ class TargetInputs:
     rows: Sequence[Any]
     ids: Sequence[str]
     notes: tuple[str, ...] = ()
+    pairs: Sequence[tuple[Any, Any]] = ()
 
 
 def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, count: int) -> TargetInputs:
@@ -57,18 +60,44 @@ def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, cou
             f"language {language!r}: the tokenizer makes {unknown:.0%} of the text {tokenizer.unk_token}"
         )
     ids = [_id(chosen.examples[row["example"]]) for row in rows]
-    return TargetInputs(language, split.source, rows, ids, tuple(notes))
+    pairs = _beside_the_source(recipe, task, tokenizer, split, rows, ids) if recipe.tracking.cka else ()
+    return TargetInputs(language, split.source, rows, ids, tuple(notes), pairs)
+
+
+def _beside_the_source(
+    recipe: Recipe, task: Task, tokenizer: Any, split: Split, rows: Sequence[Any], ids: Sequence[str]
+) -> list[tuple[Any, Any]]:
+    """Every row whose example has a counterpart in the source's file of the same split, beside the counterpart's first.
+
+    Raises `InputError` if there are too few for CKA.
+    """
+    source = _split(recipe, task, recipe.data.source, split.name)
+    wanted = set(ids)
+    chosen = replace(source, examples=tuple(example for example in source if _id(example) in wanted))
+    theirs: dict[str, Any] = {}
+    if len(chosen):
+        for row in task.encode(chosen, tokenizer, max_length=recipe.train.max_length, train=False):
+            theirs.setdefault(_id(chosen.examples[row["example"]]), row)
+    first = dict(reversed(list(zip(ids, rows, strict=True))))
+    pairs = [(row, theirs[name]) for name, row in first.items() if name in theirs]
+    if len(pairs) < FEWEST:
+        raise InputError(
+            f"tracking.cka compares parallel examples, but {len(pairs)} of {split.source} have the id of one of "
+            f"{source.source}, expected at least {FEWEST}: set tracking.cka to false"
+        )
+    return pairs
 
 
 def _id(example: Any) -> str:
     return str(getattr(example, "id", ""))
 
 
-def _split(recipe: Recipe, task: Task, language: str) -> Split:
+def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -> Split:
+    """The validation split of the language, or else its test split; or `only` that one; or the raw text."""
     if recipe.tracking.text is not None:
         return _of_text(recipe.tracking.text.replace("{language}", language), task, language)
     root, missing = resolve_path(recipe.data.root), []
-    for name in INPUTS_FROM:
+    for name in INPUTS_FROM if only is None else (only,):
         try:
             task.file(root, name, language)
         except InputError as error:
