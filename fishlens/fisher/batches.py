@@ -34,15 +34,24 @@ class Batch:
     def example(self, n: int) -> "Batch":
         """Example n alone: row n of every tensor whose leading dimension is the number of examples."""
 
-        def row(value: Any) -> Any:
+        return self._rows(slice(n, n + 1), 1)
+
+    def take(self, index: Tensor) -> "Batch":
+        """The examples of these numbers."""
+        return self._rows(index, len(index))
+
+    def _rows(self, index: Any, size: int) -> "Batch":
+        def rows(value: Any) -> Any:
             per_example = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == self.size
-            return value[n : n + 1] if per_example else value
+            if not per_example:
+                return value
+            return value[index.to(value.device) if isinstance(index, Tensor) else index]
 
         return Batch(
-            tuple(row(a) for a in self.args),
-            {k: row(v) for k, v in self.inputs.items()},
-            {k: row(v) for k, v in self.labels.items()},
-            1,
+            tuple(rows(a) for a in self.args),
+            {k: rows(v) for k, v in self.inputs.items()},
+            {k: rows(v) for k, v in self.labels.items()},
+            size,
         )
 
     @property

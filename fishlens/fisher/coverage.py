@@ -13,13 +13,11 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.extensions import rule_for
-from fishlens.fisher.forward import predict
 from fishlens.fisher.observe import observing
 from fishlens.fisher.outputs import find_output
-from fishlens.fisher.probe import estimate_fisher
+from fishlens.fisher.probe import estimate_fisher, prove
 from fishlens.fisher.reference import reference_fisher
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
-from fishlens.fisher.taps import Taps, uses_in_graph
 
 NO_BLOCK = "no block"
 NOT_MEASURED = "not measured: it trains and lies in no block"
@@ -73,15 +71,11 @@ def coverage(
 
 
 def _roads(model: nn.Module, blocks: Sequence[Block], batch: Any, output: str) -> dict[str, str]:
-    """What a forward pass says about parameters that their rule does not measure after all."""
-    parameters = {name: p for block in blocks for name, p in block.parameters.items()}
-    shape = find_output(model, output)
-    with observing(model, parameters.values()):
-        first = next(batches_of(batch)).to(next(iter(parameters.values())).device)
-        with Taps(model, parameters, first.size, shape.rows_per_example(first.inputs), first.tokens) as taps:
-            prediction = predict(model, shape, first)
-        _, slow, unused = taps.sort_out(uses_in_graph(prediction.logits, parameters))
-    return dict.fromkeys(slow, ONE_AT_A_TIME) | dict.fromkeys(unused, UNUSED)
+    """What a forward pass, and the proof of its rows, say about parameters that their rule does not measure
+    after all."""
+    with observing(model, [p for block in blocks for p in block.parameters.values()]):
+        proof = prove(model, blocks, next(batches_of(batch)), find_output(model, output))
+    return dict.fromkeys(proof.slow, ONE_AT_A_TIME) | dict.fromkeys(proof.unused, UNUSED)
 
 
 @dataclass(frozen=True)

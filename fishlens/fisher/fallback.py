@@ -1,16 +1,17 @@
-"""The roads without rules: plain autograd, one example at a time; and the gradient of a whole batch."""
+"""Without rules: plain autograd, one example at a time; and the gradient of a whole batch."""
 
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.distributions import widened
 from fishlens.fisher.gradients import Dense
 from fishlens.fisher.labels import Draw
 from fishlens.fisher.outputs import Prediction
-from fishlens.fisher.taps import Receive
+from fishlens.fisher.taps import Receive, gradient_of
 
 
 def one_at_a_time(
@@ -21,11 +22,22 @@ def one_at_a_time(
     parameters: Mapping[str, nn.Parameter],
     receive: Callable[..., None],
 ) -> None:
-    """Gradients of `parameters` for every example alone: right whatever the model does, N times the
-    passes."""
+    """Gradients of `parameters` for every example alone: right whatever the model does with independent
+    examples, N times the passes.
+
+    Raises `InputError` where the model does not take one example alone.
+    """
     for n in range(batch.size):
         example = batch.example(n)
-        prediction = predict(example)
+        try:
+            prediction = predict(example)
+        except (ValueError, IndexError, RuntimeError, AssertionError) as error:
+            if batch.size == 1 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise InputError(
+                f"parameter {next(iter(parameters))!r} has to be measured one example at a time, and the model does "
+                f"not take one example alone ({type(error).__name__}: {first_line(error)}); leave it out of the blocks"
+            ) from error
         draw = draw_labels(prediction, example, first + n)
         for number, name, gradient in _gradients(prediction.logits, draw, parameters):
             receive(name, Dense(gradient.unsqueeze(0)), number, example=n)
@@ -51,13 +63,14 @@ def _gradients(
         return
     for number, cotangent in enumerate(draw.cotangents):
         with torch.autocast(logits.device.type, enabled=False):
-            gradients = torch.autograd.grad(
-                logits,
-                list(parameters.values()),
-                cotangent.to(logits.dtype),
-                retain_graph=number + 1 < draw.passes,
-                allow_unused=True,
-            )
+            more = number + 1 < draw.passes
+            gradients = gradient_of(logits, list(parameters.values()), cotangent, retain_graph=more)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
-                yield number, name, widened(gradient)
+                whole = gradient if gradient.layout == torch.strided else gradient.to_dense()
+                yield number, name, widened(whole)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return str(error).strip().partition("\n")[0]

@@ -1,6 +1,7 @@
 """estimate_fisher: one forward pass, a few backward passes, and the model as it was before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,9 +21,10 @@ from fishlens.fisher.forward import predict
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing
 from fishlens.fisher.outputs import Output, Prediction, find_output
+from fishlens.fisher.proof import SILENT, ChangedInPlace, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.tally import Tally
-from fishlens.fisher.taps import Roads, Taps, uses_in_graph
+from fishlens.fisher.taps import Taps, cloned_inputs
 
 MEMORY = 256 * 2**20
 MODES = ("eval", "train", "unchanged")
@@ -67,6 +69,7 @@ def estimate_fisher(
     memory: int = MEMORY,
     max_passes: int = 64,
     first_example: int = 0,
+    plan: Plan | None = None,
 ) -> FisherEstimate:
     """Fisher information of every block of `model` on `data`, with standard errors.
 
@@ -79,7 +82,8 @@ def estimate_fisher(
     al. (2024) does it. `mode`: `eval`, `train`, or `unchanged`. `autocast`: run the forward pass under autocast
     in this dtype; squares are float32 in any case. `memory`: bytes that materialised per-example gradients
     of one parameter may take. `first_example`: the position of the first example in its stream; `mc` labels
-    depend on it and on `seed`, not on how the stream is cut into batches.
+    depend on it and on `seed`, not on how the stream is cut into batches. `plan`: a `Plan()` that you keep and
+    pass again with the same model and blocks: what was proved about them is not proved again.
 
     The model is the same afterwards in every respect (see `observe`). Raises `InputError` on bad input.
     """
@@ -112,6 +116,7 @@ def estimate_fisher(
         autocast=autocast,
         preset=preset,
         unmeasured=unmeasured(model, blocks),
+        plan=Plan() if plan is None else plan,
         tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
     )
     limit = PRESETS[preset].batches if preset else None
@@ -123,6 +128,26 @@ def estimate_fisher(
             probe.measure(batch, first_example)
             first_example += batch.size
     return probe.finish(mode)
+
+
+def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Output) -> Proof:
+    """Which road every parameter takes with this batch; call it inside `observing`."""
+    probe = Probe(
+        model=model,
+        blocks=list(blocks),
+        output=output,
+        labels="auto",
+        samples=1,
+        seed=0,
+        max_passes=0,
+        granularity="example",
+        autocast=None,
+        preset=None,
+        unmeasured=[],
+        tally=Tally(blocks, diagonal=False, spectrum=False, mean=False, memory=MEMORY),
+        plan=Plan(),
+    )
+    return probe.proof_of(batch.to(probe.device))[2]
 
 
 def _check_choices(granularity: str, labels: str, mode: str, spectrum: bool, noise_scale: bool) -> None:
@@ -162,13 +187,14 @@ class Probe:
     preset: str | None
     unmeasured: list[str]
     tally: Tally
+    plan: Plan
     source: LabelSource | None = None
     passes: int = 0
     certainties: list[torch.Tensor | None] = field(default_factory=list)
     dtype: str = ""
-    by_road: frozenset[str] = frozenset()
+    one_by_one: dict[str, str] = field(default_factory=dict)  # parameter -> why
     unused: frozenset[str] = frozenset()
-    roads: dict[Any, Roads] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)  # in order, each once
 
     def __post_init__(self) -> None:
         self.parameters = {n: p for block in self.blocks for n, p in block.parameters.items()}
@@ -185,30 +211,56 @@ class Probe:
         if self.granularity == "batch":
             self._measure_batch_gradient(batch, first)
             return
-        rows = self.output.rows_per_example(batch.inputs)
-        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens) as taps:
-            prediction = self.predict(batch)
+        taps, prediction, proof = self.proof_of(batch)
         self.certainties.append(certainty(prediction))
         draw = self._draw(prediction, batch, first)
         self.tally.start(prediction.logits, batch.size, draw.passes, draw.samples, draw.invalid)
-        fast, slow, unused = self._sorted_out(taps, prediction)
-        self.by_road |= slow
-        self.unused = unused if not self.tally.batches else self.unused & unused
-        taps.run(prediction.logits, draw, fast, self.tally.add)
+        missing = taps.run(prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add)
+        slow = {**proof.slow, **dict.fromkeys(missing, SILENT)}
         if slow:
             chosen = {name: self.parameters[name] for name in slow}
             one_at_a_time(self.predict, self._draw, batch, first, chosen, self.tally.add)
         self.tally.end(batch.size)
+        self._remember(proof, slow)
 
-    def _sorted_out(self, taps: Taps, prediction: Prediction) -> Roads:
-        """Walks the graph once for every pattern of calls: batches of one shape share it."""
-        pattern = (tuple(sorted(taps.calls.items())), frozenset(taps.unruly))
-        if pattern not in self.roads:
-            self.roads[pattern] = taps.sort_out(uses_in_graph(prediction.logits, self.parameters))
-        return self.roads[pattern]
+    def proof_of(self, batch: Batch) -> tuple[Taps, Prediction, Proof]:
+        """A forward pass with taps on the leaves, and which parameters they may measure."""
+        taps, prediction = self._forward(batch)
+        drawing = any(module.training for module in self.model.modules())
+        prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing)
+        try:
+            return taps, prediction, prover.prove(taps, prediction, batch)
+        except ChangedInPlace:
+            self._keep_inputs()
+            return self.proof_of(batch)
+
+    def _forward(self, batch: Batch) -> tuple[Taps, Prediction]:
+        rows = self.output.rows_per_example(batch.inputs)
+        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens) as taps:
+            prediction = self.predict(batch)
+        if any(tapped.stale for tapped in taps.tapped.values()):
+            self._keep_inputs()
+            return self._forward(batch)
+        return taps, prediction
+
+    def _keep_inputs(self) -> None:
+        """From now on modules are called with copies, because the model changes their inputs in place."""
+        if self.plan.keeps_inputs:
+            raise InputError(
+                "the model changes a tensor in place that the gradient of a measured block needs; expected it to "
+                "be left as it is (x = x + y instead of x += y)"
+            )
+        self.plan.keeps_inputs = True
+
+    def _remember(self, proof: Proof, slow: Mapping[str, str]) -> None:
+        self.one_by_one = {**slow, **self.one_by_one}
+        self.unused = proof.unused if self.tally.batches == 1 else self.unused & proof.unused
+        self.notes |= dict.fromkeys(proof.notes)
 
     def predict(self, batch: Batch) -> Prediction:
-        return predict(self.model, self.output, batch, self.autocast)
+        keeping = cloned_inputs(self.model, self.parameters) if self.plan.keeps_inputs else nullcontext()
+        with keeping:
+            return predict(self.model, self.output, batch, self.autocast)
 
     def _draw(self, prediction: Prediction, batch: Batch, first: int) -> Draw:
         if self.source is None:
@@ -237,8 +289,9 @@ class Probe:
         per_example = self.tally.per_example()
         trace, stderr = summarise(per_example)
         assert self.source is not None
-        notes = [
-            f"{name}: no rule covers it; measured one example at a time" for name in sorted(self.by_road)
+        notes = [*self.notes]
+        notes += [
+            f"{name}: {why}; measured one example at a time" for name, why in sorted(self.one_by_one.items())
         ]
         notes += [
             f"{name}: the output does not depend on it; its Fisher is zero" for name in sorted(self.unused)

@@ -1,31 +1,53 @@
 """Taps on leaf modules: which calls a forward pass makes, and their per-example gradients on the way back."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from backpack import backpack
 from torch import Tensor, nn
 
+from fishlens.errors import InputError
 from fishlens.fisher.distributions import widened
 from fishlens.fisher.extensions import Call, PerExampleExtension, Rule, Tap, rule_for
 from fishlens.fisher.gradients import PerExampleGradient, joined
-from fishlens.fisher.labels import Draw
 
 Receive = Callable[[str, PerExampleGradient, int], None]
 """(parameter name, gradients of all examples, number of the backward pass) -> None"""
-Roads = tuple[frozenset[str], frozenset[str], frozenset[str]]
-"""Names of the parameters that taps measure, that need the other road, and that the output ignores."""
+OnCall = Callable[["Tapped", Tensor], None]
+"""(the call that was tapped, the gradient of its output) -> None"""
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """One tapped call: `names` maps the module's local parameter names to the model's; `edge` is where its
+    output leaves in the graph, and `shape` the output's."""
+
+    rule: Rule
+    names: Mapping[str, str]
+    call: Call
+    version: int  # of the stored input: a later write in place shows
+    edge: Any
+    shape: tuple[int, ...]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the input has been written to since the call."""
+        return self.call.stored._version != self.version
 
 
 class Taps:
     """Forward hooks on every leaf that has a rule and holds a parameter of interest; gone when the context
     ends.
 
-    `rows` of the network's leading dimension belong to one example. A call whose layout is neither
-    `[N·rows, …]` nor `[N·rows·tokens, …]` (position embeddings of leading dimension 1, say) has no
-    per-example gradient to offer: its parameters take the other road.
+    A hook of ours runs before all others of its module: it sees what the leaf itself computed. A leaf whose
+    `forward` somebody replaced on the instance is not tapped. `rows` of the network's leading dimension
+    belong to one example. A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
+    embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `unruly`.
+    That a layout fits is no proof that its rows are the examples': see `proof`.
     """
 
     def __init__(
@@ -36,9 +58,14 @@ class Taps:
         self.names = {id(p): name for name, p in parameters.items()}
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.unruly: set[str] = set()
+        self.tapped: dict[int, Tapped] = {}  # by the identity of the rule's `Call`
+        self.shapes: list[
+            tuple[int, tuple[int, ...]]
+        ] = []  # (leaf, shape of its output), in order of calling
+        self.autocast: torch.dtype | None = None
         self.leaves: list[tuple[nn.Module, Rule]] = []
         for module in model.modules():
-            if self._named(module) and (rule := rule_for(module)) is not None:
+            if self._named(module) and not replaced(module) and (rule := rule_for(module)) is not None:
                 self.leaves.append((module, rule))
         self.handles: list[Any] = []
 
@@ -48,8 +75,9 @@ class Taps:
         return {local: self.names[id(p)] for local, p in own if p is not None and id(p) in self.names}
 
     def __enter__(self) -> "Taps":
-        for module, rule in self.leaves:
-            self.handles.append(module.register_forward_hook(self._hook(rule), with_kwargs=True))
+        for number, (module, rule) in enumerate(self.leaves):
+            hook = self._hook(number, rule, self._named(module))
+            self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,96 +85,155 @@ class Taps:
             handle.remove()
         self.handles.clear()
 
-    def _hook(self, rule: Rule) -> Callable[..., Any]:
+    def _hook(self, number: int, rule: Rule, names: Mapping[str, str]) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
             if not torch.is_grad_enabled():
                 return None
-            names = self._named(module).values()
             leaf_input = rule.leaf_input(args, kwargs)
             output = result[0] if isinstance(result, tuple) else result
-            for name in names:
+            for name in names.values():
                 self.calls[name] += 1
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            self.shapes.append((number, shape))
             if not (self._regular(leaf_input, output) and output.requires_grad):
-                self.unruly |= set(names)
+                self.unruly.update(names.values())
                 return None
-            tapped = Tap.apply(output, self.thread, rule.call(module, leaf_input.detach()))
+            if torch.is_autocast_enabled(output.device.type):
+                self.autocast = torch.get_autocast_dtype(output.device.type)
+            call = rule.call(module, leaf_input.detach())
+            tapped = Tap.apply(output, self.thread, call)
+            edge = torch.autograd.graph.get_gradient_edge(tapped)
+            self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape)
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
 
-    def _regular(self, leaf_input: Tensor, output: Tensor) -> bool:
+    def _regular(self, leaf_input: Any, output: Any) -> bool:
+        if not (isinstance(leaf_input, Tensor) and isinstance(output, Tensor)):
+            return False
+        if not leaf_input.dim() or not output.dim():
+            return False
         rows, tokens = self.leading
         flattened = output.dim() == 2 and output.shape[0] == rows * tokens
         return leaf_input.shape[0] == output.shape[0] and (output.shape[0] == rows or flattened)
 
-    def sort_out(self, uses: Mapping[str, int]) -> Roads:
-        """Which road every parameter takes.
+    @property
+    def pattern(self) -> tuple[Any, ...]:
+        """What a proof depends on, of the calls: which leaves ran, in which order, on which shapes."""
+        return (self.examples, self.leading, tuple(self.shapes))
 
-        `uses`: how often each parameter enters the graph. More uses than tapped calls means that something
-        reads the parameter behind the module's back (a functional call, a fused kernel): its taps would
-        miss a part.
+    def backward(
+        self,
+        logits: Tensor,
+        cotangent: Tensor,
+        on_call: OnCall,
+        inputs: Sequence[Tensor] = (),
+        *,
+        retain_graph: bool,
+    ) -> tuple[Tensor | None, ...]:
+        """One backward pass: every tapped call on the way is handed to `on_call`; the gradients of `inputs`."""
+        extension = PerExampleExtension(lambda call, _, gradient: on_call(self.tapped[id(call)], gradient))
+        with (
+            backpack(extension, retain_graph=retain_graph),
+            torch.autocast(logits.device.type, enabled=False),
+        ):
+            return gradient_of(logits, [self.thread, *inputs], cotangent, retain_graph=retain_graph)[1:]
+
+    def run(
+        self,
+        logits: Tensor,
+        cotangents: Iterator[Tensor],
+        passes: int,
+        fast: frozenset[str],
+        receive: Receive,
+    ) -> frozenset[str]:
+        """Back-propagates every cotangent; `receive` gets the gradients of the `fast` parameters.
+
+        Returns those of which no gradient came back.
         """
-        everything = frozenset(self.names.values())
-        unused = frozenset(name for name in everything if not uses[name])
-        slow = frozenset(n for n in everything - unused if n in self.unruly or uses[n] > self.calls[n])
-        return everything - unused - slow, slow, unused
-
-    def run(self, logits: Tensor, draw: Draw, fast: frozenset[str], receive: Receive) -> None:
-        """Back-propagates every cotangent of `draw`; `receive` gets the gradients of the `fast`
-        parameters."""
         if not fast or not logits.requires_grad:
-            return
+            return fast
         waiting: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)
         seen: set[str] = set()
 
-        def on_call(call: Call, rule: Rule, gradient: Tensor) -> None:
-            a, g = self._per_example(call.stored), self._per_example(gradient)
-            names = {local: name for local, name in self._named(call.module).items() if name in fast}
-            for local, found in rule.gradients(call.module, a, g).items():
-                name = names.get(local)
-                if name is None:
-                    continue
+        def on_call(tapped: Tapped, gradient: Tensor) -> None:
+            for name, found in self.gradients(tapped, gradient, fast).items():
                 seen.add(name)
                 if self.calls[name] == 1:
                     receive(name, found, number)
                 else:
                     waiting[name].append(found)
 
-        extension = PerExampleExtension(on_call)
-        for number, cotangent in enumerate(draw.cotangents):
-            more = number + 1 < draw.passes
-            with backpack(extension, retain_graph=more), torch.autocast(logits.device.type, enabled=False):
-                torch.autograd.grad(logits, self.thread, cotangent.to(logits.dtype), retain_graph=more)
+        for number, cotangent in enumerate(cotangents):
+            self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
             for name, parts in waiting.items():
                 receive(name, joined(parts), number)
             waiting.clear()
-            if missing := fast - seen:
-                raise RuntimeError(
-                    f"no gradient came back for {', '.join(sorted(missing))}; this is a bug in fishlens"
-                )
+        return fast - seen
 
-    def _per_example(self, x: Tensor) -> Tensor:
+    def gradients(
+        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str]
+    ) -> dict[str, PerExampleGradient]:
+        """The per-example gradients of the `wanted` parameters from one call, by name in the model."""
+        if not wanted.intersection(tapped.names.values()):
+            return {}
+        a, g = self.per_example(tapped.call.stored), self.per_example(gradient)
+        found = tapped.rule.gradients(tapped.call.module, a, g)
+        mine = {local: name for local, name in tapped.names.items() if name in wanted}
+        return {mine[local]: value for local, value in found.items() if local in mine}
+
+    def per_example(self, x: Tensor) -> Tensor:
         """`[N·rows, …, d]` as `[N, T, d]`; floats as float32 or wider, token indices as `[N, T, 1]`."""
         if not x.is_floating_point():
             return x.reshape(self.examples, -1, 1)
         return widened(x).reshape(self.examples, -1, x.shape[-1])
 
 
-def uses_in_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, int]:
-    """How often each parameter enters the graph behind `logits`: the edges into its `AccumulateGrad` node."""
-    names = {id(p): name for name, p in parameters.items()}
-    uses = dict.fromkeys(parameters, 0)
-    seen, stack = set(), [logits.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        for following, _ in node.next_functions:
-            variable = getattr(following, "variable", None)
-            if variable is not None:
-                if id(variable) in names:
-                    uses[names[id(variable)]] += 1
-            elif following is not None and following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return uses
+def gradient_of(
+    logits: Tensor, inputs: Sequence[Any], cotangent: Tensor, *, retain_graph: bool
+) -> tuple[Tensor | None, ...]:
+    """`torch.autograd.grad`; None where the logits ignore an input, `InputError` where the graph is hidden."""
+    try:
+        return torch.autograd.grad(
+            logits, inputs, cotangent.to(logits.dtype), retain_graph=retain_graph, allow_unused=True
+        )
+    except RuntimeError as error:
+        if "use_reentrant" in str(error):
+            raise InputError(
+                "the model runs a part of itself under torch.utils.checkpoint with use_reentrant=True, which no "
+                "gradient with respect to chosen tensors can pass; expected use_reentrant=False, or no checkpoint"
+            ) from error
+        raise
+
+
+def replaced(module: nn.Module) -> bool:
+    """Whether somebody put another `forward` on this very module, other than accelerate's moving of tensors."""
+    return "forward" in vars(module) and not hasattr(module, "_hf_hook")
+
+
+@contextmanager
+def cloned_inputs(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Inside, torch's own modules that hold a measured parameter get copies of what they are called with.
+
+    A model may change a tensor in place that a frozen module was called with; to measure that module, its
+    input has to stay.
+    """
+    wanted = {id(p) for p in parameters.values()}
+
+    def copied(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return tuple(map(copied, args)), {key: copied(value) for key, value in kwargs.items()}
+
+    handles = []
+    try:
+        for module in model.modules():
+            torchs_own = isinstance(module, nn.Module) and type(module).__module__.startswith("torch.nn")
+            holds = any(id(p) in wanted for p in module._parameters.values())
+            if holds and (torchs_own or rule_for(module) is not None):
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

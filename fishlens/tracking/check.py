@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fishlens.fisher import Block, Coverage, SelfCheck, coverage, estimate_fisher, self_check
+from fishlens.fisher import Block, Coverage, Plan, SelfCheck, coverage, estimate_fisher, self_check
 from fishlens.tracking.probe_set import ProbeSet
 
 
@@ -86,8 +86,11 @@ def _forecast(
     inputs = {key: value.to(device) for key, value in update.items() if isinstance(value, torch.Tensor)}
     trainable = [p for p in model.parameters() if p.requires_grad]
 
+    plan = Plan()  # as a tracker has: what is proved is proved once
+    options = {"blocks": blocks, "output": output, "labels": labels, "diagonal": True, "plan": plan}
+
     def probe() -> None:
-        estimate_fisher(model, probe_set.batches, blocks=blocks, output=output, labels=labels, diagonal=True)
+        estimate_fisher(model, probe_set.batches, **options)
 
     def one_update() -> None:
         torch.autograd.grad(model(**inputs).loss, trainable, allow_unused=True)

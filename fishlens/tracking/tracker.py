@@ -25,6 +25,7 @@ from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.observe import observing
+from fishlens.fisher.proof import Plan
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
@@ -144,6 +145,7 @@ class Tracker:
         self._left_out = 0.0
         self._training_seconds = training_seconds
         self._last = _Measured(())
+        self._plan = Plan()
         self._first_step: int | None = None
         self._last_step = 0
         self._went_back = False
@@ -261,13 +263,15 @@ class Tracker:
         self._last_step = step
 
     def _trial(self) -> dict[str, Any]:
-        """Measures one example: raises what is wrong with the input, and learns what the numbers are called."""
-        first = self.probe_set.batches[0]
-        meta = self._estimate([first.example(0)], first_example=0).meta
+        """Measures the first batch: raises what is wrong with the input, and learns what the numbers are called.
+
+        What is proved about the model here need not be proved again by the probes (`Plan`).
+        """
+        meta = self._estimate(self.probe_set.batches[:1], first_example=0).meta
         for language, probe_set in self.targets.items():
             try:
                 with self._in_language(language):
-                    self._estimate([probe_set.batches[0].example(0)], first_example=0)
+                    self._estimate(probe_set.batches[:1], first_example=0)
             except InputError as error:
                 raise InputError(f"language {language!r}: {error}") from error
         return {**{key: meta[key] for key in IDENTITY}, "examples": self.probe_set.examples}
@@ -361,6 +365,7 @@ class Tracker:
             blocks=self.blocks,
             diagonal=self._effective_dimension or bool(self._diagonals),
             first_example=first_example,
+            plan=self._plan,
             **self._options,
         )
 
@@ -413,7 +418,9 @@ class Tracker:
     def _noise_scales(self, estimate: FisherEstimate) -> dict[str, float] | None:
         batches = self.probe_set.batches[: self.probe_set.base]
         options = {**self._options, "labels": "empirical", "samples": 1, "preset": None}
-        measured = estimate_fisher(self.model, batches, blocks=self.blocks, noise_scale=True, **options)
+        measured = estimate_fisher(
+            self.model, batches, blocks=self.blocks, noise_scale=True, plan=self._plan, **options
+        )
         return measured.noise_scale
 
     def memory(self) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """coverage and self_check: what `fishlens check` shows before the first number."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from fishlens import InputError, estimate_fisher, find_blocks
-from fishlens.fisher import coverage, self_check
+from fishlens.fisher import coverage, proof, self_check
+from fishlens.fisher.coverage import ONE_AT_A_TIME
 from fishlens.fisher.extensions import LinearRule
 from fishlens.fisher.gradients import Dense, OuterSum
 
@@ -48,6 +50,8 @@ def test_the_self_check_finds_a_rule_that_squares_tokens(monkeypatch):
         return {"weight": OuterSum(g[:, :1], a[:, :1]), "bias": Dense(g.square().sum(1).sqrt())}
 
     monkeypatch.setattr(LinearRule, "gradients", per_token)
+    assert self_check(mad_x(), sentences(), block="layer.0").passed  # the proof sends it one at a time
+    monkeypatch.setattr(proof, "CLAIM", {torch.float64: math.inf})
     assert not self_check(mad_x(), sentences(), block="layer.0").passed
 
 
@@ -63,14 +67,15 @@ class TimeFirst(nn.Module):
         return self.out(h.transpose(0, 1).sum(1))
 
 
-def test_the_self_check_finds_a_model_that_puts_time_first_in_a_square_batch():
+@pytest.mark.parametrize("count", [4, 3])
+def test_a_model_that_puts_time_first_is_measured_one_example_at_a_time_also_in_a_square_batch(count):
     torch.manual_seed(0)
     model = TimeFirst().double()
     blocks = find_blocks(model, by="module")
-    ids = torch.randint(20, (4, 4))
-    assert not self_check(model, {"input_ids": ids}, blocks=blocks, block="inner").passed
-    # with T ≠ N the layout is seen, and the parameters take the other road
-    assert self_check(model, {"input_ids": ids[:3]}, blocks=blocks, block="inner").passed
+    batch = {"input_ids": torch.randint(20, (4, 4))[:count]}
+    assert self_check(model, batch, blocks=blocks, block="inner", examples=count).passed
+    rules = {row.parameter: row.rule for row in coverage(model, blocks, batch)}
+    assert rules["inner.weight"] == ONE_AT_A_TIME and rules["out.weight"] == "linear"
 
 
 class Normed(nn.Module):

@@ -82,17 +82,17 @@ def test_a_frozen_block_is_measured_too_and_said_to_be_frozen(tmp_path, model, b
 
 def test_the_same_weights_are_never_measured_twice(tmp_path, model, batches, counted):
     tracker = Tracker(model, batches[:4], run=tmp_path / "run", every=1, examples=8)
-    assert counted == [1]  # the trial
+    assert counted == [8]  # the trial
     tracker.step(0)
     small, large = tracker.measure(0), tracker.measure(0, 24)
-    assert (small.examples, large.examples) == (8, 24) and counted == [1, 8, 16]
+    assert (small.examples, large.examples) == (8, 24) and counted == [8, 8, 16]
     assert tracker.measure(0, 20) == large and tracker.measure(0, 10**6).examples == 32
-    assert counted == [1, 8, 16, 8]
+    assert counted == [8, 8, 16, 8]
     train_one_step(model, batches[0])
     assert tracker.measure(0, 24).trace != large.trace  # same step, other weights
     tracker.measure(1)
     tracker.step(1)
-    assert counted == [1, 8, 16, 8, 8, 16, 8]
+    assert counted == [8, 8, 16, 8, 8, 16, 8]
 
 
 def test_a_grown_measurement_is_the_measurement_of_all_its_examples(model, batches):

@@ -1,0 +1,74 @@
+"""The autograd graph behind the logits: which parameters enter it, and whether it moves rows by index."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+GATHERS = frozenset(
+    f"{kind}Backward{number}"
+    for kind in (
+        "Index", "IndexPut", "IndexAdd", "IndexCopy", "IndexSelect", "IndexFill", "Gather", "Scatter", "ScatterAdd",
+        "ScatterReduce", "MaskedSelect", "MaskedScatter", "Take",
+    )
+    for number in (0, 1, 2, 3)
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Graph:
+    """`uses`: how many edges enter each parameter (0: the logits do not depend on it through this graph).
+
+    `gathers`: some rows are chosen by index, so that what a module sees may depend on the data. `reorders`:
+    whole rows of the leading dimension are. `checkpointed`: part of the graph is hidden in a reentrant
+    checkpoint.
+    """
+
+    uses: Mapping[str, int]
+    gathers: bool
+    reorders: bool
+    checkpointed: bool
+
+    @property
+    def used(self) -> frozenset[str]:
+        return frozenset(name for name, count in self.uses.items() if count)
+
+
+def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
+    """Walks from the logits to the leaves once: less than a millisecond per thousand nodes."""
+    names = {id(p): name for name, p in parameters.items()}
+    uses = dict.fromkeys(parameters, 0)
+    gathers = reorders = checkpointed = False
+    seen: set[Any] = {logits.grad_fn}
+    stack: list[Any] = [] if logits.grad_fn is None else [logits.grad_fn]
+    while stack:
+        node = stack.pop()
+        kind = node.name()
+        if kind in GATHERS:
+            gathers, reorders = True, reorders or _moves_whole_rows(node, kind)
+        elif kind == "CheckpointFunctionBackward":
+            checkpointed = True
+        for following, _ in node.next_functions:
+            if following is None:
+                continue
+            variable = getattr(following, "variable", None)
+            if variable is not None:
+                name = names.get(id(variable))
+                if name is not None:
+                    uses[name] += 1
+            elif following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return Graph(uses, gathers, reorders, checkpointed)
+
+
+def _moves_whole_rows(node: Any, kind: str) -> bool:
+    """Whether a node takes or puts whole rows of the leading dimension: `x[order]`, `x.index_select(0, order)`.
+
+    `x[arange(N), last]`, with which decoders pool, takes one place in every row and moves none.
+    """
+    if kind.startswith(("Index", "IndexPut")) and hasattr(node, "_saved_indices"):
+        indices = [index for index in node._saved_indices if index is not None]
+        return len(indices) == 1
+    return getattr(node, "_saved_dim", 0) == 0

@@ -1,0 +1,74 @@
+"""Zero, or not measurable? Where no gradient comes back, a step in a random direction decides."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+# a step, relative to the parameter's own size; and the least relative change of the logits that is one
+STEP = {torch.float64: 1e-4, torch.float32: 2e-2}
+SEEN = {torch.float64: 1e-11, torch.float32: 1e-5}
+COARSE_STEP, COARSE_SEEN = 0.5, 2e-2  # in half precision
+
+
+def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter], seed: int = 0) -> bool:
+    """Whether the logits have a slope along one random direction of all `parameters` together.
+
+    A central difference, so that what is of second order (A·B where both are zero) is no slope; and taken
+    twice, because a slope shrinks with the step, and a kink that only the longer step crosses does not.
+    """
+    dtype = parameters[0].dtype
+    step, seen = STEP.get(dtype, COARSE_STEP), SEEN.get(dtype, COARSE_SEEN)
+    directions = _directions(parameters, seed)
+    here = logits_of().detach()
+
+    def change(size: float) -> float:
+        ahead = _nudged(logits_of, parameters, directions, size)
+        if torch.equal(ahead, here):
+            return 0.0
+        behind = _nudged(logits_of, parameters, directions, -size)
+        if ahead.shape != behind.shape:
+            return float("inf")
+        largest = torch.maximum(ahead.abs().max(), behind.abs().max()).clamp(min=1e-30)
+        return float(torch.nan_to_num((ahead - behind).abs().max() / largest, nan=0.0))
+
+    first = change(step)
+    if first <= seen:
+        return False
+    second = change(step / 4)
+    return dtype not in SEEN or (second > seen / 4 and second > first / 8)
+
+
+def _directions(parameters: Sequence[nn.Parameter], seed: int) -> list[Tensor]:
+    """Random normal, of the size of each parameter (of 1 where the parameter is zero)."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for parameter in parameters:
+        noise = torch.randn(parameter.shape, generator=generator).to(parameter.device, parameter.dtype)
+        size = parameter.detach().square().mean().sqrt()
+        found.append(noise * torch.where(size > 0, size, torch.ones_like(size)))
+    return found
+
+
+def _nudged(
+    logits_of: Callable[[], Tensor],
+    parameters: Sequence[nn.Parameter],
+    directions: Sequence[Tensor],
+    size: float,
+) -> Tensor:
+    with _moved(parameters, directions, size):
+        return logits_of().detach()
+
+
+@contextmanager
+def _moved(parameters: Sequence[nn.Parameter], directions: Sequence[Tensor], size: float) -> Iterator[None]:
+    """Inside, every parameter is a step away; afterwards it has its bits again, and no write was counted."""
+    saved = [(parameter, parameter.detach().clone()) for parameter in parameters]
+    try:
+        for parameter, direction in zip(parameters, directions, strict=True):
+            parameter.data.add_(direction, alpha=size)
+        yield
+    finally:
+        for parameter, value in saved:
+            parameter.data.copy_(value)
