@@ -1,0 +1,62 @@
+"""One value per run → an estimate whose independent units are seeds: runs of one seed share weights, data and rows."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from fishlens.analysis.results import Estimate, NotEnough, not_enough
+from numpy.typing import NDArray
+from scipy import stats
+
+NEEDED = 5  # seeds
+_EXACT_FIT = 1 - 1e-9
+Array = NDArray[np.float64]
+
+
+def units_of(points: pd.DataFrame, cluster: str = "seed") -> pd.Series:
+    """Run → the unit it belongs to: its seed, or the run itself where no run says one."""
+    first = points.drop_duplicates("run").set_index("run")
+    if cluster not in first or first[cluster].isna().any():
+        return pd.Series(first.index, index=first.index)
+    return first[cluster].astype(str)
+
+
+def mean_correlation(
+    quantity: str, of_run: pd.Series, units: pd.Series, level: float
+) -> Estimate | NotEnough:
+    """The mean of a correlation per run, on Fisher's z, with its t interval and t test over units.
+
+    `of_run`: run → r; NaN is left out.
+    """
+    z = np.arctanh(of_run.dropna().clip(-_EXACT_FIT, _EXACT_FIT))
+    values = z.groupby(units.reindex(z.index).to_numpy()).mean().to_numpy()
+    if len(values) < NEEDED:
+        return not_enough(quantity, len(values), NEEDED, "seeds", n=len(z))
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, len(values) - 1)) if error > 0 else math.nan
+    low, high = math.tanh(mean - reach), math.tanh(mean + reach)
+    method = "mean on Fisher's z of runs, averaged by seed; t interval and test over seeds"
+    return Estimate(quantity, math.tanh(mean), low, high, level, p, len(z), len(values), method)
+
+
+def bootstrap_mean(
+    quantity: str, of_run: pd.Series, units: pd.Series, level: float, resamples: int, seed: int
+) -> Estimate | NotEnough:
+    """The mean over units of the means of their runs, with the percentile interval of resampled units; no p."""
+    there = of_run.dropna()
+    values = there.groupby(units.reindex(there.index).to_numpy()).mean().to_numpy()
+    if len(values) < NEEDED:
+        return not_enough(quantity, len(values), NEEDED, "seeds", n=len(there))
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    method = f"mean over seeds, percentile interval of {resamples} resamples of seeds"
+    return Estimate(
+        quantity, float(values.mean()), float(low), float(high), level, math.nan, len(there), len(values), method, seed
+    )  # fmt: skip
+
+
+def each_run(points: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> pd.Series:
+    """Run → `value` of its rows."""
+    return pd.Series({run: value(rows) for run, rows in points.groupby("run", sort=False)}, dtype=float)
