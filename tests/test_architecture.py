@@ -13,9 +13,12 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-EVERYWHERE = {"errors"}
+EVERYWHERE = {"errors", "files", "names", "own_code"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
+    "names": set(),
+    "own_code": set(),
     "fisher": set(),
     "schedules": set(),
     "journal": set(),

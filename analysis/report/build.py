@@ -8,6 +8,7 @@ from fishlens.analysis.selection import Group as Comparable
 
 from fishlens import __version__
 from fishlens.journal import Runs
+from fishlens.names import one_line
 
 from .cells import text_of
 from .parts import Group, Report
@@ -60,7 +61,8 @@ def build_report(
         title or f"Fisher information and transfer: {subject}",
         made,
         groups,
-        {run: f"{status}, not finished" for run, status in selection.left_out},
+        {run: f"{status}, not finished" for run, status in selection.left_out}
+        | {one_line(one.path): one_line(one.reason) for one in runs.left_out},
         _warnings(runs),
     )
 

@@ -5,15 +5,15 @@ Nothing imported at the top of these modules may load torch, transformers, panda
 """
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fishlens import __version__
+from fishlens import __version__, own_code
 from fishlens.cli.evaluate import evaluate
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
+from fishlens.cli.output import quiet_streams, say
 from fishlens.cli.pocket import pocket
 from fishlens.cli.recipes import recipes
 from fishlens.cli.report import report
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fishlens {__version__}")
+        say(f"fishlens {__version__}")
         raise typer.Exit
 
 
@@ -65,11 +65,10 @@ app.add_typer(pocket, name="pocket")
 
 def main() -> None:
     """Entry point: bad input is one sentence on standard error and exit status 2, never a traceback."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # where one's own module:Class lies; installed modules go first
+    own_code.refuse_all()
+    quiet_streams()
     try:
         app()
     except InputError as error:
-        typer.echo(f"fishlens: {error}", err=True)
+        say(f"fishlens: {error}", err=True)
         sys.exit(2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fishlens.cli.output import say
 from fishlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def train_language_adapter(
             heldout=heldout,
             config=config,
             join=join,
-            note=typer.echo,
+            note=say,
         )
         line = f"language adapter {language} is in {output}; loss {summary['loss']:.3f}"
         if summary["perplexity"]:
@@ -162,7 +163,7 @@ def pretrain(
             smoothing=smoothing,
             join=join,
             freeze_embeddings=freeze_embeddings,
-            note=typer.echo,
+            note=say,
         )
         return f"encoder of {len(texts)} languages is in {folder}"
 
@@ -195,11 +196,9 @@ def resumable(run: Callable[[], str], steps: int) -> None:
     from fishlens.pretraining.masked_lm import Interrupted
 
     try:
-        typer.echo(run())
+        say(run())
     except Interrupted as stop:
-        typer.echo(
-            f"interrupted after step {stop.step} of {steps}; the same command goes on from there", err=True
-        )
+        say(f"interrupted after step {stop.step} of {steps}; the same command goes on from there", err=True)
         raise typer.Exit(130) from None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fishlens.cli.output import name_left_out, say, screen
 from fishlens.cli.runs import AsJson, Where, is_terminal, print_json
 from fishlens.errors import InputError
 
@@ -82,7 +83,9 @@ def _listed(where: Sequence[str]) -> "pd.DataFrame":
         places = names  # the reader says what is wrong with them
         names = []
     alone = [one for one in places if Path(one, "journal-1.jsonl").exists()] if names else []
-    table = listed(load_runs(places or ["runs"], tables=["evaluation"]))
+    loaded = load_runs(places or ["runs"], tables=["evaluation"])
+    name_left_out(loaded.left_out)
+    table = listed(loaded)
     table["date"] = [_date(value) for value in table["began"]]
     if not names:
         return table
@@ -122,7 +125,6 @@ def _words(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -137,14 +139,14 @@ def _print_table(rows: list[dict[str, Any]], columns: Sequence[str] = COLUMNS) -
         style = {"status": STYLES.get(str(row.get("status")), "yellow")}
         cells = [(name, _cell(row.get(name), str(row.get("field") or name))) for name in columns]
         table.add_row(*(Text(plain(text), style=style.get(name, "")) for name, text in cells))
-    Console(width=None if is_terminal() else 400, soft_wrap=not is_terminal()).print(table)
+    screen(width=None if is_terminal() else 400, soft_wrap=not is_terminal()).print(table)
 
 
 def _print_differences(rows: list[dict[str, Any]], names: list[str], as_json: bool) -> None:
     if as_json:
         print_json(rows)
     elif not rows:
-        typer.echo(f"{', '.join(names)}: no field differs")
+        say(f"{', '.join(names)}: no field differs")
     else:
         _print_table(rows, ["field", *names])
 
@@ -178,7 +180,7 @@ def _show(place: Path, as_json: bool) -> None:
         return
     for title, value in found.items():
         if value not in (None, {}, []):
-            typer.echo(f"{title}\n" + "\n".join(f"  {line}" for line in _lines(value)))
+            say(f"{title}\n" + "\n".join(f"  {line}" for line in _lines(value)))
 
 
 def _data(place: Path, start: dict[str, Any]) -> dict[str, Any]:

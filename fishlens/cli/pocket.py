@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fishlens.cli.output import say
+
 pocket = typer.Typer(help="The embedded artificial languages.", no_args_is_help=True)
 
 
@@ -22,16 +24,16 @@ def show(
 
     family, world, random = make_family(), World(), Random(f"show {seed}")
     meanings = [world.event(random, modifiers=0.6) for _ in range(sentences)]
-    typer.echo(f"{'':<4}{'':<8}{'distance':>8} {'cognates':>9}  order")
+    say(f"{'':<4}{'':<8}{'distance':>8} {'cognates':>9}  order")
     for language in family.languages:
-        typer.echo(
+        say(
             f"{language.code:<4}{language.name:<8}{family.distance(language.code):>8.2f}"
             f" {100 * language.cognates:>7.0f} %  {language.grammar.order}"
         )
     for meaning in meanings:
-        typer.echo(f"\n{gloss(meaning)}")
+        say(f"\n{gloss(meaning)}")
         for language in family.languages:
-            typer.echo(f"  {language.code}  {text_of(language.say(meaning))}")
+            say(f"  {language.code}  {text_of(language.say(meaning))}")
 
 
 @pocket.command("build")
@@ -47,7 +49,7 @@ def build(
 
     plan = replace(QUICK if quick else BuildPlan(), seed=seed)
     try:
-        make(output, plan, note=typer.echo)
+        make(output, plan, note=say)
     except Interrupted as stop:
-        typer.echo(f"interrupted after step {stop.step}; the same command goes on from there", err=True)
+        say(f"interrupted after step {stop.step}; the same command goes on from there", err=True)
         raise typer.Exit(130) from None

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fishlens.cli.output import say
+
 
 def recipes(
     name: Annotated[
@@ -22,14 +24,14 @@ def recipes(
 
     if fields:
         for field, kind, default, description in describe_fields():
-            typer.echo(f"{field} ({kind}; {default}): {description}")
+            say(f"{field} ({kind}; {default}): {description}")
     elif name is not None:
-        typer.echo(recipe_text(load_recipe(name, overrides=set_ or [])), nl=False)
+        say(recipe_text(load_recipe(name, overrides=set_ or [])), end="")
     else:
         found = bundled_recipes()
         width = max(map(len, found), default=0)
         for recipe, path in found.items():
-            typer.echo(f"{recipe:<{width}}  {_purpose(path)}")
+            say(f"{recipe:<{width}}  {_purpose(path)}")
 
 
 def _purpose(path: Path) -> str:

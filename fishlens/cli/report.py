@@ -1,14 +1,14 @@
 """`fishlens report`: runs in, one page (or tables) out."""
 
-import os
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fishlens.cli.output import say
 from fishlens.errors import InputError
+from fishlens.files import write_file
 
 
 class Format(str, Enum):
@@ -96,7 +96,7 @@ def report(
         across=across or [],
     )
     for run, reason in built.left_out.items():
-        typer.echo(f"left out: {run} ({reason})", err=True)
+        say(f"left out: {run} ({reason})", err=True)
     if figures is not None:
         for shared, picture in built.pictures:
             file = figures / f"{built.file_name(shared, picture)}.{figure_format.value}"
@@ -137,27 +137,22 @@ def _write_csv(files: dict[str, str], output: str | None, table: str | None) -> 
         _write(files[f"{table}.csv"], output or "-")
     elif output in (None, "-"):
         for name, text in files.items():
-            sys.stdout.write(f"# {name}\n{text}\n")
+            say(f"# {name}\n{text}")
     else:
         for name, text in files.items():
             _write(text, str(Path(output) / name))
 
 
 def _write(content: str | bytes, output: str) -> None:
-    """Write a file whole or not at all: beside its place first, then moved there."""
+    """Write a file whole or not at all, or `-` to standard output."""
     if output == "-":
-        sys.stdout.write(str(content))
+        say(content, end="")
         return
-    data = content if isinstance(content, bytes) else content.encode()
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     path = Path(output)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_bytes(data)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_file(path, data, follow=True)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    typer.echo(f"wrote {path} ({len(data) / 1e6:.1f} MB)", err=True)
+    say(f"wrote {path} ({len(data) / 1e6:.1f} MB)", err=True)

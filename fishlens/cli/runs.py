@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fishlens.cli.output import Trust, allow_code, name_left_out, say, screen
+
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Where = Annotated[
     list[str] | None, typer.Argument(help="Run directories, directories of runs, or patterns [runs].")
@@ -29,12 +31,11 @@ def watch(
             {"run": there.path.name, "status": there.status, "step": there.last_step, "latest": latest}
         )
         return
-    from rich.console import Console
 
     from fishlens.tracking import watch as view
 
     try:
-        view.watch(run, Console(), every=every, once=once)
+        view.watch(run, screen(), every=every, once=once)
     except KeyboardInterrupt:
         raise typer.Exit from None
 
@@ -44,6 +45,7 @@ def check(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a field, e.g. -s seed=3.")
     ] = None,
+    trust: Annotated[bool, Trust] = False,
     as_json: AsJson = False,
 ) -> None:
     """Before a run: is every parameter measured, is the measurement right, what will it cost? Trains nothing."""
@@ -53,6 +55,7 @@ def check(
     from fishlens.training.preparation import load_split, prepare_task
 
     settings = load_recipe(recipe, overrides=set_ or [])
+    allow_code(settings.own_code, trust)
     task = prepare_task(settings)
     assembly = assemble(settings, task)
     split = load_split(settings, task, "train", settings.data.source)
@@ -88,12 +91,14 @@ def export(
     """Write many runs as Parquet: fisher (one row per run, step and block), runs, evaluation, training, …"""
     from fishlens.journal import export_runs, load_runs
 
-    written = export_runs(load_runs(where or ["runs"]), output)
+    loaded = load_runs(where or ["runs"])
+    name_left_out(loaded.left_out)
+    written = export_runs(loaded, output)
     if as_json:
         print_json({"directory": str(output), "rows": written})
     else:
         for name, count in written.items():
-            typer.echo(f"{output / name}.parquet: {count} rows")
+            say(f"{output / name}.parquet: {count} rows")
 
 
 def _print_check(found: Any, every: int | None) -> None:
@@ -110,14 +115,14 @@ def _print_check(found: Any, every: int | None) -> None:
             continue
         verdict = "agrees with" if one.passed else "DIFFERS FROM"
         named = "; ".join(f"{used.count(rule)} by {rule}" for rule in dict.fromkeys(used))
-        typer.echo(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
+        say(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
     cost = found.forecast
-    typer.echo(
+    say(
         f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s and {cost.memory / 2**20:.3g} MiB; "
         f"an update of {cost.update_examples} examples {cost.update_seconds:.3g} s"
     )
     if every is not None:
-        typer.echo(
+        say(
             f"with a probe every {every} steps, tracking costs about {100 * cost.overhead(every):.1f}% of training"
         )
 
@@ -130,7 +135,7 @@ def _first_names(found: Any, block: str, most: int = 3) -> str:
 def print_json(value: Any) -> None:
     from fishlens.journal.records import plain
 
-    typer.echo(json.dumps(plain(value), allow_nan=False))
+    say(json.dumps(plain(value), allow_nan=False))
 
 
 def is_terminal() -> bool:

@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fishlens.cli.output import Trust, allow_code, say
 from fishlens.errors import InputError
+from fishlens.own_code import is_own
 
 
 def schedule(
@@ -15,6 +17,7 @@ def schedule(
         int | None, typer.Option(min=1, help="Length of the run; warns if it is too short.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of a random order.")] = 0,
+    trust: Annotated[bool, Trust] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", help="An option of the schedule, e.g. -s permutation=3."),
@@ -23,20 +26,22 @@ def schedule(
     """Print which blocks a schedule thaws at which step (0 is the bottom block)."""
     from fishlens.schedules import budget_warning, make_schedule
 
+    allow_code({"NAME": name} if is_own(name) else {}, trust)
     blocks = [str(i) for i in range(layers)]
     plan = make_schedule(name, every=every, blocks=blocks, seed=seed, **_options(option or []))
-    typer.echo(f"{name}: {layers} blocks, an event every {every} steps; the head trains from step 0")
-    typer.echo(f"{'step':>8}  {'thawed':<28}trainable")
+    say(f"{name}: {layers} blocks, an event every {every} steps; the head trains from step 0")
+    say(f"{'step':>8}  {'thawed':<28}trainable")
     for line in _rows(plan):
-        typer.echo(line)
+        say(line)
     warning = budget_warning(plan, steps) if steps is not None else None
     if warning:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
     import yaml
 
+    from fishlens.recipe.yaml_text import parse_yaml
     from fishlens.schedules.registry import check_options
 
     options = {}
@@ -45,7 +50,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
         if not separator:
             raise InputError(f"-s {setting}: expected option=value, for instance -s permutation=3")
         try:
-            options[key] = yaml.safe_load(value)
+            options[key] = parse_yaml(value)
         except yaml.YAMLError:
             raise InputError(f"-s {setting}: {value!r} is no YAML value") from None
     check_options(options)

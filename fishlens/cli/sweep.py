@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fishlens.cli.output import say, screen
 from fishlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,15 +62,13 @@ def sweep(
     ] = False,
 ) -> None:
     """Run what is missing of a study: finished runs are skipped, interrupted ones resumed."""
-    from rich.console import Console
-
     from fishlens.sweep.forecast import describe, forecast
     from fishlens.sweep.local import run_locally, usable_cores
     from fishlens.sweep.plan import only as chosen
     from fishlens.sweep.plan import plan
     from fishlens.sweep.study import find_study
 
-    console = Console()
+    console = screen()
     if engine is Engine.LOCAL:
         given = {"--address": address, "--store": store, "--gpus": gpus}
         if ignored := [option for option, value in given.items() if value]:
@@ -79,7 +78,10 @@ def sweep(
                 f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"
             )
         jobs = jobs or max(1, usable_cores() // 2)
-    planned = chosen(plan(find_study(study), runs, set_ or ()), only or ())
+    found = find_study(study)
+    planned = chosen(plan(found, runs, set_ or ()), only or ())
+    if found.trust and not dry_run:
+        say(f"the study trusts code of {', '.join(found.trust)}: its runs import it", err=True)
     due = [run for run in planned if run.is_due]
     describe(planned, console, every_run=dry_run)
     if dry_run:
@@ -125,7 +127,9 @@ def _follow(outcomes: Iterator[Outcome], due: Sequence[PlannedRun], console: Con
         bar = progress.add_task("runs", total=len(due))
         try:
             for one in outcomes:
-                word = "finished" if one.error is None else "FAILED"
+                word = (
+                    "held by another process:" if one.held else "finished" if one.error is None else "FAILED"
+                )
                 progress.console.print(
                     f"{word} {one.name} in {one.seconds:.0f} s", markup=False, highlight=False
                 )

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fishlens.cli.output import Trust, allow_code, say
 from fishlens.errors import InputError
 
 
@@ -44,6 +45,7 @@ def track(
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Recipes: leave a report.html in the run's directory.")
     ] = True,
+    trust: Annotated[bool, Trust] = False,
     every: Annotated[
         str, typer.Option(help="Scripts: probe every so many steps (50), or a share of the time (2%).")
     ] = "50",
@@ -64,10 +66,10 @@ def track(
         command = [sys.executable, "-m", target]
     if command is None:
         if "--help" in context.args:
-            typer.echo(context.get_help())
+            say(context.get_help())
             return
         _refuse_script_options(context)
-        _train(target, context.args, set_ or [], run, page)
+        _train(target, context.args, set_ or [], run, page, trust)
         return
     if set_:
         raise InputError(
@@ -142,15 +144,21 @@ def _run(command: list[str], settings: dict[str, object]) -> None:
         raise typer.Exit(child.wait())
 
 
-def _train(target: str, arguments: list[str], settings: list[str], run: Path | None, page: bool) -> None:
+def _train(
+    target: str, arguments: list[str], settings: list[str], run: Path | None, page: bool, trust: bool
+) -> None:
     """Train by a recipe; its options may stand after it too."""
     from fishlens.training import load_recipe, train
 
+    if "--trust" in arguments:
+        trust, arguments = True, [one for one in arguments if one != "--trust"]
     settings, run, page = _recipe_arguments(arguments, settings, run, page)
     if run is None and Path(target).is_dir():
         run = Path(target)  # a run's folder: go on in it, whatever its recipe is called
-    result = train(load_recipe(target, overrides=settings), run)
-    typer.echo(f"{result.run_dir}: {result.summary}")
+    recipe = load_recipe(target, overrides=settings)
+    allow_code(recipe.own_code, trust)
+    result = train(recipe, run)
+    say(f"{result.run_dir}: {result.summary}")
     if result.status == "interrupted":
         raise typer.Exit(130)
     if page and "RANK" not in os.environ:  # under a launcher the processes would all write it

@@ -8,8 +8,10 @@ in docs/journal.md.
 from importlib import import_module
 from typing import Any
 
+from fishlens.journal.find import LeftOut, find_runs
 from fishlens.journal.kinds import FORMAT, KINDS
-from fishlens.journal.reader import Run, attempts, find_runs, read_run
+from fishlens.journal.lease import RunHeld
+from fishlens.journal.reader import Run, attempts, begun, first_start, last_attempt, read_run
 from fishlens.journal.records import installed_versions
 from fishlens.journal.writer import JournalWriter
 
@@ -20,12 +22,17 @@ __all__ = [
     "FORMAT",
     "KINDS",
     "JournalWriter",
+    "LeftOut",
     "Run",
+    "RunHeld",
     "Runs",
     "attempts",
+    "begun",
     "export_runs",
     "find_runs",
+    "first_start",
     "installed_versions",
+    "last_attempt",
     "load_runs",
     "read_run",
 ]

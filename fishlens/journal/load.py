@@ -16,12 +16,15 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.journal.ends import last_record
+from fishlens.journal.find import Found, LeftOut, look_for_runs, no_runs
 from fishlens.journal.kinds import BLOCK, FISHER, KINDS, NOTE, Column, Kind
 from fishlens.journal.parquet import is_export, read_export
-from fishlens.journal.reader import Record, Run, find_runs, read_run
+from fishlens.journal.reader import Record, Run, attempts, first_start, read_run, run_id
 from fishlens.journal.recipe_fields import fields_beside
 from fishlens.journal.records import number
 from fishlens.journal.runs import COLUMNS, TABLES, Runs
+from fishlens.names import one_line
 
 _KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {
     "fisher_series": FISHER,
@@ -45,7 +48,10 @@ def load_runs(
     Lines that cannot be read are noted in `notes` and counted in `runs.damaged`; with `strict=True` they
     raise.
 
-    Raises `InputError` when there is no run, or a journal is not one.
+    Each run is read by itself: what cannot be read, and what is a copy of another run here, is in `Runs.left_out` with
+    its reason; with `strict=True` it raises (a copy does not).
+
+    Raises `InputError` when there is no run that can be read.
     """
     tables = [tables] if isinstance(tables, str) else tables
     unknown = set(tables) - set(TABLES)
@@ -53,27 +59,78 @@ def load_runs(
         raise InputError(
             f"load_runs has no table {sorted(unknown)[0]!r}: expected some of {', '.join(TABLES)}"
         )
-    if isinstance(where, str | os.PathLike):
-        where = [where]
-    where = list(where)
-    if exports := [folder for folder in where if is_export(folder)]:
+    where = [where] if isinstance(where, str | os.PathLike) else list(where)
+    if exports := [folder for folder in where if is_export(folder) and not _holds_runs(folder)]:
         if len(where) > 1:
             raise InputError(
                 f"{exports[0]} holds exported runs, which are read alone: give nothing beside it"
             )
         return read_export(exports[0], tables)
-    paths = find_runs(where)
-    names = _distinct_names(paths)
+    found = look_for_runs(where)
+    if not found.runs:
+        raise no_runs(", ".join(map(str, where)), found)
+    paths, left_out = _each_once(found, strict)
     kinds = {"start", "end"}.union(*(_READS[table] for table in tables))
     rows: list[dict[str, Any]] = []
     parts = {table: _Parts(table) for table in TABLES}
-    for code, (path, name) in enumerate(zip(paths, names, strict=True)):
-        run = read_run(path, kinds=kinds, strict=strict)
-        rows.append(_run_row(name, run))
+    read: list[Path] = []
+    for path in paths:
+        try:
+            run = read_run(path, kinds=kinds, strict=strict)
+        except InputError as error:
+            if strict:
+                raise
+            left_out.append(LeftOut(path, str(error)))
+            continue
+        rows.append(_run_row(run))
         for table in tables:
-            parts[table].add(_chunk(table, run), code)
+            parts[table].add(_chunk(table, run), len(read))
+        read.append(path)
+    if not read:
+        raise InputError(f"none of {len(left_out)} runs can be read: {left_out[0].reason}")
+    names = _distinct_names(read)
     frames = {table: parts.pop(table).frame(names) for table in TABLES}
-    return Runs(_runs_frame(rows), **frames)
+    rows = [{"run": name, **row} for name, row in zip(names, rows, strict=True)]
+    return Runs(_runs_frame(rows), **frames, left_out=tuple(left_out))
+
+
+def _holds_runs(folder: str | os.PathLike[str]) -> bool:
+    return bool(look_for_runs(folder).runs)
+
+
+def _each_once(found: Found, strict: bool) -> tuple[list[Path], list[LeftOut]]:
+    """The run directories without copies of one run, told by the run's id; the one that got furthest is kept."""
+    left_out = list(found.left_out)
+    if strict and left_out:
+        raise InputError(f"{left_out[0].path}: {left_out[0].reason}")
+    by_id: dict[str, list[tuple[int, Path]]] = {}
+    for path in found.runs:
+        try:
+            name, progress = run_id(first_start(path)), _progress(path)
+        except InputError as error:
+            if strict:
+                raise
+            left_out.append(LeftOut(path, str(error)))
+            continue
+        by_id.setdefault(name, []).append((progress, path))
+    kept = set()
+    for copies in by_id.values():
+        _, best = max(copies, key=lambda copy: copy[0])
+        kept.add(best)
+        left_out += [
+            LeftOut(path, f"the same run as {best}, counted once") for _, path in copies if path != best
+        ]
+    return [path for path in found.runs if path in kept], left_out
+
+
+def _progress(path: Path) -> int:
+    """The step of the last record of a run's last attempt."""
+    try:
+        record = last_record(attempts(path)[-1][1]) or {}
+    except OSError:
+        return 0
+    step = record.get("step")
+    return step if type(step) is int else 0
 
 
 # a run's rows of one table: column -> numpy array, or one value for all rows; names as Python lists
@@ -235,11 +292,10 @@ def _concatenate(columns: list[Any]) -> Any:
     return _Names(list(index), np.concatenate(codes))
 
 
-def _run_row(name: str, run: Run) -> dict[str, Any]:
+def _run_row(run: Run) -> dict[str, Any]:
     end = run.end or {}
     row = {
-        "run": name,
-        "path": str(run.path),
+        "path": str(run.path).encode("utf-8", "backslashreplace").decode(),
         "status": run.status,
         "attempts": run.attempts,
         "steps": run.last_step,
@@ -252,7 +308,7 @@ def _run_row(name: str, run: Run) -> dict[str, Any]:
     }
     factors = _over_attempts(run, "factors")
     for factor, value in (factors | _flat(fields_beside(run.path, factors))).items():
-        row[factor if factor not in row else f"factor_{factor}"] = value
+        row[factor if factor not in row and factor != "run" else f"factor_{factor}"] = value
     identity = _over_attempts(run, "estimator")
     return row | {f"estimator_{key}": value for key, value in identity.items()}
 
@@ -288,8 +344,8 @@ def _runs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _distinct_names(paths: list[Path]) -> list[str]:
     """Directory names, or where two are the same, paths below what all have in common."""
-    names = [path.resolve().name for path in paths]
+    names = [one_line(path.resolve().name) for path in paths]
     if len(set(names)) == len(names):
         return names
     common = os.path.commonpath([path.resolve() for path in paths])
-    return [path.resolve().relative_to(common).as_posix() for path in paths]
+    return [one_line(path.resolve().relative_to(common).as_posix()) for path in paths]

@@ -9,11 +9,12 @@ undisturbed.
   is damaged always raises: without a start record nobody knows what it supersedes.
 """
 
-import glob
+import hashlib
+import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,17 @@ from typing import Any
 from pydantic_core import from_json  # four times as fast as json on numbers, and here with pydantic anyway
 
 from fishlens.errors import InputError
+from fishlens.journal.ends import first_line, open_regular
 from fishlens.journal.kinds import FORMAT, KINDS, MINOR, START, identity
 from fishlens.journal.records import is_alive
+from fishlens.names import printable
 
 Record = dict[str, Any]
-_NAME = re.compile(r"journal-([1-9]\d*)\.jsonl")
+# bytes that a line must have for a name in it to be unfit to be shown (`names.printable`)
+_UNFIT = re.compile(
+    rb"\\u|[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
+)
+_NAME = re.compile(r"journal-([1-9]\d{0,5})\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Run:
     last_time: float
     damaged: list[str] = field(default_factory=list)
     starts: list[Record] = field(default_factory=list)  # of the attempts that records are left of, in order
+    id: str = ""
 
     @property
     def blocks(self) -> list[str]:
@@ -74,43 +82,63 @@ class Run:
 
 
 def attempts(run_dir: str | Path) -> list[tuple[int, Path]]:
-    """The journals of one run directory, `(attempt, file)` in order; empty when there is none."""
+    """The journals of one run directory, `(attempt, file)` in order; empty when there is none.
+
+    Raises `InputError` for a directory that cannot be read.
+    """
     try:
-        names = [path.name for path in Path(run_dir).iterdir()]
+        names = os.listdir(run_dir)  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise InputError(f"{run_dir} cannot be read: {error.strerror}") from None
     matches = [match for match in map(_NAME.fullmatch, names) if match]
     return sorted((int(match[1]), Path(run_dir, match[0])) for match in matches)
 
 
-def find_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Run directories under a directory, matching a glob, or of a list of either; sorted, each once.
+def last_attempt(run_dir: str | Path) -> int:
+    """The number of the last journal there, begun or not; 0 where there is none."""
+    there = attempts(run_dir)
+    return there[-1][0] if there else 0
 
-    Raises `InputError` when something named does not exist or holds no run.
+
+def start_of(path: Path) -> Record | None:
+    """A journal's start record; None where it holds no whole line (its process died, or its disk was full, at once).
+
+    Raises `InputError` for what is no journal of ours.
     """
-    if isinstance(where, str | os.PathLike):
-        found = list(_runs_below(os.fspath(where)))
-        if not found:
-            raise InputError(f"{where} holds no run: expected a journal-1.jsonl in or below it")
-    else:
-        found = [run for one in where for run in find_runs(one)]
-        if not found:
-            raise InputError("no run was named: expected at least one directory or pattern")
-    return sorted(set(found))
+    try:
+        line = first_line(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    return None if line is None else _start_record(path, line)
 
 
-def _runs_below(where: str) -> Iterator[Path]:
-    if not os.path.isdir(where):  # noqa: PTH112
-        matches = [match for match in glob.glob(where, recursive=True) if Path(match).is_dir()]  # noqa: PTH207
-        if not matches:
-            raise InputError(f"{where} is not a directory, and as a pattern matches none")
-        for match in matches:
-            yield from _runs_below(match)
-        return
-    for folder, subfolders, files in os.walk(where):
-        if any(map(_NAME.fullmatch, files)):
-            subfolders.clear()  # nothing of a run lies deeper than its journal
-            yield Path(folder)
+def first_start(run_dir: str | Path) -> Record:
+    """The start record of a run's first attempt. Raises `InputError` where none has begun."""
+    for _, path in attempts(run_dir):
+        if (start := start_of(path)) is not None:
+            return start
+    raise InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
+
+
+def begun(run_dir: str | Path) -> bool:
+    """Has a run begun in this directory? A journal that cannot be read counts: it is somebody's."""
+    for _, path in attempts(run_dir):
+        try:
+            if start_of(path) is not None:
+                return True
+        except InputError:
+            return True
+    return False
+
+
+def run_id(start: Record) -> str:
+    """Identity of a run, from its first attempt's start record: its id, or made of what only this run's record says."""
+    if start.get("id"):
+        return str(start["id"])
+    said = [start.get(name) for name in ("time", "run", "process", "factors", "seeds")]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, strict: bool = False) -> Run:
@@ -120,11 +148,13 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
     Raises `InputError` naming file and line for a journal that is no journal, of a newer format, or, when
     `strict`, damaged in the middle.
     """
-    read = [read_attempt(path, kinds=kinds) for _, path in attempts(run_dir)]
+    journals = attempts(run_dir)
+    read = [read_attempt(path, kinds=kinds) for _, path in journals]
     begun = [attempt for attempt in read if attempt is not None]
     if not begun:
         raise InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
-    damaged = [line for attempt in begun for line in attempt.damaged]
+    damaged = _missing(Path(run_dir), [number for number, _ in journals], begun)
+    damaged += [line for attempt in begun for line in attempt.damaged]
     if strict and damaged:
         raise InputError(damaged[0])
     records = list(begun[-1].records)
@@ -139,7 +169,31 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
             starts.insert(0, earlier.start)
         last_step = max(last_step, min(earlier.last_step, int(limit)))
     last = begun[-1]
-    return Run(Path(run_dir), last.start, records, len(begun), last_step, last.last_time, damaged, starts)
+    return Run(
+        Path(run_dir),
+        last.start,
+        records,
+        len(begun),
+        last_step,
+        last.last_time,
+        damaged,
+        starts,
+        run_id(begun[0].start),
+    )
+
+
+def _missing(run_dir: Path, numbers: list[int], begun: list[Attempt]) -> list[str]:
+    """What is not there and would have been read: attempts whose files are gone, up to where the next one went on."""
+    told = []
+    for number in sorted(set(range(1, max(numbers) + 1)) - set(numbers)):
+        later = [one.start.get("resumed_from_step") for one in begun if one.start["attempt"] > number]
+        steps = min((0 if step is None else step for step in later), default=0)
+        if steps > 0:
+            told.append(
+                f"{run_dir}: journal-{number}.jsonl is missing, and with it records up to step {steps}, from which a "
+                "later attempt went on"
+            )
+    return told
 
 
 def _continue(earlier: list[Record], later: list[Record], step: float) -> list[Record]:
@@ -152,7 +206,8 @@ def _continue(earlier: list[Record], later: list[Record], step: float) -> list[R
 def read_attempt(path: Path, *, kinds: Collection[str] | None = None) -> Attempt | None:
     """Read one journal file; None when it holds no whole line yet (its writer has just begun, or died)."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     lines = data.split(b"\n")
@@ -211,7 +266,7 @@ def _record(line: bytes, newer: bool) -> Record | None:
         raise ValueError("a second start record; each attempt has its own file")
     if problem := kind.problem(record):
         raise ValueError(problem)
-    return record
+    return _shown(record) if _UNFIT.search(line) else record
 
 
 def _start_record(path: Path, line: bytes) -> Record:
@@ -227,4 +282,15 @@ def _start_record(path: Path, line: bytes) -> Record:
         )
     if problem := START.problem(start):
         raise InputError(f"{path}, line 1: {problem}")
-    return start
+    return _shown(start) if _UNFIT.search(line) else start
+
+
+def _shown(value: Any) -> Any:
+    """A value with every name in it printable: no reader of journals ever meets a control sequence."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return value

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import socket
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,22 @@ def installed_versions() -> dict[str, str]:
 def this_process() -> dict[str, Any]:
     """Which process writes: host, pid, and when it began (kernel ticks), so that a reused pid is told
     apart."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "began": process_began(os.getpid())}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "began": process_began(os.getpid()),
+        "system": running_system(),
+    }
+
+
+@lru_cache(maxsize=1)
+def running_system() -> str | None:
+    """Which start of which system process ids are of (Linux): two containers may share a host's name and not these."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except (OSError, ValueError):
+        return None
 
 
 def process_began(pid: int) -> str | None:
@@ -96,8 +112,10 @@ def is_alive(process: dict[str, Any] | None) -> bool | None:
     """Is the process that wrote a start record still there? None when this machine cannot know."""
     if not process or process.get("host") != socket.gethostname():
         return None
+    if process.get("system") is not None and process["system"] != running_system():
+        return None
     pid = process.get("pid")
-    if not isinstance(pid, int) or pid <= 0:
+    if type(pid) is not int or not 0 < pid < 2**31:
         return None
     began = process_began(pid)
     if began is not None and process.get("began") is not None:

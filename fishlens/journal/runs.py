@@ -1,10 +1,10 @@
 """What many runs look like side by side: tidy frames, whether they come from journals or from exported files."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
+from fishlens.journal.find import LeftOut
 from fishlens.journal.kinds import (
     EVAL,
     FISHER,
@@ -44,14 +44,6 @@ RUN_COLUMNS = [
     Column("damaged", "", "int64"),
 ]
 assert {kind.table for kind in KINDS.values() if kind.table} <= {*TABLES}
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A run that was asked for and is not among the loaded ones: where it lies, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)

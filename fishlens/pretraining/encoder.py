@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
-from fishlens.pretraining.masked_lm import MaskedLMSettings, Note, train_masked_lm
+from fishlens.files import write_file, writing_folder
+from fishlens.pretraining.masked_lm import (
+    CURVE,
+    MaskedLMSettings,
+    Note,
+    refuse_files_of_others,
+    train_masked_lm,
+)
 from fishlens.pretraining.raw_text import (
     Batches,
     Rows,
@@ -90,6 +97,7 @@ def pretrain(
         raise InputError(
             "an existing encoder keeps its vocabulary and its embeddings: leave vocabulary and align out"
         )
+    refuse_files_of_others(output, ("model", "training.json", CURVE))
     lines = {language: read_lines(path) for language, path in texts.items()}
     aligned = read_parallel(parallel) if parallel else {}
     if isinstance(start, EncoderShape):
@@ -123,8 +131,9 @@ def pretrain(
         _align(model, tokenizer, aligned, settings.seed, note)
     batches = Batches(rows, weights, settings.batch, settings.seed)
     curve = train_masked_lm(model, tokenizer, batches, settings, output, held, note)
-    model.save_pretrained(output / "model", safe_serialization=True)
-    tokenizer.save_pretrained(output / "model")
+    with writing_folder(output / "model") as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
     summary = {
         "languages": sorted(texts),
         "rows": {name: len(found) for name, found in rows.items()},
@@ -138,7 +147,7 @@ def pretrain(
         "settings": asdict(settings),
         "last": curve[-1],
     }
-    (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_file(output / "training.json", json.dumps(summary, indent=1) + "\n")
     return output / "model"
 
 
@@ -199,7 +208,8 @@ def _tokenizer(output: Path, lines: Mapping[str, Sequence[str]], vocabulary: Voc
             vocabulary.size,
             vocabulary.also,
         )
-        made.save_pretrained(folder)
+        with writing_folder(folder) as beside:
+            made.save_pretrained(beside)
         note(f"tokenizer: {len(made)} {vocabulary.kind} tokens")
     return AutoTokenizer.from_pretrained(folder)
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,23 @@ from typing import Any
 from accelerate import Accelerator
 
 from fishlens.errors import InputError, first_line
+from fishlens.files import write_file, writing
 from fishlens.pretraining.masked_lm import (
     CHECKPOINTS,
+    CURVE,
     MaskedLMLoss,
     MaskedLMSettings,
     Note,
     heldout_loss,
+    refuse_files_of_others,
     train_masked_lm,
 )
 from fishlens.pretraining.masked_lm_model import load_masked_lm
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
+from fishlens.training.checkpoint import remove_all_checkpoints
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
+TRAINING = "training.json"
 
 
 def train_language_adapter(
@@ -61,6 +67,7 @@ def train_language_adapter(
         )
     if (output / WEIGHTS).exists():
         raise InputError(f"{output} already holds a finished adapter: give another folder")
+    refuse_files_of_others(output, ("adapter_config.json", TRAINING, CURVE))
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError) as error:
@@ -85,8 +92,8 @@ def train_language_adapter(
         "settings": asdict(settings),
     }
     save_adapter(learner, language, output)
-    (output / "training.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(output / CHECKPOINTS)
+    write_file(output / TRAINING, json.dumps(summary, indent=1) + "\n")
+    remove_all_checkpoints(output / CHECKPOINTS)
     return summary
 
 
@@ -117,8 +124,14 @@ def _adapter_parameters(model: Any, name: str) -> list[Any]:
 
 def save_adapter(model: Any, name: str, folder: Path) -> None:
     """In safetensors, and without the path of the model it was trained on."""
-    model.save_adapter(str(folder), name, use_safetensors=True, with_head=False)
-    config = folder / "adapter_config.json"
-    content = json.loads(config.read_text(encoding="utf-8"))
-    content["model_name"] = Path(content.get("model_name") or "").name or None
-    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
+        made = Path(beside)
+        model.save_adapter(str(made), name, use_safetensors=True, with_head=False)
+        config = made / "adapter_config.json"
+        content = json.loads(config.read_text(encoding="utf-8"))
+        content["model_name"] = Path(content.get("model_name") or "").name or None
+        config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        # the weights last: an adapter that has them is whole
+        for file in sorted(made.iterdir(), key=lambda path: path.name == WEIGHTS):
+            with writing(folder / file.name) as place:
+                shutil.copyfile(file, place)

@@ -10,7 +10,7 @@ step, writes a checkpoint and raises `Interrupted`.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ import torch
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
+from fishlens.files import write_file
 from fishlens.pretraining.raw_text import Batches, Rows, pad
 from fishlens.training.checkpoint import (
     Snapshot,
     begin_checkpoint,
+    claim_checkpoints,
     finish_checkpoint,
     list_checkpoints,
     read_checkpoint,
@@ -34,6 +36,7 @@ from fishlens.training.interrupt import watch_for_interruption
 
 Note = Callable[[str], None]
 CHECKPOINTS = "checkpoints"
+CURVE = "curve.jsonl"
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,21 @@ def train_masked_lm(
     return curve
 
 
+def refuse_files_of_others(output: Path, names: Sequence[str]) -> None:
+    """Raises `InputError` where a run that begins in `output` would write over files that it did not make.
+
+    A run that goes on has its checkpoints there.
+    """
+    if list_checkpoints(output / CHECKPOINTS):
+        return
+    for name in names:
+        there = output / name
+        if there.is_symlink() or (there.is_dir() and any(there.iterdir())) or there.is_file():
+            raise InputError(
+                f"{output} already holds {name}, which would be written over: give another folder"
+            )
+
+
 class _Clock:
     """Seconds of training, with those of the attempts before."""
 
@@ -273,6 +291,10 @@ class _Run:
         settings: MaskedLMSettings,
     ):
         self.folder, self.trainable, self.optimizer, self.settings = folder, trainable, optimizer, settings
+        try:
+            claim_checkpoints(folder / CHECKPOINTS)
+        except OSError as error:
+            raise InputError(f"cannot write in {folder}: {error.strerror}") from None
 
     def save(self, step: int, curve: list[dict[str, Any]], pending: list[float]) -> None:
         names = {id(p): name for name, p in self.trainable.items()}
@@ -287,9 +309,7 @@ class _Run:
         weights = {name: p.detach() for name, p in self.trainable.items()}
         finish_checkpoint(place, Snapshot(step, weights, moments, {}, state))
         remove_old_checkpoints(self.folder / CHECKPOINTS, keep=1, best_step=None)
-        part = self.folder / "curve.jsonl.part"
-        part.write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
-        part.replace(self.folder / "curve.jsonl")
+        write_file(self.folder / CURVE, "".join(json.dumps(record) + "\n" for record in curve))
 
     def load(self) -> tuple[int, list[dict[str, Any]], list[float]]:
         """(steps done, curve, losses since its last record); (0, [], []) where nothing was saved."""

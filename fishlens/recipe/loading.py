@@ -13,8 +13,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fishlens.errors import InputError
+from fishlens.recipe.content import PLACES
 from fishlens.recipe.paths import SCHEME, resolve_path
 from fishlens.recipe.recipe import Recipe
+from fishlens.recipe.yaml_text import parse_yaml, read_yaml
 
 Tree = dict[str, Any]
 
@@ -34,7 +36,7 @@ def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", overrides: Se
         tree, origin = copy.deepcopy(dict(recipe)), "recipe"
     else:
         path = find_recipe(str(recipe))
-        tree, origin = _read_yaml(path), str(path)
+        tree, origin = read_yaml(path, "recipe"), str(path)
     assignments = [_override(s) for s in ([overrides] if isinstance(overrides, str) else overrides)]
     variants = tree.pop("variants", None) or []
     _apply(tree, assignments)
@@ -42,7 +44,7 @@ def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", overrides: Se
         if all(_matches(tree, path, value) for path, value in variant["when"].items()):
             _apply(tree, variant["set"].items())
     _apply(tree, assignments)
-    return _resolved(_validated(tree, origin))
+    return _checked(_validated(tree, origin))
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -74,9 +76,15 @@ def describe_fields() -> Iterator[tuple[str, str, str, str]]:
     yield from _describe(Recipe, "")
 
 
-def first_difference(one: Recipe, other: Recipe) -> str | None:
-    """The path of the first field in which two recipes differ, with both values; None if they are equal."""
+def first_difference(one: Recipe, other: Recipe, moved: bool = False) -> str | None:
+    """The path of the first field in which two recipes differ, with both values; None if they are equal.
+
+    Two paths are equal if they lead to the same place from here. `moved`: places are not compared at all, because their
+    content is (`content.changed`).
+    """
     for path, first, second in differences(one, other):
+        if path.startswith(PLACES) and (moved or _same_place(first, second)):
+            continue
         return f"{path} is {second!r} instead of {first!r}"
     return None
 
@@ -89,16 +97,11 @@ def differences(one: Recipe, other: Recipe) -> Iterator[tuple[str, Any, Any]]:
             yield path, a.get(path), b.get(path)
 
 
-def _read_yaml(path: Path) -> Tree:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    if not isinstance(tree, dict):
-        raise InputError(f"{path} is not a recipe: expected fields and values, got {type(tree).__name__}")
-    return tree
+def _same_place(one: Any, other: Any) -> bool:
+    if not isinstance(one, str) or not isinstance(other, str) or SCHEME in one + other:
+        return bool(one == other)
+    here = Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return one == other or here
 
 
 def _override(setting: str) -> tuple[str, Any]:
@@ -106,7 +109,7 @@ def _override(setting: str) -> tuple[str, Any]:
     if not separator or not path.strip() or any(not word for word in path.split(".")):
         raise InputError(f"override {setting!r}: expected field=value, for instance train.steps=100")
     try:
-        return path.strip(), yaml.safe_load(value)
+        return path.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
         raise InputError(f"override {setting!r}: the value is not valid YAML") from error
 
@@ -171,30 +174,19 @@ def _suggestion(path: str) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _resolved(recipe: Recipe) -> Recipe:
-    """The same recipe with absolute paths; `package://` paths stay, they hold on every machine."""
-    tree = recipe.model_dump()
-    tree["model"] = _absolute(tree["model"])
-    if not tree["data"]["root"].startswith(SCHEME):
-        tree["data"]["root"] = str(Path(tree["data"]["root"]).expanduser().resolve())
-    text = tree["tracking"]["text"]
-    if text is not None and not text.startswith(SCHEME):
-        tree["tracking"]["text"] = str(Path(text).expanduser().absolute())
-    if isinstance(tree["language_adapters"], dict):
-        tree["language_adapters"] = {k: _absolute(v) for k, v in tree["language_adapters"].items()}
-    elif isinstance(tree["language_adapters"], str):
-        pattern = tree["language_adapters"]
-        if "{language}" not in pattern:
-            raise InputError(f"language_adapters is {pattern!r}: put {{language}} where the language stands")
-        before = pattern.partition("{language}")[0]
-        folder = before.rpartition("/")[0]
-        if not pattern.startswith(SCHEME) and folder and Path(folder).is_dir():
-            tree["language_adapters"] = str(Path(folder).resolve()) + pattern[len(folder) :]
-    return Recipe.model_validate(tree)
+def _checked(recipe: Recipe) -> Recipe:
+    """Paths stay as they are written; raises `InputError` for one that cannot be meant."""
+    pattern = recipe.language_adapters
+    if isinstance(pattern, str) and "{language}" not in pattern:
+        raise InputError(f"language_adapters is {pattern!r}: put {{language}} where the language stands")
+    for place in (recipe.model, recipe.data.root, *_named(pattern)):
+        if place.startswith(SCHEME) and "{language}" not in place:
+            resolve_path(place)
+    return recipe
 
 
-def _absolute(text: str) -> str:
-    return text if text.startswith(SCHEME) else resolve_path(text)
+def _named(adapters: str | dict[str, str] | None) -> list[str]:
+    return list(adapters.values()) if isinstance(adapters, dict) else [adapters] if adapters else []
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:

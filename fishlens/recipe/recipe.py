@@ -1,27 +1,35 @@
 """The recipe: everything that determines a run, validated, printable, written back with the run.
 
 A recipe is YAML (or a dict). Unknown fields are refused with their path; every field has a description, from which
-`fishlens recipes NAME` and docs/training.md are printed. Relative paths are relative to the current directory, and
-are absolute in the resolved recipe, so that `runs/<name>/recipe.yaml` repeats the run from anywhere.
+`fishlens recipes NAME` and docs/training.md are printed. Paths are kept as they are written; relative ones are
+relative to the current directory, wherever the recipe's file lies.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from fishlens.names import check_file_name, check_language, colliding
+from fishlens.own_code import is_own
 
-def _folder_name(name: str) -> str:
-    if not name.strip(" .") or any(letter in name for letter in "/\\\0"):
-        raise ValueError(f"is {name!r}, expected the name of one folder: not empty, without slashes")
-    return name
+
+def _local(place: str) -> str:
+    scheme, separator, _ = place.partition("://")
+    if separator and scheme != "package":
+        raise ValueError(
+            f"is {place!r}, expected a folder, a hub id or package://module/path: nothing is fetched"
+        )
+    return place
 
 
 PEFT = "peft:"
 """What the configuration string of a task adapter of `peft` begins with."""
 
 Positive = Annotated[int, Field(ge=1)]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
-Files = str | dict[str, str] | None
+FolderName = Annotated[str, AfterValidator(check_file_name)]
+Language = Annotated[str, AfterValidator(check_language)]
+Place = Annotated[str, AfterValidator(_local)]
+Files = Place | dict[Language, Place] | None
 
 
 class Section(BaseModel):
@@ -51,9 +59,9 @@ class ScheduleChoice(Options):
 
 
 class Data(Section):
-    root: str = Field(".", description="folder that holds the data sets in their official layout")
-    source: str = Field("en", description="language of training and validation")
-    targets: list[str] = Field([], description="languages of the final zero-shot test")
+    root: Place = Field(".", description="folder that holds the data sets in their official layout")
+    source: Language = Field("en", description="language of training and validation")
+    targets: list[Language] = Field([], description="languages of the final zero-shot test")
     train: Files = Field(
         None, description="file instead of the official one: path, pattern with {language}, or map"
     )
@@ -114,7 +122,7 @@ class Tracking(Section):
         description="target languages that every probe measures too, without labels (docs/targets.md); targets: all of "
         "data.targets",
     )
-    text: str | None = Field(
+    text: Place | None = Field(
         None,
         description="raw text of these languages, path/{language}.txt; null: the task's validation or test inputs",
     )
@@ -160,13 +168,13 @@ class Recipe(Section):
     seed: int = Field(
         0, ge=0, description="of initial weights, data order, dropout, subsets and random schedules"
     )
-    model: str = Field(description="pretrained encoder: folder, hub id or package://module/path")
+    model: Place = Field(description="pretrained encoder: folder, hub id or package://module/path")
     adapter: str | None = Field(
         "seq_bn",
         description="the task adapter: a configuration string of adapters, or peft:lora, peft:dora, peft:rslora with "
         "LoraConfig's fields in brackets; null: train the model's own weights",
     )
-    language_adapters: str | dict[str, str] | None = Field(
+    language_adapters: Place | dict[Language, Place] | None = Field(
         None,
         description="language adapters: {language: folder or hub id}, or one pattern with {language}; null: none",
     )
@@ -184,6 +192,10 @@ class Recipe(Section):
             raise ValueError("schedule 'full' trains the model's own weights: set adapter=null")
         if self.adapter is None and self.language_adapters is not None:
             raise ValueError("without a task adapter there is nothing to stack: set language_adapters=null")
+        if pair := colliding(self.languages):
+            raise ValueError(
+                f"the languages {pair[0]!r} and {pair[1]!r} would be one file on some systems: give them other codes"
+            )
         if (self.adapter or "").startswith(PEFT) and self.language_adapters is not None:
             raise ValueError(
                 f"adapter {self.adapter} is peft's, and language adapters belong to MAD-X (library adapters): "
@@ -245,6 +257,12 @@ class Recipe(Section):
         """The target languages whose Fisher information is followed, each once."""
         named = self.tracking.languages
         return list(dict.fromkeys(self.data.targets if named == "targets" else named))
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """{field: module:Class} of what is code of somebody's own, to be run by whoever trains by this recipe."""
+        named = {"task.name": self.task.name, "schedule.name": self.schedule.name}
+        return {field: name for field, name in named.items() if is_own(name)}
 
     @property
     def languages(self) -> list[str]:

@@ -1,11 +1,11 @@
 """Schedules by name."""
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.own_code import load_class
 from fishlens.schedules.auto_rgn import AutoRgn
 from fishlens.schedules.base import Schedule
 from fishlens.schedules.fixed import Fixed
@@ -67,13 +67,7 @@ def schedule_class(name: str) -> type[Schedule]:
         raise InputError(
             f"schedule.name is {name!r}, expected one of {', '.join(SCHEDULES)} or your own class as module:Class"
         )
-    module, _, attribute = name.partition(":")
-    try:
-        cls = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a user's module may raise whatever it likes
-        raise InputError(
-            f"schedule.name is {name!r}, which cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    cls = load_class(name, "schedule.name")
     if not (isinstance(cls, type) and issubclass(cls, Schedule)):
         raise InputError(f"schedule.name is {name!r}, expected a subclass of fishlens.schedules.Schedule")
     return cls

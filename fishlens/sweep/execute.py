@@ -1,9 +1,9 @@
 """One planned run, executed in a process of its own.
 
-`python -m fishlens.sweep.execute RUN_FOLDER` reads the resolved recipe as one line of JSON from standard input
-and trains. A process of its own, because a run that is killed for memory must not take the sweep with it, and
-because torch's threads are set once a process. Its standard input stays open: when that ends, whoever started
-the run is gone, and the run goes too, so that no two processes ever work in one run directory.
+It is given the run's folder and the modules that it may import besides fishlens', reads the resolved recipe as one
+line of JSON from standard input, and trains. A process of its own, because a run that is killed for memory must not
+take the sweep with it, and because torch's threads are set once. Its standard input stays open: when that ends,
+whoever started the run is gone, and the run goes too, so that no two processes ever work in one run directory.
 """
 
 from __future__ import annotations
@@ -14,31 +14,55 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 LOG = "output.log"  # what the run printed, beside its journal
+HELD = 75  # exit status of a run that another process is writing (EX_TEMPFAIL: try again later)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run. `error` is its last line of output, or None for a run that finished."""
+    """What became of one run. `error` is its last line of output, or None for a run that finished.
+
+    `held`: it was not run, because another process is at it.
+    """
 
     name: str
     seconds: float
     error: str | None
+    held: bool = False
 
 
-def start(folder: Path, recipe: Mapping[str, Any], threads: int) -> subprocess.Popen[bytes]:
-    """Starts a run's process; its output goes to `output.log` in the run's folder."""
+# python -m and python -c put the working directory first, where a file of the user's (random.py) would be imported
+# instead of a library's
+_COMMAND = (
+    "import sys; sys.path[:1] = [] if sys.path[:1] == [''] else sys.path[:1]; "
+    "from fishlens.sweep.execute import main; main()"
+)
+
+
+def start(
+    folder: Path,
+    recipe: Mapping[str, Any],
+    threads: int,
+    trust: Sequence[str] = (),
+    cwd: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts a run's process; its output goes to `output.log` in the run's folder.
+
+    `trust`: modules of one's own that it may import. `cwd`: where relative paths of the recipe begin.
+    Raises `OSError` where the folder cannot be made or written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fishlens.sweep.execute", str(folder)],
+            [sys.executable, "-c", _COMMAND, str(folder.resolve()), *trust],
+            cwd=cwd if cwd is not None and Path(cwd).is_dir() else None,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -62,6 +86,8 @@ def outcome(name: str, folder: Path, process: subprocess.Popen[bytes], started: 
             process.stdin.close()
     if process.returncode == 0:
         return Outcome(name, seconds, None)
+    if process.returncode == HELD:
+        return Outcome(name, seconds, None, held=True)
     lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason = lines[-1].strip() if lines else "it printed nothing"
     if process.returncode < 0:
@@ -71,16 +97,24 @@ def outcome(name: str, folder: Path, process: subprocess.Popen[bytes], started: 
 
 def main() -> None:
     """Trains the recipe on standard input in the folder named on the command line, resuming what is there."""
-    import typer
+    from fishlens import own_code
 
+    own_code.refuse_all()
+    own_code.trust(sys.argv[2:])
+    from fishlens.journal import RunHeld
+    from fishlens.names import printable
     from fishlens.recipe.loading import load_recipe
     from fishlens.training import train
 
     folder = Path(sys.argv[1])
     recipe = load_recipe(json.loads(sys.stdin.readline()))
     Thread(target=_end_with_the_sweep, daemon=True).start()
-    result = train(recipe, folder, resume="auto", progress=False)
-    typer.echo(result.summary)
+    try:
+        result = train(recipe, folder, resume="auto", progress=False)
+    except RunHeld as error:
+        sys.stdout.write(printable(error) + "\n")
+        sys.exit(HELD)
+    sys.stdout.write(printable(result.summary) + "\n")
     if result.status != "finished":
         sys.exit(1)
 

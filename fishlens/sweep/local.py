@@ -42,7 +42,12 @@ def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
         while waiting or running:
             while waiting and len(running) < jobs:
                 run = waiting.popleft()
-                running.append(_Running(run, start(run.folder, run.recipe, threads), time.monotonic()))
+                try:
+                    process = start(run.folder, run.recipe, threads, run.trust)
+                except OSError as error:  # a folder that cannot be made or written: the others go on
+                    yield Outcome(run.name, 0.0, f"{error.strerror}: {error.filename}")
+                    continue
+                running.append(_Running(run, process, time.monotonic()))
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 yield outcome(one.run.name, one.run.folder, one.process, one.started)

@@ -62,7 +62,16 @@ def run_on_ray(
     pending = {}
     for run in runs:
         kept = None if store is None else f"{store.rstrip('/')}/{run.folder.parent.name}/{run.name}"
-        pending[task.remote(run.name, str(run.folder.resolve()), dict(run.recipe), threads, kept)] = (
+        given = (
+            run.name,
+            str(run.folder.resolve()),
+            dict(run.recipe),
+            threads,
+            kept,
+            run.trust,
+            str(Path.cwd()),
+        )
+        pending[task.remote(*given)] = (
             run,
             kept,
         )
@@ -83,17 +92,23 @@ def run_on_ray(
 
 
 def _run_on_a_node(
-    name: str, folder: str, recipe: Mapping[str, Any], threads: int, kept: str | None
+    name: str,
+    folder: str,
+    recipe: Mapping[str, Any],
+    threads: int,
+    kept: str | None,
+    trust: Sequence[str] = (),
+    cwd: str | None = None,
 ) -> Outcome:
     started = time.monotonic()
     if kept is None:
-        process = start(Path(folder), recipe, threads)
+        process = start(Path(folder), recipe, threads, trust, cwd)
         process.wait()
         return outcome(name, Path(folder), process, started)
     with tempfile.TemporaryDirectory(prefix=f"fishlens-{os.getpid()}-") as scratch:
         mirror = Mirror(Path(scratch) / name, kept)
         mirror.fetch()
-        process = start(mirror.local, recipe, threads)
+        process = start(mirror.local, recipe, threads, trust, cwd)
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(mirror.pause)

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishlens.errors import InputError
+from fishlens.journal import attempts, first_start
+from fishlens.journal.ends import last_record
+from fishlens.journal.reader import start_of
+from fishlens.names import colliding, shortened
 from fishlens.sweep.study import Grid, Study, Value
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ class Status(str, Enum):
     NEW = "new"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    UNREADABLE = "unreadable"  # its run says why, and the others are not held up by it
     FINISHED = "finished"
 
 
@@ -37,6 +42,7 @@ class PlannedRun:
     recipe: dict[str, Any]
     status: Status
     seconds: float | None = None  # wall time that a finished run took
+    trust: tuple[str, ...] = ()  # modules of one's own that the run may import
 
     @property
     def is_due(self) -> bool:
@@ -66,15 +72,31 @@ def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[Planne
             )
             folder = runs / study.name / name
             status, seconds = state_of(folder)
-            if status is not Status.NEW:
+            if status not in (Status.NEW, Status.UNREADABLE):
                 _refuse_another_recipe(folder, recipe)
-            planned.append(PlannedRun(name, folder, recipe.model_dump(mode="json"), status, seconds))
+            _refuse_code_that_is_not_trusted(study, recipe)
+            plain = recipe.model_dump(mode="json")
+            planned.append(PlannedRun(name, folder, plain, status, seconds, tuple(study.trust)))
     counts = Counter(run.name for run in planned)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise InputError(
             f"the study {study.name!r} plans {twice[0]!r} {counts[twice[0]]} times: vary a field that tells them apart"
         )
+    if pair := colliding(run.name for run in planned):
+        raise InputError(
+            f"the study {study.name!r} plans {pair[0]!r} and {pair[1]!r}, one folder on some systems: rename one"
+        )
     return planned
+
+
+def _refuse_code_that_is_not_trusted(study: Study, recipe: Recipe) -> None:
+    for field, name in recipe.own_code.items():
+        module = name.partition(":")[0]
+        if module not in study.trust:
+            raise InputError(
+                f"{field} is {name!r}: that is code, and nothing of it was run; write `trust: [{module}]` into the "
+                "study if you know where it comes from"
+            )
 
 
 def only(planned: Sequence[PlannedRun], patterns: Sequence[str]) -> list[PlannedRun]:
@@ -99,7 +121,7 @@ def run_name(recipe: str, values: dict[str, Value]) -> str:
             r"[^\w.+-]+", "_", json.dumps(value) if isinstance(value, (dict, list)) else str(value)
         ).strip("_")
         words.append(text if last == "name" else f"{last}{text}" if last == "seed" else f"{last}_{text}")
-    return "-".join(words)
+    return shortened("-".join(words))
 
 
 def state_of(folder: Path) -> tuple[Status, float | None]:
@@ -108,32 +130,21 @@ def state_of(folder: Path) -> tuple[Status, float | None]:
     Returns:
         The status, and for a finished run the seconds from the first attempt's start to the end.
     """
-    journals = sorted(folder.glob("journal-*.jsonl"), key=lambda path: int(re.findall(r"\d+", path.stem)[-1]))
-    if not journals:
+    try:
+        begun = [(path, start) for _, path in attempts(folder) if (start := start_of(path)) is not None]
+    except InputError:
+        return Status.UNREADABLE, None
+    if not begun:
         return Status.NEW, None
-    end = _last_record(journals[-1])
+    end = last_record(begun[-1][0]) or {}
     if end.get("kind") != "end":
         return Status.INTERRUPTED, None
     if end.get("status") == "finished":
-        with journals[0].open(encoding="utf-8") as lines:
-            start = json.loads(lines.readline())
-        return Status.FINISHED, end["time"] - start["time"]
+        times = end.get("time"), begun[0][1].get("time")
+        known = all(type(moment) in (int, float) for moment in times)
+        seconds = times[0] - times[1] if known else -1.0  # type: ignore[operator]
+        return Status.FINISHED, seconds if seconds >= 0 else None  # the clock was set back: nobody knows
     return (Status.FAILED if end.get("status") == "failed" else Status.INTERRUPTED), None
-
-
-def _last_record(journal: Path) -> dict[str, Any]:
-    """The last complete record of a journal, or an empty one (nothing but a torn line)."""
-    with journal.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - 65536))
-        for line in reversed(file.read().split(b"\n")):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # torn, or cut by the seek
-            if isinstance(record, dict):
-                return record
-    return {}
 
 
 def _recipe_source(grid: Grid, folder: Path) -> str | Path:
@@ -147,10 +158,15 @@ def _assignments(fields: dict[str, Value]) -> list[str]:
 
 def _refuse_another_recipe(folder: Path, recipe: Recipe) -> None:
     """A finished run is skipped, so nobody else would notice that it answers another question."""
+    from fishlens.recipe.content import changed
     from fishlens.recipe.loading import first_difference, load_recipe
 
     path = folder / "recipe.yaml"
-    if path.exists() and (difference := first_difference(load_recipe(path), recipe)):
+    if not path.exists():
+        return
+    recorded = first_start(folder).get("fingerprints") or {}
+    difference = first_difference(load_recipe(path), recipe, moved=bool(recorded))
+    if difference := difference or changed(recipe, recorded):
         raise InputError(
             f"{folder} holds a run made with another recipe: {difference}; rename the study, or move that folder away"
         )

@@ -19,11 +19,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fishlens.errors import InputError
 from fishlens.recipe.recipe import FolderName
+from fishlens.recipe.yaml_text import read_yaml
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
@@ -61,6 +61,9 @@ class Study(BaseModel):
     name: FolderName = Field(description="Name of the study; its runs are kept in a folder of this name.")
     set: dict[str, Value] = Field(default_factory=dict, description="Recipe fields changed in every run.")
     grids: list[Grid] = Field(min_length=1, description="What is run.")
+    trust: list[str] = Field(
+        default_factory=list, description="Modules of one's own whose classes the recipes name, to be run."
+    )
     folder: Path = Field(default=Path(), exclude=True, description="Where the study's file lies.")
 
     @model_validator(mode="before")
@@ -83,18 +86,7 @@ def load_study(path: str | Path) -> Study:
         InputError: the file is missing, is not YAML, or a field is unknown or wrong (named with its path).
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the study {path}: {error.strerror}") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise InputError(
-            f"{path}: a study is a mapping with `name` and `recipe` or `grids`, not {type(data).__name__}"
-        )
+    data = read_yaml(path, "study")
     try:
         return Study.model_validate({**data, "folder": path.parent})
     except ValidationError as error:

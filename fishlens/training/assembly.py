@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from fishlens.errors import InputError
+from fishlens.files import writing_folder
 from fishlens.fisher.blocks import HEAD, Block
 from fishlens.recipe.recipe import PEFT, Recipe
 from fishlens.tracking.thaw import check_trainable
@@ -75,8 +76,9 @@ class Assembly(ABC):
 
     def save(self, place: Path) -> None:
         """The weights in the library's own format: `adapter/` with its head, or the whole `model/`."""
-        self.model.save_pretrained(place / "model", safe_serialization=True)
-        self.tokenizer.save_pretrained(place / "model")
+        with writing_folder(place / "model") as folder:
+            self.model.save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
 
 
 def assemble(recipe: Recipe, task: Task) -> Assembly:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fishlens.errors import InputError
+from fishlens.files import MARKER, is_own, mark, own_folder, writing
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)")
+_ANY_NAME = re.compile(r"(writing-)?step-\d+")
+_FILES = re.compile(r"(weights|optimizer|random-\d+)\.safetensors|state\.json|\.[0-9a-f]{12}\.writing")
 
 Tensors = dict[str, torch.Tensor]
 
@@ -56,12 +58,51 @@ def place_for(folder: Path, step: int) -> Path:
     return folder / f"writing-step-{step}"
 
 
+def claim_checkpoints(folder: Path) -> Path:
+    """The folder, made and marked as ours. Raises `InputError` where it holds anything but our checkpoints."""
+    if folder.is_dir() and not folder.is_symlink() and all(map(_is_ours, folder.iterdir())):
+        mark(folder)  # written before folders were marked
+    return own_folder(folder)
+
+
 def begin_checkpoint(folder: Path, step: int) -> Path:
     """An empty directory to write into; what an earlier attempt left there is removed."""
-    place = place_for(folder, step)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    place = place_for(claim_checkpoints(folder), step)
+    remove_checkpoint(place)
+    place.mkdir()
     return place
+
+
+def remove_checkpoint(place: Path) -> None:
+    """Remove a checkpoint's own files, and its folder if nothing else is in it."""
+    if place.is_symlink() or not place.is_dir():
+        return
+    with contextlib.suppress(OSError):
+        for file in place.iterdir():
+            if _FILES.fullmatch(file.name):
+                file.unlink()
+        place.rmdir()
+
+
+def remove_all_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that needs none any more; what is not ours stays."""
+    if not is_own(folder):
+        return
+    for path in folder.iterdir():
+        if _is_ours(path):
+            remove_checkpoint(path)
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [MARKER]:
+            (folder / MARKER).unlink()
+            folder.rmdir()
+
+
+def _is_ours(path: Path) -> bool:
+    if path.name == MARKER:
+        return True
+    if path.is_symlink() or not path.is_dir() or not _ANY_NAME.fullmatch(path.name):
+        return False
+    return all(_FILES.fullmatch(file.name) for file in path.iterdir())
 
 
 def write_random_state(place: Path, rank: int, tensors: Tensors) -> None:
@@ -79,11 +120,10 @@ def finish_checkpoint(place: Path, snapshot: Snapshot) -> Path:
             file.flush()
             os.fsync(file.fileno())
         final = place.with_name(f"step-{snapshot.step}")
-        if final.exists():
-            shutil.rmtree(final)
+        remove_checkpoint(final)
         place.rename(final)
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        remove_checkpoint(place)
         raise
     _sync_directory(final.parent)
     return final
@@ -93,10 +133,15 @@ def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
     """Raises `InputError` naming the file that is missing or damaged."""
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if not isinstance(state, dict):
+            raise ValueError("state.json is no object")
         if state.pop("format") != FORMAT:
             raise InputError(f"{path} is a checkpoint of another format, expected format {FORMAT}")
+        step = state.pop("step")
+        if type(step) is not int or step < 0:
+            raise ValueError(f"step is {step!r}, expected a whole number")
         return Snapshot(
-            step=state.pop("step"),
+            step=step,
             weights=load_file(path / "weights.safetensors"),
             optimizer=load_file(path / "optimizer.safetensors"),
             random=load_file(path / f"random-{rank}.safetensors"),
@@ -109,7 +154,11 @@ def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
 
 
 def read_weights(path: Path) -> Tensors:
-    return load_file(path / "weights.safetensors")
+    """Raises `InputError` naming the file that is missing or damaged."""
+    try:
+        return load_file(path / "weights.safetensors")
+    except Exception as error:  # safetensors raises its own kinds
+        raise InputError(f"the checkpoint {path} cannot be read: {error}") from error
 
 
 def remove_old_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:
@@ -118,18 +167,19 @@ def remove_old_checkpoints(folder: Path, keep: int, best_step: int | None) -> No
     newest = list(there)[-keep:]
     for step, path in there.items():
         if step not in newest and step != best_step:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_checkpoint(path)
     for path in folder.glob("writing-step-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_checkpoint(path)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        with writing(path) as beside:  # safetensors gives a file a mode of its own
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
     except SafetensorError as error:  # how it reports a refusing disk
         raise OSError(str(error)) from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sync_directory(path: Path) -> None:

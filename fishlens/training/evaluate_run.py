@@ -19,10 +19,11 @@ from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import Assembly, assemble
 from fishlens.training.checkpoint import Snapshot, list_checkpoints, read_checkpoint, read_weights
 from fishlens.training.evaluation import Evaluation
+from fishlens.training.job import read_trainer_state
 from fishlens.training.loop import TrainerState
 from fishlens.training.preparation import make_accelerator, make_the_task
 from fishlens.training.reading import check_places, read_tests, rehearse
-from fishlens.training.results import RunResult, read_results, write_results
+from fishlens.training.results import RunResult, claim_folders, read_results, write_results
 from fishlens.training.tasks import Split, Task
 from fishlens.training.testing import save_predictions, score_language, score_records
 
@@ -47,6 +48,7 @@ def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResul
         raise InputError(
             f"{place} holds no run by a recipe: expected a directory with recipe.yaml and a journal"
         )
+    claim_folders(place)
     recipe = _changed(place, overrides)
     newest, state = _training(place)
     task = make_the_task(recipe)
@@ -96,7 +98,7 @@ def _training(place: Path) -> tuple[Snapshot, TrainerState]:
         raise InputError(
             f"{place} is trained until step {newest.step}{of}: `fishlens track {place}` goes on, then tests it"
         )
-    return newest, TrainerState(**(newest.state.get("trainer_state") or newest.state["standing"]))
+    return newest, read_trainer_state(newest.state)
 
 
 def _was_tested(place: Path, step: int) -> bool:

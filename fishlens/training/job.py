@@ -1,11 +1,14 @@
 """From a recipe and an assembled model to a `Job`: everything that the loop works with, at its first step or where a
 checkpoint was written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 
+from fishlens.errors import InputError, first_line
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, budget_warning
 from fishlens.tracking.unfreezing import Unfreezing
@@ -22,6 +25,31 @@ from fishlens.training.reading import Data
 from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
 from fishlens.training.targets import target_inputs
 from fishlens.training.tasks import Task
+
+_TRAINER_STATE = TypeAdapter(TrainerState)
+_SCHEDULE_STATE = TypeAdapter(State)
+
+
+def read_trainer_state(state: Mapping[str, Any]) -> TrainerState:
+    """The loop's state out of a checkpoint's; fields that a newer version added are ignored.
+
+    Raises `InputError` for what no checkpoint of ours says.
+    """
+    try:
+        stored = state.get("trainer_state") or state["standing"]  # "standing": before 0.2
+        if not isinstance(state["loss_sum"], int | float):
+            raise ValueError(f"loss_sum is {state['loss_sum']!r}, expected a number")
+        State.from_json(_plain_mapping(state["schedule"]))
+        _SCHEDULE_STATE.validate_python(state["schedule"])
+        return _TRAINER_STATE.validate_python(stored)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"the checkpoint's state.json is damaged: {first_line(error)}") from None
+
+
+def _plain_mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"schedule is {value!r}, expected an object")
+    return value
 
 
 def make_job(
@@ -58,6 +86,8 @@ def make_job(
     too_long = budget_warning(schedule, steps)
     warnings += [too_long] if too_long else []
     optimizer = make_optimizer(assembly.blocks, recipe.train)
+    if start is not None:
+        read_trainer_state(start.state)  # what is damaged is said before anything is restored
     # every block is in the optimizer: from here on freezing is safe
     state = State.from_json(start.state["schedule"]) if start else None
     unfreezing = Unfreezing(schedule, assembly.blocks, state)
@@ -65,9 +95,7 @@ def make_job(
     window = torch.zeros((), device=accelerator.device)
     trainer_state = TrainerState()
     if start is not None:
-        trainer_state = TrainerState(
-            **(start.state.get("trainer_state") or start.state["standing"])
-        )  # "standing": before 0.2
+        trainer_state = read_trainer_state(start.state)
         window.fill_(start.state["loss_sum"])
         assembly.set_weights(start.weights)
         restore_optimizer(optimizer, assembly.blocks, start.optimizer)

@@ -22,6 +22,7 @@ from adapters.utils import pull_from_hub
 from transformers import AutoTokenizer
 
 from fishlens.errors import InputError, first_line
+from fishlens.files import writing_folder
 from fishlens.fisher.blocks import find_blocks
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
@@ -72,9 +73,8 @@ class MadX(Assembly):
         if self.adapter is None:
             super().save(place)
         else:
-            self.model.save_adapter(
-                str(place / "adapter"), self.adapter, with_head=True, use_safetensors=True
-            )
+            with writing_folder(place / "adapter") as folder:
+                self.model.save_adapter(str(folder), self.adapter, with_head=True, use_safetensors=True)
 
 
 def assemble_madx(recipe: Recipe, task: Task) -> MadX:
@@ -84,6 +84,10 @@ def assemble_madx(recipe: Recipe, task: Task) -> MadX:
     Raises `InputError` for a model or adapter that cannot be loaded or does not fit, or a language without one.
     """
     check_languages(recipe)
+    if recipe.adapter is not None and recipe.language_adapters is not None and task.name in recipe.languages:
+        raise InputError(
+            f"{task.name!r} is a language and the task, and both would name an adapter: give the language another code"
+        )
     model, tokenizer = load_encoder(recipe.model)
     torch.manual_seed(recipe.seed)
     name = None

@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
 from fishlens.errors import InputError, first_line
+from fishlens.files import writing_folder
 from fishlens.fisher.blocks import Block, find_blocks
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import PEFT, Recipe
@@ -49,7 +50,8 @@ class PeftAssembly(Assembly):
             raise RuntimeError(f"the active adapters are {active}, expected [{self.adapter!r}]")
 
     def save(self, place: Path) -> None:
-        self.model.save_pretrained(place / "adapter", safe_serialization=True)
+        with writing_folder(place / "adapter") as folder:
+            self.model.save_pretrained(folder, safe_serialization=True)
 
 
 def assemble_peft(recipe: Recipe, task: Task) -> PeftAssembly:

@@ -1,6 +1,7 @@
 """What a recipe names, made ready: accelerator, task, schedule, splits. Bad input is said here, before a run."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -48,6 +49,14 @@ def prepare_task(recipe: Recipe) -> Task:
     for language in languages_to_test(recipe):
         task.file(root, "test", language)
     return task
+
+
+def data_files(recipe: Recipe, task: Task) -> list[Path]:
+    """The files on this disk that the run reads its examples from."""
+    wanted = [(split, recipe.data.source) for split in ("train", "validation")]
+    wanted += [("test", language) for language in languages_to_test(recipe)]
+    places = [task.file(resolve_path(recipe.data.root), split, language) for split, language in wanted]
+    return [place for place in places if isinstance(place, Path)]
 
 
 def languages_to_test(recipe: Recipe) -> list[str]:

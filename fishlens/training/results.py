@@ -1,13 +1,19 @@
 """What a run came to: `RunResult`, and `results.json` in its directory, there once the run has finished."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from fishlens.errors import InputError
+from fishlens.files import mark, write_file
 
 RESULTS = "results.json"
+# folders that a run writes in its directory
+FOLDERS = ("adapter", "model", "checkpoints", "predictions", "diagonals")
 
 
 @dataclass(frozen=True)
@@ -45,21 +51,23 @@ def read_results(run_dir: Path) -> RunResult | None:
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return RunResult(run_dir=run_dir, **{**stored, "warnings": tuple(stored["warnings"])})
-    except (ValueError, TypeError, KeyError) as error:
+        return TypeAdapter(RunResult).validate_python({**stored, "run_dir": run_dir})
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"{path} is damaged ({type(error).__name__}: {error}): remove it, and the run is tested again from its "
             "best checkpoint"
         ) from None
 
 
+def claim_folders(run_dir: Path) -> None:
+    """Mark the folders of a run that has begun as ours: runs before 0.2 did not. Links are left alone, and refused."""
+    for name in FOLDERS:
+        folder = run_dir / name
+        if folder.is_dir() and not folder.is_symlink():
+            with contextlib.suppress(OSError):
+                mark(folder)
+
+
 def write_results(result: RunResult) -> None:
     stored = {key: value for key, value in asdict(result).items() if key != "run_dir"}
-    write_atomically(result.run_dir / RESULTS, json.dumps(stored, indent=1))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text or nothing."""
-    beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    write_file(result.run_dir / RESULTS, json.dumps(stored, indent=1))

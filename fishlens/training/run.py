@@ -1,5 +1,6 @@
 """`train`: from a recipe to a run directory."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from typing import Any, Literal
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
-from fishlens.journal import JournalWriter, attempts, read_run
+from fishlens.files import is_own, write_file
+from fishlens.journal import JournalWriter, begun, first_start, last_attempt, read_run
+from fishlens.recipe.content import changed, fingerprints
 from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import assemble
@@ -30,14 +33,17 @@ from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.job import make_job
 from fishlens.training.loop import fit
 from fishlens.training.optimizer import optimizer_tensors
-from fishlens.training.preparation import factors, make_accelerator, prepare_task
+from fishlens.training.preparation import data_files, factors, make_accelerator, prepare_task
 from fishlens.training.progress import progress_bar
 from fishlens.training.randomness import random_state
 from fishlens.training.reading import check_places, read_data, rehearse
-from fishlens.training.results import RunResult, read_results, write_atomically, write_results
+from fishlens.training.results import FOLDERS, RESULTS, RunResult, claim_folders, read_results, write_results
 from fishlens.training.testing import save_predictions, score_language, score_records
 
 log = logging.getLogger(__name__)
+
+# files that a run writes in its directory, besides its journals
+FILES = ("recipe.yaml", RESULTS, "report.html")
 
 
 def train(
@@ -64,6 +70,9 @@ def train(
     finished = _look_around(recipe, place, resume)
     if finished is not None:
         return finished
+    _refuse_to_overwrite(recipe, place)
+    if begun(place):
+        claim_folders(place)
     run = PreparedRun(recipe, place, accelerator)
     with run.journal(), watch_for_interruption() as interruption:
         title = f"{recipe.name} ({recipe.schedule.name})"
@@ -86,14 +95,15 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
 
     Raises `InputError` if it holds a run that must not be resumed, or one of another recipe.
     """
-    if not attempts(place):
+    if not begun(place):
         return None
     if resume == "never":
         raise InputError(f"{place} already holds a run: choose another directory, or let it be resumed")
     if not (place / "recipe.yaml").is_file():
         raise InputError(f"{place} holds a run without recipe.yaml: it cannot be resumed by a recipe")
     there = load_recipe(place / "recipe.yaml")
-    difference = first_difference(there, recipe)
+    recorded = first_start(place).get("fingerprints")
+    difference = first_difference(there, recipe, moved=bool(recorded)) or changed(recipe, recorded or {})
     if difference is not None:
         raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
     results = read_results(place)
@@ -102,6 +112,22 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
         if run.end is None:
             _write_end(place, run.start, results)
     return results
+
+
+def _refuse_to_overwrite(recipe: Recipe, place: Path) -> None:
+    """Raises `InputError` if a run that begins here, or goes on, would write over what is not its own."""
+    new = not begun(place)
+    for name in (*FOLDERS, *FILES):
+        there = place / name
+        if name == "recipe.yaml" and there.is_file() and not there.is_symlink():
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if there.read_text(encoding="utf-8") == recipe_text(recipe):
+                    continue  # of this very run, which stopped before its journal
+        if there.is_symlink() or (new and there.exists() and not is_own(there)):
+            what = "a link" if there.is_symlink() else "something of the name"
+            raise InputError(
+                f"{place} holds {what} {name}, where a run writes: it is left as it is, choose another directory"
+            )
 
 
 def _write_end(place: Path, start: Mapping[str, Any], results: RunResult) -> None:
@@ -121,6 +147,7 @@ class PreparedRun:
     def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator):
         self.recipe, self.place, self.accelerator = recipe, place, accelerator
         self.checkpoints = place / "checkpoints"
+        self.seen = last_attempt(place)  # before the checkpoint is read: whoever goes on meanwhile goes first
         self.results: dict[str, dict[str, float]] = {}
         self.writer: JournalWriter | None = None
         self.saved_at: int | None = None
@@ -168,21 +195,31 @@ class PreparedRun:
             raise
 
     def _open(self) -> JournalWriter:
-        again = bool(attempts(self.place))
-        writer = JournalWriter.open(
+        again = begun(self.place)
+        if not again:
+            self._write_recipe()
+        return JournalWriter.open(
             self.place,
             start={
                 "run": self.recipe.name,
+                "fingerprints": fingerprints(self.recipe, data_files(self.recipe, self.task)),
                 "factors": factors(self.recipe),
                 "seeds": {"run": self.recipe.seed},
                 "device": str(self.accelerator.device),
                 **self.job.probes.start_record(),
             },
             resumed_from_step=self.job.trainer_state.step if again else None,
+            after=self.seen,
         )
-        if not again:
-            write_atomically(self.place / "recipe.yaml", recipe_text(self.recipe))
-        return writer
+
+    def _write_recipe(self) -> None:
+        """Before the journal: a run that has begun has its recipe beside it."""
+        _refuse_to_overwrite(self.recipe, self.place)
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            write_file(self.place / "recipe.yaml", recipe_text(self.recipe))
+        except OSError as error:
+            raise InputError(f"cannot write {self.place / 'recipe.yaml'}: {error.strerror}") from None
 
     def record(self, kind: str, *, step: int | None = None, **fields: Any) -> None:
         if self.writer is not None:
@@ -206,6 +243,8 @@ class PreparedRun:
         step = self.job.trainer_state.step
         if self.saved_at == step:
             return True
+        if self.writer is not None:
+            self.writer.check_place()
         failure: OSError | None = None
         for stage in (self._begin_checkpoint, self._write_random_state, self._finish_checkpoint):
             try:
@@ -260,11 +299,13 @@ class PreparedRun:
         job, recipe = self.job, self.recipe
         best = job.trainer_state.best_step
         if best is not None and best != job.trainer_state.step:
-            job.assembly.set_weights(read_weights(list_checkpoints(self.checkpoints)[best]))
+            job.assembly.set_weights(read_weights(self._checkpoint_of(best)))
         step = job.trainer_state.step if best is None else best
         for split in self.data.tests.values():
             if job.stop():
                 return False
+            if self.writer is not None:
+                self.writer.check_place()
             result = score_language(recipe, self.task, job.assembly, self.accelerator, split)
             for text in split.notes:
                 self.warnings.append(text)
@@ -278,6 +319,15 @@ class PreparedRun:
         self._export()
         return True
 
+    def _checkpoint_of(self, best: int) -> Path:
+        there = list_checkpoints(self.checkpoints)
+        if best not in there:
+            raise InputError(
+                f"{self.checkpoints} has no step-{best}, the best checkpoint, which is to be tested: put it back, "
+                "or begin the run anew in another directory"
+            )
+        return there[best]
+
     def _export(self) -> None:
         """The best weights in the libraries' own formats."""
         if self.accelerator.is_main_process:
@@ -285,6 +335,8 @@ class PreparedRun:
 
     def finish(self) -> RunResult:
         result = self._result("finished")
+        if self.writer is not None:
+            self.writer.check_place()
         if self.accelerator.is_main_process:
             write_results(result)
         self._close("finished")

@@ -6,6 +6,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from fishlens.files import own_folder
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import Assembly
 from fishlens.training.evaluation import Evaluation, Prepared, evaluate
@@ -45,6 +46,5 @@ def score_records(task: Task, split: Split, scores: Mapping[str, float]) -> list
 
 def save_predictions(run_dir: Path, split: Split, found: Evaluation, folder: str = "predictions") -> None:
     """`predictions/<language>.jsonl` in the run's directory."""
-    place = run_dir / folder
-    place.mkdir(parents=True, exist_ok=True)
+    place = own_folder(run_dir / folder)
     write_predictions(place / f"{split.language}.jsonl", found.predictions)

@@ -33,6 +33,13 @@ def test_a_schedule_of_ones_own_is_found_in_the_current_folder(tmp_path):
         "        frozen = self.frozen(state)\n"
         "        return Event(step, tuple(dict.fromkeys(frozen[:1] + frozen[-1:])))\n"
     )
-    command = [str(Path(sys.executable).parent / "fishlens"), "schedule", "mine:OutsideIn", "-L", "4"]
+    command = [
+        str(Path(sys.executable).parent / "fishlens"),
+        "schedule",
+        "mine:OutsideIn",
+        "-L",
+        "4",
+        "--trust",
+    ]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode == 0 and "4 of 4" in said.stdout, said.stderr

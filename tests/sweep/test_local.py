@@ -40,7 +40,9 @@ def test_results_of_another_recipe_are_not_taken_for_this_one(study_file, tmp_pa
     from fishlens.recipe.loading import load_recipe, recipe_text
 
     folder.mkdir(parents=True)
-    (folder / "journal-1.jsonl").write_text(json.dumps({"kind": "start", "time": 0.0}) + "\n")
+    (folder / "journal-1.jsonl").write_text(
+        json.dumps({"kind": "start", "format": 1, "attempt": 1, "time": 0.0}) + "\n"
+    )
     (folder / "recipe.yaml").write_text(
         recipe_text(load_recipe(planned[0].recipe, overrides=["train.steps=9"]))
     )

@@ -14,7 +14,7 @@ def journal(folder, attempt, *records, torn=""):
     (folder / f"journal-{attempt}.jsonl").write_text(lines + torn, encoding="utf-8")
 
 
-START = {"kind": "start", "time": 100.0}
+START = {"kind": "start", "format": 1, "attempt": 1, "time": 100.0}
 TRAIN = {"kind": "train", "step": 1, "time": 101.0, "loss": 1.0}
 
 

@@ -34,7 +34,7 @@ def test_a_grid_that_varies_nothing_is_one_run(tmp_path):
         ("name: s\nrecipe: pos\ngrids: [{recipe: pos}]", "not both"),
         ("name: s\ngrids: []", "grids"),
         ("name: s\ngrids: [{recipe: pos, vary: {seed: 3}}]", "grids.0.vary.seed"),
-        ("[1, 2]", "not list"),
+        ("[1, 2]", "got list"),
         ("name: [", "not valid YAML"),
     ],
 )

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.own_code import load_class
 from fishlens.training.tasks.base import Prediction, Split, Task, subset, write_predictions
 
 __all__ = ["TASKS", "Prediction", "Split", "Task", "make_task", "subset", "write_predictions"]
@@ -42,10 +43,7 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
     module, _, attribute = where.partition(":")
     if not attribute:
         raise InputError(f"unknown task {name!r}: expected {', '.join(TASKS)}, or module:Class of your own")
-    try:
-        kind = getattr(import_module(module), attribute)
-    except Exception as error:  # a user's module may raise whatever it likes
-        raise InputError(f"task {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    kind = getattr(import_module(module), attribute) if name in TASKS else load_class(name, "task.name")
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(f"task {name!r} is not a subclass of fishlens.training.tasks.Task")
     _check_options(name, kind, options)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fishlens.errors import InputError
+from fishlens.files import writing
 from fishlens.training.data.hub import HubPlace, hub_rows
 from fishlens.training.tasks.layout import Layout, overridden
 
@@ -246,7 +247,7 @@ class Task(ABC):
 
 def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> None:
     """Write the table of predictions as JSON lines with the fields id, gold and predicted."""
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with writing(Path(path)) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
         for p in predictions:
             row = {"id": p.id, "gold": p.gold, "predicted": p.predicted}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -270,11 +270,13 @@ def test_nothing_published_stands_beside_another_task(report):
     assert "xquad, mlqa, xcopa, xnli" in items(report, Missing)["Nothing to put beside:"].reason
 
 
-def test_copies_of_one_run_are_pointed_out(tmp_path, write):
+def test_copies_of_one_run_are_counted_once_and_named(tmp_path, write):
     write(tmp_path, "gu", 0)
-    shutil.copytree(tmp_path / "gu-0", tmp_path / "a copy")
-    (warning,) = build_report(load_runs(tmp_path)).warnings
-    assert "Copies of one run" in warning and "a copy, gu-0" in warning
+    shutil.copytree(tmp_path / "gu-0", tmp_path / "z copy")
+    loaded = load_runs(tmp_path)
+    assert loaded.runs.run.tolist() == ["gu-0"]
+    ((place, reason),) = build_report(loaded).left_out.items()
+    assert place.endswith("z copy") and "the same run as" in reason
 
 
 @pytest.mark.parametrize(("examples", "said"), [(1000, "1000 examples"), ("a tenth", "a tenth examples")])

@@ -1,0 +1,158 @@
+"""Writing files and folders: whole or not at all, and never over what somebody else made.
+
+- A file is written beside its place and moved there when it is whole. It gets the mode that the umask gives, or keeps
+  the one it had. What is no regular file (a device, a pipe) is written to and never replaced.
+- A link that the user names as an output is followed; inside a folder of ours, which may be a stranger's, none is.
+- A folder of ours carries `MARKER`. Only such a folder is ever removed or replaced.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from fishlens.errors import InputError
+
+MARKER = ".made-by-fishlens"
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_file(
+    path: str | os.PathLike[str], content: str | bytes, *, follow: bool = False, sync: bool = False
+) -> None:
+    """The whole content or nothing. `follow`: a link at `path` stays, and what it points to is written.
+
+    Raises `OSError`, or `InputError` where `path` is a folder or, without `follow`, a link.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    path = Path(path)
+    if follow and path.is_symlink():
+        path = path.resolve()
+    if _is_special(path):
+        with path.open("wb") as file:
+            file.write(data)
+        return
+    with writing(path) as beside, beside.open("wb") as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A new, empty file beside `path` to write into; it takes `path`'s place when the block ends well.
+
+    Whatever the block did to the file (libraries make their own, with modes of their own), its mode is the one the file
+    had, or by the umask. Raises `InputError` where `path` is a link or no regular file.
+    """
+    mode = _refuse_irregular(path)
+    beside = path.with_name(f".{uuid.uuid4().hex[:12]}.writing")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+    try:
+        usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        yield beside
+        beside.chmod(usual if mode is None else mode)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """A device, a pipe or a socket: something to write to, not to replace."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _refuse_irregular(path: Path) -> int | None:
+    """The mode of the file that is there, None where there is none."""
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(there.st_mode):
+        raise InputError(f"{path} is a link, expected a file of this folder: remove the link first")
+    if stat.S_ISDIR(there.st_mode):
+        raise InputError(f"{path} is a folder, expected a file")
+    if not stat.S_ISREG(there.st_mode):
+        raise InputError(f"{path} is no regular file: it is not replaced")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(13, os.strerror(13), str(path))
+    return stat.S_IMODE(there.st_mode)
+
+
+@contextlib.contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` to write into; it takes `path`'s place, marked as ours, when the block ends well.
+
+    Files get the modes that the umask gives, whatever a library gave them.
+    Raises `InputError` where `path` is something that is not ours.
+    """
+    refuse_foreign(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex[:12]}.writing")
+    beside.mkdir()
+    old = beside.with_suffix(".old")
+    try:
+        mark(beside)
+        usual = stat.S_IMODE((beside / MARKER).stat().st_mode)
+        yield beside
+        for file in beside.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(usual)
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+        if old.exists():
+            for left in old.iterdir():  # what somebody else put into the folder stays in it
+                if not (path / left.name).exists():
+                    left.rename(path / left.name)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def own_folder(path: Path) -> Path:
+    """A folder of ours at `path`, made if there is none. Raises `InputError` where something else is there."""
+    refuse_foreign(path)
+    path.mkdir(parents=True, exist_ok=True)
+    mark(path)
+    return path
+
+
+def mark(folder: Path) -> None:
+    """Say in a folder that fishlens made it."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(folder / MARKER, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666))
+
+
+def is_own(folder: Path) -> bool:
+    """Did fishlens make this folder? A link to one is not ours."""
+    return not folder.is_symlink() and (folder / MARKER).is_file()
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raises `InputError` unless `path` is free, an empty folder, or a folder of ours."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a link, expected a folder of this run: remove the link first")
+    if not path.exists() or is_own(path):
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, expected a folder")
+    if any(path.iterdir()):
+        raise InputError(
+            f"{path} holds files that fishlens did not make: it is left as it is, give another folder"
+        )
+
+
+def remove_own(folder: Path) -> None:
+    """Remove a folder of ours with all that is in it; anything else stays."""
+    if is_own(folder):
+        shutil.rmtree(folder, ignore_errors=True)
