@@ -61,7 +61,7 @@ def runs(
     if show is not None:
         _show(_place_of(show, where), as_json)
         return
-    table = in_order(chosen(_listed(where or ["runs"]), conditions or []), sort or [])
+    table = in_order(chosen(_listed(where or ["runs"], copies=diff), conditions or []), sort or [])
     if diff:
         if len(table) < 2:
             raise InputError(f"--diff compares runs, and here are {len(table)}: expected two or more")
@@ -72,7 +72,7 @@ def runs(
         _print_table([{**row, **_words(row)} for row in table.to_dict("records")])
 
 
-def _listed(where: Sequence[str]) -> "pd.DataFrame":
+def _listed(where: Sequence[str], copies: bool = False) -> "pd.DataFrame":
     """The runs of these places; what is not a place is the name of a run in one of the places, by default in `runs`."""
     from fishlens.analysis.listing import listed
     from fishlens.journal import load_runs
@@ -83,7 +83,7 @@ def _listed(where: Sequence[str]) -> "pd.DataFrame":
         places = names  # the reader says what is wrong with them
         names = []
     alone = [one for one in places if Path(one, "journal-1.jsonl").exists()] if names else []
-    loaded = load_runs(places or ["runs"], tables=["evaluation"])
+    loaded = load_runs(places or ["runs"], tables=["evaluation"], copies=copies)
     name_left_out(loaded.left_out)
     table = listed(loaded)
     table["date"] = [_date(value) for value in table["began"]]

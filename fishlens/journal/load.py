@@ -39,6 +39,7 @@ def load_runs(
     *,
     tables: Collection[str] = TABLES,
     strict: bool = False,
+    copies: bool = False,
 ) -> Runs:
     """Load every run in or below a directory, matching a glob, or of a list of either; or one folder of
     exported runs (`fishlens export`).
@@ -49,7 +50,7 @@ def load_runs(
     raise.
 
     Each run is read by itself: what cannot be read, and what is a copy of another run here, is in `Runs.left_out` with
-    its reason; with `strict=True` it raises (a copy does not).
+    its reason; with `strict=True` it raises (a copy does not). `copies=True` loads copies too.
 
     Raises `InputError` when there is no run that can be read.
     """
@@ -69,7 +70,7 @@ def load_runs(
     found = look_for_runs(where)
     if not found.runs:
         raise no_runs(", ".join(map(str, where)), found)
-    paths, left_out = _each_once(found, strict)
+    paths, left_out = (found.runs, list(found.left_out)) if copies else _each_once(found, strict)
     kinds = {"start", "end"}.union(*(_READS[table] for table in tables))
     rows: list[dict[str, Any]] = []
     parts = {table: _Parts(table) for table in TABLES}

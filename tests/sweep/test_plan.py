@@ -61,9 +61,10 @@ def test_a_torn_last_line_is_not_the_end(tmp_path):
     assert state_of(tmp_path) == (Status.INTERRUPTED, None)
 
 
-def test_an_empty_journal_is_an_interrupted_run(tmp_path):
+def test_an_empty_journal_is_a_run_that_has_not_begun(tmp_path):
+    """As a full disk leaves it: the same command begins the run."""
     (tmp_path / "journal-1.jsonl").touch()
-    assert state_of(tmp_path) == (Status.INTERRUPTED, None)
+    assert state_of(tmp_path) == (Status.NEW, None)
 
 
 def test_one_run_of_a_study_can_be_asked_for_by_name(tmp_path):
