@@ -1,6 +1,7 @@
 """`fishlens track TARGET`: recipe, script, module or command; what it is not is one sentence."""
 
 import sys
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -38,7 +39,11 @@ def trained(monkeypatch, tmp_path):
     class Result:
         run_dir, summary, status = tmp_path, "done", "finished"
 
-    monkeypatch.setattr(training, "load_recipe", lambda name, overrides: (name, overrides), raising=False)
+    class Recipe(tuple):
+        own_code: ClassVar[dict[str, str]] = {}
+
+    load = lambda name, overrides: Recipe((name, overrides))  # noqa: E731
+    monkeypatch.setattr(training, "load_recipe", load, raising=False)
     monkeypatch.setattr(
         training, "train", lambda recipe, run: seen.append((*recipe, run)) or Result, raising=False
     )
