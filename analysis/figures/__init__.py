@@ -5,9 +5,10 @@ can be made in any number, in any thread, and are freed when they are dropped. S
 *and* by marker and line style. `to_svg` turns a figure into SVG text that can be put into a page.
 """
 
-from .blocks import block_heat_map
+from .blocks import block_heat_map, blocks_at_the_end
 from .correlation import correlation_scatter
-from .style import COLUMN, PAGE, schedule_order, series_styles
+from .forest import forest
+from .style import COLUMN, PAGE, schedule_order, series_styles, style
 from .svg import to_file, to_svg
 from .traces import trace_over_steps, trace_with_validation
 from .transfer import language_grid, relative_performance
@@ -17,12 +18,15 @@ __all__ = [
     "COLUMN",
     "PAGE",
     "block_heat_map",
+    "blocks_at_the_end",
     "correlation_scatter",
+    "forest",
     "language_grid",
     "order_against_top_down",
     "relative_performance",
     "schedule_order",
     "series_styles",
+    "style",
     "to_file",
     "to_svg",
     "trace_over_steps",

@@ -6,8 +6,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from fishlens.errors import InputError
+
 from .bands import drawable_as_log
-from .style import PAGE, block_labels, new_figure, schedule_order, shortened, styled
+from .style import (
+    COLUMN,
+    PAGE,
+    block_labels,
+    canvas,
+    legend_above,
+    log_axis,
+    new_figure,
+    schedule_order,
+    series_styles,
+    shortened,
+    small,
+    styled,
+)
 
 BINS = 120
 NOT_MEASURED = "#c9ccd0"
@@ -21,6 +36,7 @@ def block_heat_map(
     *,
     label: str = "tr(F) of the block",
     width: float = PAGE,
+    ax: Axes | None = None,
 ) -> Figure:
     """One panel per schedule: blocks from bottom to top against steps, shade = mean tr(F) over the runs.
 
@@ -30,12 +46,18 @@ def block_heat_map(
         fisher: columns `schedule`, `step`, `block`, `trace`.
         blocks: their order, bottom to top.
         thawed: columns `schedule`, `block`, `step`: when each run unfroze each block.
+        ax: for one schedule. Raises `InputError` for several.
     """
     schedules = schedule_order(fisher["schedule"].unique())
+    if ax is not None and len(schedules) > 1:
+        raise InputError(f"ax is one panel, and these are {len(schedules)} schedules: give the rows of one")
     columns = min(3, len(schedules))
     rows = -(-len(schedules) // columns)
-    figure = new_figure(width, rows * (0.085 * max(len(blocks), 9) + 0.45) + 0.35)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    if ax is None:
+        figure = new_figure(width, rows * (0.085 * max(len(blocks), 9) + 0.45) + 0.35)
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    else:
+        figure, panels = canvas(ax, width, width)[0], np.array([[ax]])
     log = drawable_as_log(fisher["trace"])
     steps = fisher["step"].to_numpy(dtype=float)
     edges = _edges(np.unique(steps))
@@ -63,12 +85,64 @@ def block_heat_map(
         if place >= len(schedules):
             axes.set_axis_off()
     prefix = _label_blocks(panels, blocks)
-    figure.supylabel(f"block {prefix}*" if prefix else "block", fontsize=7)
-    figure.supxlabel("training step", fontsize=7)
+    named = f"block {prefix}*" if prefix else "block"
+    if ax is None:
+        figure.supylabel(named, fontsize=small(0))
+        figure.supxlabel("training step", fontsize=small(0))
+    else:
+        ax.set_ylabel(named)
+        ax.set_xlabel("training step")
     if image is not None:
-        bar = figure.colorbar(image, ax=panels, shrink=0.9, pad=0.015, aspect=30)
+        bar = figure.colorbar(image, ax=panels if ax is None else ax, shrink=0.9, pad=0.015, aspect=30)
         bar.set_label(label)
         bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+@styled
+def blocks_at_the_end(
+    traces: pd.DataFrame,
+    blocks: list[str],
+    *,
+    label: str = "tr(F) of the block",
+    width: float = COLUMN,
+    ax: Axes | None = None,
+) -> Figure:
+    """tr(F) of every block at the end of training: one line per schedule over the blocks, one band over its runs.
+
+    Args:
+        traces: columns `schedule`, `run`, `block`, `trace`: one row per run and block, of its last probe.
+        blocks: bottom to top.
+    """
+    figure, axes = canvas(ax, width, max(width * 0.5, 1.4) + 0.3)
+    styles = series_styles(traces["schedule"].unique())
+    place = {name: i for i, name in enumerate(blocks)}
+    rows = traces.assign(place=traces["block"].astype(str).map(place), value=traces["trace"].astype(float))
+    rows = rows[rows["place"].notna() & np.isfinite(rows["value"])]
+    log = drawable_as_log(rows["value"])
+    rows = rows[rows["value"] > 0].assign(value=lambda r: np.log(r["value"])) if log else rows
+    back = np.exp if log else np.asarray
+    for name in schedule_order(rows["schedule"].unique()):
+        part = rows[rows["schedule"] == name]
+        found = part.groupby("place")["value"].agg(["mean", "min", "max"])
+        x, look = found.index.to_numpy(dtype=float), styles[name]
+        if part["run"].nunique() > 1:
+            low, high = back(found["min"].to_numpy()), back(found["max"].to_numpy())
+            axes.fill_between(x, low, high, color=look.color, alpha=0.13, linewidth=0)
+        axes.plot(
+            x, back(found["mean"].to_numpy()), color=look.color, linestyle=look.line, marker=look.marker,
+            markeredgecolor="none", label=f"{shortened(name)} ({part['run'].nunique()})",
+        )  # fmt: skip
+    prefix, labels = block_labels(blocks)
+    every = max(1, -(-len(blocks) // 12))
+    axes.set_xticks(range(0, len(blocks), every), labels[::every])
+    axes.set_xlabel(f"block {prefix}*, bottom to top" if prefix else "block, bottom to top")
+    axes.set_ylabel(label)
+    axes.grid(axis="y")
+    if log:
+        axes.set_yscale("log")
+        log_axis(axes.yaxis, *axes.get_ylim())
+    legend_above(figure, axes)
     return figure
 
 

@@ -2,12 +2,14 @@
 
 import functools
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, ParamSpec, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,8 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from fishlens.errors import InputError
+
+from .fonts import readable, with_fallbacks
+
 COLUMN = 3.3  # width of one column of a two-column paper, in inches
-PAGE = 6.9  # width of both columns
+PAGE = 6.8  # width of both columns
 
 # Colours that nothing else uses: a page may exchange them for its own (see `svg.inline_svg`).
 INK = "#1b1c1d"
@@ -25,14 +31,7 @@ GRID = "#d9dadb"
 PAPER = "#fefefd"
 
 _TYPE = 7.0
-_RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
-    "font.size": _TYPE,
-    "axes.titlesize": _TYPE + 0.5,
-    "axes.labelsize": _TYPE,
-    "xtick.labelsize": _TYPE - 0.5,
-    "ytick.labelsize": _TYPE - 0.5,
-    "legend.fontsize": _TYPE - 0.5,
+_LOOK: dict[str, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -62,18 +61,31 @@ _RC: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "svg.fonttype": "path",
+    "savefig.bbox": None,
     "svg.hashsalt": "fishlens",
-    "axes.unicode_minus": True,
+    "pdf.fonttype": 42,  # whole letters, which journals ask for
+    "ps.fonttype": 42,
 }
+# beside the size of type: what is a little larger or smaller
+_SIZES = {
+    "font.size": 0.0,
+    "axes.titlesize": 0.5,
+    "axes.labelsize": 0.0,
+    "xtick.labelsize": -0.5,
+    "ytick.labelsize": -0.5,
+    "legend.fontsize": -0.5,
+}
+_PAPER: dict[str, Any] = {"font.family": ["STIXGeneral"], "mathtext.fontset": "stix", "font.size": 8.0}
+STYLES = ("page", "paper")
 
 _P = ParamSpec("_P")
 LineStyle: TypeAlias = str | tuple[float, tuple[float, ...]]
 _ONE_AT_A_TIME = threading.RLock()
+_CHOSEN = ContextVar("fishlens figure style", default="page")
 
 
 def styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """Draw under the settings above, and leave the caller's matplotlib settings as they were."""
+    """Draw under the settings below, and leave the caller's matplotlib settings as they were."""
 
     @functools.wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
@@ -84,16 +96,70 @@ def styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
 
 
 @contextmanager
-def settings() -> Iterator[None]:
-    """The settings above for a while. matplotlib has one set for the whole process: one thread at a time."""
-    with _ONE_AT_A_TIME, matplotlib.rc_context(_RC):
+def style(name: str) -> Iterator[None]:
+    """Draw and write figures as for a `page` on a screen (the default), or for a `paper`: serif letters of 8 points.
+
+    Raises `InputError` for another name.
+    """
+    if name not in STYLES:
+        raise InputError(f"there is no style of figures {name!r}: expected one of {', '.join(STYLES)}")
+    before = _CHOSEN.set(name)
+    try:
         yield
+    finally:
+        _CHOSEN.reset(before)
+
+
+@contextmanager
+def settings(**fixed: Any) -> Iterator[None]:
+    """The settings of the chosen style for a while, and `fixed`. What the caller's own `matplotlib.rcParams` (or a
+    style sheet, or a matplotlibrc) say otherwise than matplotlib's defaults goes before the style.
+
+    matplotlib has one set of settings for the whole process: one thread at a time.
+    """
+    with _ONE_AT_A_TIME:
+        own = {
+            key: value
+            for key, value in matplotlib.rcParams.items()
+            if key in _DEFAULTS and value != _DEFAULTS[key]
+        }
+        chosen: dict[str, Any] = {**_LOOK, "font.family": ["DejaVu Sans"], "font.size": _TYPE}
+        if _CHOSEN.get() == "paper":
+            chosen |= _PAPER
+        size = float(own.get("font.size", chosen["font.size"]))
+        chosen |= {key: size + more for key, more in _SIZES.items()}
+        chosen |= own
+        chosen["font.family"] = with_fallbacks(chosen["font.family"])
+        with matplotlib.rc_context(
+            {**chosen, **{key.replace("__", "."): value for key, value in fixed.items()}}
+        ):
+            yield
+
+
+_DEFAULTS = {
+    key: matplotlib.rcParamsDefault[key] for key in (*_LOOK, *_SIZES, "font.family", "mathtext.fontset")
+}
+
+
+def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """The caller's axes and their figure, or a new figure with one panel."""
+    if ax is None:
+        figure = new_figure(width, height)
+        return figure, figure.subplots()
+    return cast("Figure", ax.get_figure(root=True)), ax
+
+
+def small(points: float = 1.0) -> float:
+    """A size of type so many points below the text's."""
+    return float(matplotlib.rcParams["font.size"]) - points
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure whose parts keep out of each other's way (constrained layout)."""
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.03, hspace=0.04)
-    return Figure(figsize=(width, height), layout=layout)
+    figure = Figure(figsize=(width, height), layout=layout)
+    figure._fishlens = True  # type: ignore[attr-defined]  # ours as a whole: the legend may stand outside the panels
+    return figure
 
 
 @dataclass(frozen=True)
@@ -130,9 +196,15 @@ _HATCHES = ["", "///", "xxx", "..", "\\\\\\", "---", "+++", "|||"]
 
 def schedule_order(names: Iterable[str]) -> list[str]:
     """Known schedules in the paper's order (baseline first), then all others by name; each once."""
+    place = {name: i for i, name in enumerate(_KNOWN)}
     found = {str(name) for name in names}
-    known = [name for name in _KNOWN if name in found]
-    return known + sorted(found - set(known))
+    return sorted(found, key=lambda name: (place.get(name.split(" (")[0], len(place)), _natural(name)))
+
+
+def _natural(name: str) -> list[tuple[bool, float, str]]:
+    """A key that puts `every 5` before `every 20`."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), float(part) if part.isdigit() else 0.0, part) for part in parts]
 
 
 def series_styles(names: Iterable[str]) -> dict[str, SeriesStyle]:
@@ -148,15 +220,26 @@ def series_styles(names: Iterable[str]) -> dict[str, SeriesStyle]:
     return styles
 
 
-def legend_above(figure: Figure, axes: Axes) -> None:
-    """The legend of `axes` above everything, in as many columns as have room; the figure grows by it."""
+def legend_above(figure: Figure, axes: Axes, *, always: bool = False) -> None:
+    """The legend of `axes` above everything, in as many columns as have room; the figure grows by it.
+
+    In a figure that has other panels (the caller's) it stands above these axes.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    if len(handles) < 2:
+    if len(handles) < (1 if always else 2):
         return
     width, height = figure.get_size_inches()
-    column = 0.42 + 0.052 * max(map(len, labels))
+    size = float(matplotlib.rcParams["legend.fontsize"]) / (_TYPE - 0.5)
+    column = (0.42 + 0.052 * max(map(len, labels))) * size
     columns = max(1, min(len(labels), int(width / column)))
-    figure.set_size_inches(width, height + 0.13 * -(-len(labels) // columns) + 0.05)
+    if not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine) or not getattr(
+        figure, "_fishlens", False
+    ):
+        axes.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns, borderaxespad=0
+        )
+        return
+    figure.set_size_inches(width, height + 0.13 * size * -(-len(labels) // columns) + 0.05)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, borderaxespad=0.1)
 
 
@@ -178,9 +261,10 @@ def block_labels(blocks: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def shortened(name: str, room: int = 22) -> str:
-    """A name as a figure shows it: one line, the middle of a long one left out, "$" a dollar sign."""
+    """A name as a figure shows it: one line, the middle of a long one left out, "$" a dollar sign; letters that no font
+    here has, as their numbers."""
     name = " ".join(str(name).split())
     if len(name) > room:
         head = (room - 1) // 2
         name = f"{name[:head]}…{name[-(room - 1 - head) :]}"
-    return name.replace("$", r"\$")
+    return readable(name).replace("$", r"\$")

@@ -3,9 +3,12 @@
 import html
 import io
 import re
+import warnings
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from .fonts import missing
 from .style import GRID, INK, PAPER, settings
 
 _PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
@@ -17,9 +20,14 @@ _LONG_NUMBER = re.compile(r"(\d+\.\d{2})\d+")
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an SVG document. Text is drawn as outlines: it looks the same without the font."""
+    """The figure as an SVG document. Text is drawn as outlines: it looks the same without the font.
+
+    Where a font lacks a letter that the figure has all the same (`fonts.SHOWN_ELSEWHERE`), text stays text.
+    """
     text = io.StringIO()
-    with settings():
+    gaps = any(missing(artist.get_text()) for artist in figure.findobj(Text))
+    with settings(svg__fonttype="none" if gaps else "path"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # whoever shows it has the font
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
@@ -48,6 +56,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     svg = _REFERENCE.sub(rf"\1{name}-\2", svg)
     for color, variable in ((INK, "--ink"), (GRID, "--grid"), (PAPER, "--paper")):
         svg = svg.replace(color, f"var({variable})")
+    svg = svg.replace("font-family: ", "font-family: system-ui, ") if "<text" in svg else svg
     head, body = svg.split(">", 1)
     body = _PATH.sub(lambda path: _LONG_NUMBER.sub(r"\1", path.group()), body)
     return f'{head} role="img" aria-label="{html.escape(description)}">{body}'

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -11,17 +12,20 @@ from .style import (
     COLUMN,
     INK,
     PAGE,
+    canvas,
     legend_above,
-    new_figure,
     schedule_order,
     series_styles,
     shortened,
+    small,
     styled,
 )
 
 
 @styled
-def relative_performance(differences: pd.DataFrame, *, baseline: str, width: float = COLUMN) -> Figure:
+def relative_performance(
+    differences: pd.DataFrame, *, baseline: str, width: float = COLUMN, ax: Axes | None = None
+) -> Figure:
     """Bars of the difference to the baseline in points, with intervals, grouped by outcome.
 
     Args:
@@ -31,8 +35,7 @@ def relative_performance(differences: pd.DataFrame, *, baseline: str, width: flo
     schedules = [name for name in schedule_order(differences["schedule"].unique()) if name != baseline]
     outcomes = list(dict.fromkeys(differences["outcome"]))
     styles = series_styles([*schedules, baseline])
-    figure = new_figure(width, 0.5 * width + 0.45)
-    axes = figure.subplots()
+    figure, axes = canvas(ax, width, 0.5 * width + 0.45)
     axes.axhline(0, color=INK, linewidth=0.6)
     breadth = 0.8 / max(1, len(schedules))
     for i, name in enumerate(schedules):
@@ -64,7 +67,9 @@ def relative_performance(differences: pd.DataFrame, *, baseline: str, width: flo
 
 
 @styled
-def language_grid(scores: pd.DataFrame, *, baseline: str | None = None, width: float = COLUMN) -> Figure:
+def language_grid(
+    scores: pd.DataFrame, *, baseline: str | None = None, width: float = COLUMN, ax: Axes | None = None
+) -> Figure:
     """A grid of language × schedule: mean score in points, shade = difference to the baseline's mean.
 
     Languages are sorted by the baseline's score, highest first. Without a baseline the shade is the score.
@@ -84,8 +89,7 @@ def language_grid(scores: pd.DataFrame, *, baseline: str | None = None, width: f
     grid = means.to_numpy(dtype=float)
     shade, norm, colors, label = _shades(means, baseline)
     wanted = max(width, 0.9 + 0.42 * len(schedules))
-    figure = new_figure(min(wanted, PAGE), max(0.155 * len(means), 1.1) + 0.85)
-    axes = figure.subplots()
+    figure, axes = canvas(ax, min(wanted, PAGE), max(0.155 * len(means), 1.1) + 0.85)
     image = axes.imshow(shade, cmap=colors, norm=norm, aspect="auto")
     for i, j in np.ndindex(*grid.shape):
         if np.isfinite(grid[i, j]):
@@ -95,7 +99,7 @@ def language_grid(scores: pd.DataFrame, *, baseline: str | None = None, width: f
                 f"{grid[i, j]:.1f}",
                 ha="center",
                 va="center",
-                fontsize=6,
+                fontsize=small(),
                 color=_ink_on(image, shade[i, j]),
             )
     axes.set_xticks(

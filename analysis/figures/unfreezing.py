@@ -5,11 +5,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import COLUMN, PAGE, block_labels, new_figure, schedule_order, series_styles, shortened, styled
+from .style import (
+    COLUMN,
+    PAGE,
+    block_labels,
+    canvas,
+    new_figure,
+    schedule_order,
+    series_styles,
+    shortened,
+    small,
+    styled,
+)
 
 
 @styled
-def unfreezing_order(order: pd.DataFrame, blocks: list[str], *, width: float = PAGE) -> Figure:
+def unfreezing_order(
+    order: pd.DataFrame, blocks: list[str], *, width: float = PAGE, ax: Axes | None = None
+) -> Figure:
     """A grid of schedule × block: the place of the block in the order (1 = first), mean over runs.
 
     Args:
@@ -20,15 +33,14 @@ def unfreezing_order(order: pd.DataFrame, blocks: list[str], *, width: float = P
     schedules = schedule_order(order["schedule"].unique())
     means = order.groupby(["schedule", "block"])["position"].mean().unstack("block")
     grid = means.reindex(index=schedules, columns=blocks).to_numpy(dtype=float)
-    figure = new_figure(width, 0.21 * len(schedules) + 0.85)
-    axes = figure.subplots()
+    figure, axes = canvas(ax, width, 0.21 * len(schedules) + 0.85)
     image = axes.imshow(grid, cmap="cividis_r", vmin=1, vmax=max(2, len(blocks)), aspect="auto")
     for i, j in np.ndindex(*grid.shape):
         if np.isfinite(grid[i, j]):
             dark = grid[i, j] > 0.5 * (1 + len(blocks))
             text = f"{grid[i, j]:.1f}".removesuffix(".0")
             axes.text(
-                j, i, text, ha="center", va="center", fontsize=6, color="#ffffff" if dark else "#000000"
+                j, i, text, ha="center", va="center", fontsize=small(), color="#ffffff" if dark else "#000000"
             )
     axes.set_yticks(range(len(schedules)), [shortened(name) for name in schedules])
     _block_axis(axes, blocks)
@@ -88,8 +100,8 @@ def order_against_top_down(order: pd.DataFrame, blocks: list[str], *, width: flo
         axes.set_aspect("equal")
     for axes in list(panels.flat)[len(schedules) :]:
         axes.set_axis_off()
-    figure.supxlabel("place in the top-down order", fontsize=7)
-    figure.supylabel("place in this schedule", fontsize=7)
+    figure.supxlabel("place in the top-down order", fontsize=small(0))
+    figure.supylabel("place in this schedule", fontsize=small(0))
     return figure
 
 

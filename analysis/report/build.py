@@ -1,21 +1,27 @@
 """From journals to a report: choose comparable runs, then let every section say what it can."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from fishlens.analysis.selection import FACTORS, select_runs, shown
 from fishlens.analysis.selection import Group as Comparable
 
 from fishlens import __version__
+from fishlens.errors import InputError
 from fishlens.journal import Runs
 from fishlens.names import one_line
 
+from .answer import about_features, about_schedules
 from .cells import text_of
-from .parts import Group, Report
+from .definitions import DEFINITIONS
+from .overview import overview, pooled, whole_answer
+from .parts import Group, Report, Section
 from .sections import SECTIONS
 from .study import Study, slug
 
 PRESET = "estimator_preset"  # says several things at once
+MOST_DRAWN = 8  # groups; of more, each shows its main figures only
 
 
 def build_report(
@@ -28,6 +34,8 @@ def build_report(
     window: float = 0,
     margin: float | None = None,
     across: Sequence[str] = (),
+    metric: str | None = None,
+    only: Sequence[str] = (),
 ) -> Report:
     """All that the runs can say.
 
@@ -40,31 +48,65 @@ def build_report(
         window: smooth the curves over this many steps before features are read off; 0 for not at all.
         margin: points within which two schedules count as equivalent; None tests no equivalence.
         across: fields (`every`, `train.learning_rate`) in which runs may differ and still be put together.
+        metric: of the scores; by default the task's headline.
+        only: names of sections; all of them by default. The answer is always there.
 
-    Raises `InputError` for no finished run, and for mixed runs where `group` is not set.
+    Raises `InputError` for no finished run, for mixed runs where `group` is not set, and for a metric or a section that
+    there is not.
     """
+    unknown = [name for name in only if name not in SECTIONS]
+    if unknown:
+        raise InputError(f"a report has no section {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
     selection = select_runs(
         runs,
         unfinished="include" if unfinished else "leave out",
         mixed="group" if group else "refuse",
         across=across,
     )
-    groups = []
     labels = _labels(selection.groups)
-    for place, (comparable, label) in enumerate(zip(selection.groups, labels, strict=True), 1):
-        study = Study(comparable, window=window, baseline=baseline, margin=margin)
-        name = f"g{place}-{slug(label)}" if len(selection.groups) > 1 else "study"
-        groups.append(Group(name, label, [section(study) for section in SECTIONS]))
+    brief = len(selection.groups) > MOST_DRAWN
+    studies = [
+        Study(comparable, window=window, baseline=baseline, margin=margin, metric=metric, brief=brief)
+        for comparable in selection.groups
+    ]
+    wanted = [section for name, section in SECTIONS.items() if not only or name in only]
+    groups = [
+        Group(
+            f"g{place}-{slug(label)}" if len(studies) > 1 else "study",
+            label,
+            [_with_what_is_left(section(study), brief) for section in wanted],
+            [about_features(study.evidence), about_schedules(study.comparison)],
+        )
+        for place, (study, label) in enumerate(zip(studies, labels, strict=True), 1)
+    ]
+    together = pooled(studies, labels) if len(studies) > 1 else None
     made = datetime.now(timezone.utc).strftime(f"fishlens {__version__}, %Y-%m-%d %H:%M UTC")
     subject = groups[0].title if len(groups) == 1 else f"{len(groups)} groups of runs"
     return Report(
         title or f"Fisher information and transfer: {subject}",
         made,
         groups,
-        {run: f"{status}, not finished" for run, status in selection.left_out}
-        | {one_line(one.path): one_line(one.reason) for one in runs.left_out},
+        _left_out(runs, selection.left_out),
         _warnings(runs),
+        whole_answer(studies, together),
+        overview(studies, groups, together) if len(studies) > 1 else None,
+        DEFINITIONS,
     )
+
+
+def _left_out(runs: Runs, unfinished: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """What was not read, and what did not end."""
+    unread = {one_line(one.path): one_line(one.reason) for one in runs.left_out}
+    return unread | {run: f"{status}, not finished" for run, status in unfinished}
+
+
+def _with_what_is_left(section: Section, brief: bool) -> Section:
+    if not brief or section.name not in ("fisher", "unfreezing", "transfer", "prediction"):
+        return section
+    said = (
+        "Of so many groups only the main figures are drawn: report this one alone (--where) for the others."
+    )
+    return replace(section, text=f"{section.text}\n\n{said}".strip())
 
 
 def _labels(groups: Sequence[Comparable]) -> list[str]:

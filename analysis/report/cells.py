@@ -45,6 +45,15 @@ def _written(number: float, digits: int | None, *, tiny: bool) -> str:
     return text.replace("-", "−")
 
 
+def plain_text(value: Any, digits: int) -> str:
+    """A number with `digits` decimals, whatever they show of it."""
+    return (
+        NOTHING
+        if is_nothing(value)
+        else _written(_no_negative_zero(float(value), digits), digits, tiny=False)
+    )
+
+
 def not_enough_words(reason: str) -> str:
     """Why a number is not there, for the row in which it would stand."""
     short = any(unit in reason for unit in ("runs", "seeds", "schedules", "rows", "probes"))
@@ -63,17 +72,41 @@ def cell_text(column: Column, row: Mapping[str, Any]) -> str:
     value = row.get(column.key)
     if column.p_value:
         return p_text(value)
-    if column.bounded and isinstance(value, Real) and not math.isinf(float(value)) and not is_nothing(value):
-        text = _written(_no_negative_zero(float(value), column.digits), column.digits, tiny=False)
-    else:
-        text = text_of(value, column.digits)
     beside = [column.plus_minus] if column.plus_minus else list(column.interval or ())
     numbers = [float(row[key]) for key in beside if not is_nothing(row.get(key))]
+    digits = _supported(column, numbers if len(numbers) == len(beside) else [])
+    if column.bounded and isinstance(value, Real) and not math.isinf(float(value)) and not is_nothing(value):
+        text = _written(_no_negative_zero(float(value), digits), digits, tiny=False)
+    else:
+        text = text_of(value, digits)
     if value is None or is_nothing(value) or not beside or len(numbers) < len(beside):
         return text
-    tiny = _is_tiny(float(value), column.digits) and not column.bounded
-    written = [_written(n, column.digits, tiny=tiny and n != 0) for n in numbers]
+    tiny = _is_tiny(float(value), digits) and not column.bounded
+    written = [_written(n, digits, tiny=tiny and n != 0) for n in numbers]
     return f"{text} ± {written[0]}" if column.plus_minus else f"{text} [{', '.join(written)}]"
+
+
+def _supported(column: Column, beside: Sequence[float]) -> int | None:
+    """The decimals that the error supports: two figures of a spread or of half an interval; one less without any."""
+    if column.digits is None or not (column.plus_minus or column.interval):
+        return column.digits
+    error = math.nan if not beside else beside[0] if len(beside) == 1 else abs(beside[1] - beside[0]) / 2
+    if not math.isfinite(error):
+        return max(column.digits - 1, 0) if column.plus_minus else column.digits
+    if error == 0:
+        return column.digits
+    return min(column.digits, max(0, 1 - math.floor(math.log10(error))))
+
+
+def reconciled(row: Mapping[str, Any]) -> str:
+    """Why an interval and a p say different things, where they do."""
+    low, high, p = (float(row[key]) for key in ("low", "high", "p"))
+    if any(map(math.isnan, (low, high, p))) or (low > 0 or high < 0) == (p < 1 - float(row["level"])):
+        return ""
+    return (
+        "interval and p disagree: the interval takes errors as roughly normal, the p only counts arrangements of the "
+        "runs there are"
+    )
 
 
 def _no_negative_zero(number: float, digits: int | None) -> float:

@@ -7,11 +7,12 @@ from numbers import Real
 from typing import Any
 
 import jinja2
+from fishlens.analysis.figures.fonts import SHOWN_ELSEWHERE
 from fishlens.analysis.figures.svg import inline_svg
 from markupsafe import Markup
 
 from .cells import cell_text, is_nothing, is_number
-from .parts import Column, Group, Missing, Picture, Report, Table
+from .parts import ALL_GROUPS, Column, Group, Missing, Picture, Report, Table
 
 WORDS = 30  # characters from which on a cell is read, not looked up
 MOST_ROWS = 1000  # of one table; the rest stands in the CSV
@@ -36,6 +37,7 @@ def to_html(report: Report) -> str:
         kinds=_kinds,
         svg=_svg,
         most_rows=MOST_ROWS,
+        whole=ALL_GROUPS,
         style=Markup(_template("report.css")),
         script=Markup(_template("report.js")),
     )
@@ -53,7 +55,11 @@ def _anchor(group: Group, name: str) -> str:
 
 def _svg(group: Group, picture: Picture) -> Markup:
     description = f"{picture.title}. {picture.caption}"
-    return Markup(inline_svg(picture.figure, _anchor(group, picture.name), description))
+    browser = SHOWN_ELSEWHERE.set(True)
+    try:
+        return Markup(inline_svg(picture.figure, _anchor(group, picture.name), description))
+    finally:
+        SHOWN_ELSEWHERE.reset(browser)
 
 
 def _kinds(table: Table) -> list[str]:

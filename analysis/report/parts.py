@@ -3,7 +3,7 @@
 Everything that holds numbers also holds `behind`: which runs they come from. No format may drop it silently.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -24,8 +24,10 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 @dataclass(frozen=True)
 class Column:
     """One column. `digits` None: text, or a whole number. A number with a spread is shown as one cell:
-    `plus_minus` names the key of its standard deviation, `interval` the keys of its ends. `bounded`: a number whose
-    size is known beforehand (a coefficient, points), which is never written in powers of ten."""
+    `plus_minus` names the key of its standard deviation, `interval` the keys of its ends; no more decimals are written
+    than these support. `bounded`: a number whose size is known beforehand (a coefficient, points), which is never
+    written in powers of ten. `count` names the key of how many runs a mean is over, for another spread. `ranked`: a
+    score, the highest of which is the best."""
 
     key: str
     label: str
@@ -34,6 +36,8 @@ class Column:
     interval: tuple[str, str] | None = None
     p_value: bool = False
     bounded: bool = False
+    count: str | None = None
+    ranked: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -52,17 +56,22 @@ class Table:
     behind: Behind
     note: str = ""
     folded: bool = False  # long: HTML shows it on request
+    best: str = "column"  # among what the best ranked score is marked: a `column`, or a `row`
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption, which says what the lines and bands are."""
+    """A figure with its caption, which says what the lines and bands are. It is drawn when somebody asks for it."""
 
     name: str
     title: str
     caption: str
-    figure: Figure
+    draw: Callable[..., Figure]  # takes `width` in inches, or nothing for the width it has on the page
     behind: Behind
+
+    @property
+    def figure(self) -> Figure:
+        return self.draw()
 
 
 @dataclass(frozen=True)
@@ -85,23 +94,38 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """An answer: what is claimed, in a sentence, and what it rests on."""
+
+    claim: str
+    evidence: str
+
+
+@dataclass(frozen=True)
 class Group:
     """Runs that may be compared with each other, and what was found in them."""
 
     name: str
     title: str
     sections: Sequence[Section]
+    answer: Sequence[Statement] = ()
+
+
+ALL_GROUPS = Group("all", "All groups", ())  # what the overview is a part of
 
 
 @dataclass(frozen=True)
 class Report:
-    """`left_out`: run name -> why it is not in any number."""
+    """`left_out`: run name -> why it is not in any number. `overview`: what is said over all groups, if several."""
 
     title: str
     made: str  # fishlens version and date
     groups: Sequence[Group]
     left_out: Mapping[str, str]
     warnings: Sequence[str] = ()
+    answer: Sequence[Statement] = ()
+    overview: Section | None = None
+    definitions: str = ""
 
     @property
     def tables(self) -> list[tuple[Group, Table]]:
@@ -112,6 +136,8 @@ class Report:
         return [(group, item) for group, item in self._items() if isinstance(item, Picture)]
 
     def _items(self) -> Iterator[tuple[Group, Item]]:
+        if self.overview is not None:
+            yield from ((ALL_GROUPS, item) for item in self.overview.items)
         for group in self.groups:
             for section in group.sections:
                 for item in section.items:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from .cells import cell_text, is_nothing, is_number
-from .parts import Missing, Picture, Report, Table
+from .parts import Missing, Picture, Report, Section, Statement, Table
 
 _CAVEAT = "Figures are in the HTML report."
 
@@ -15,16 +15,34 @@ def to_markdown(report: Report) -> str:
     """All sections, tables as pipe tables, figures named only; which runs are behind a table stands below it."""
     lines = [f"# {_md(report.title)}", "", _md(report.made), ""]
     lines += [f"> **Warning:** {_md(warning)}\n" for warning in report.warnings]
-    if report.left_out:
-        lines += ["## Left out", ""]
-        lines += [f"- {_code(run)}: {_md(reason)}" for run, reason in report.left_out.items()] + [""]
+    lines += _statements(report.answer)
+    if len(report.groups) > 1:
+        for group in report.groups:
+            lines += [f"**{_md(group.title)}**", "", *_statements(group.answer)]
+    if report.overview is not None:
+        lines += _markdown_section(report.overview, "##")
     for group in report.groups:
         lines += [f"## {_md(group.title)}", ""]
         for section in group.sections:
-            lines += [f"### {_md(section.title)}", "", _md(section.text), ""]
-            for item in section.items:
-                lines += _markdown_item(item)
+            lines += _markdown_section(section, "###")
+    if report.left_out:
+        lines += ["## Left out", ""]
+        lines += [f"- {_code(run)}: {_md(reason)}" for run, reason in report.left_out.items()] + [""]
+    if report.definitions:
+        lines += ["## Definitions", "", *(f"{_md(text)}\n" for text in report.definitions.split("\n\n"))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _statements(some: Sequence[Statement]) -> list[str]:
+    return [f"**{_md(one.claim)}** {_md(one.evidence)}\n" for one in some]
+
+
+def _markdown_section(section: Section, mark: str) -> list[str]:
+    lines = [f"{mark} {_md(section.title)}", ""]
+    lines += [f"{_md(text)}\n" for text in section.text.split("\n\n") if text]
+    for item in section.items:
+        lines += _markdown_item(item)
+    return lines
 
 
 def _markdown_item(item: Table | Picture | Missing) -> list[str]:

@@ -9,24 +9,27 @@ from fishlens.analysis.compare import scored_runs
 from fishlens.analysis.curves import HEAD, curves
 from fishlens.analysis.dynamics import features
 from fishlens.analysis.figures import schedule_order
-from fishlens.analysis.outcomes import language_scores
+from fishlens.analysis.outcomes import language_scores, run_baselines
 from fishlens.analysis.selection import Group as Comparable
 
 from fishlens.journal import Runs
 
+from .comparison import NOT_STATED, Comparison, comparison
+from .evidence import OUTCOME, Evidence
 from .parts import Behind
-
-NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
 class Study:
-    """`window`: steps over which curves are smoothed before features are read off; `baseline`: a schedule."""
+    """`window`: steps over which curves are smoothed before features are read off; `baseline`: a schedule; `metric`: of
+    the scores, None for the task's headline; `brief`: one of so many groups that only its main figures are drawn."""
 
     group: Comparable
     window: float = 0
     baseline: str = "standard"
     margin: float | None = None  # points; None: no equivalence is tested
+    metric: str | None = None
+    brief: bool = False
 
     @property
     def runs(self) -> Runs:
@@ -85,6 +88,15 @@ class Study:
         return rows.drop(columns="run").assign(schedule=schedule)
 
     @cached_property
+    def ends(self) -> pd.DataFrame:
+        """The traces of each run's last probe: run, schedule, block, trace."""
+        rows = self.runs.fisher[["run", "step", "block", "trace"]]
+        last = (
+            rows["step"].to_numpy() == rows.groupby("run", observed=True)["step"].transform("max").to_numpy()
+        )
+        return self.with_schedule(rows[last]).astype({"block": str})
+
+    @cached_property
     def total(self) -> pd.DataFrame:
         """tr(F) of all blocks together: run, schedule, step, value."""
         return self.with_schedule(curves(self.runs, curve="all"))
@@ -101,12 +113,31 @@ class Study:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Final scores: run, schedule, language, metric, value; empty where nothing was tested."""
-        return self.with_schedule(language_scores(self.runs))
+        return self.with_schedule(language_scores(self.runs, metric=self.metric))
 
     @cached_property
     def scored(self) -> pd.DataFrame:
         """Outcomes per run: run, schedule, seed, source, average, lowest, lowest_language, languages, reason."""
-        return self.with_schedule(scored_runs(self.runs))
+        return self.with_schedule(scored_runs(self.runs, metric=self.metric))
+
+    @cached_property
+    def run_table(self) -> pd.DataFrame:
+        """One row per run: schedule, seed, features, the average, and the baselines (`source` is one of them here)."""
+        outcomes = self.scored[["run", OUTCOME]]
+        seeds = self.factors["seed"].rename_axis("run").reset_index()
+        return (
+            self.features.merge(seeds, on="run")
+            .merge(outcomes, on="run")
+            .merge(run_baselines(self.runs, metric=self.metric), on="run")
+        )
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.run_table)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        return comparison(self.scored, self.schedules, self.baseline, self.margin)
 
     @cached_property
     def validation(self) -> pd.DataFrame:

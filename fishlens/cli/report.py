@@ -57,6 +57,15 @@ def report(
         ),
     ] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Include runs that did not end.")] = False,
+    metric: Annotated[
+        str | None, typer.Option(help="Of the scores; by default the task's headline metric.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this section: prediction, transfer, fisher, unfreezing, published or measured."
+        ),
+    ] = None,
     baseline: Annotated[str, typer.Option(help="Schedule that the others are compared with.")] = "standard",
     smooth: Annotated[
         float, typer.Option(min=0, help="Moving average over so many steps before features are read.")
@@ -74,7 +83,7 @@ def report(
     from fishlens.analysis.figures import to_file
     from fishlens.analysis.listing import chosen, listed
     from fishlens.analysis.report import build_report, to_csv, to_html, to_latex, to_markdown
-    from fishlens.analysis.selection import only
+    from fishlens.analysis.selection import only as only_runs
     from fishlens.journal import load_runs
 
     wanted = _format(kind, output)
@@ -84,7 +93,7 @@ def report(
         raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
     loaded = load_runs(runs)
     if conditions:
-        loaded = only(loaded, chosen(listed(loaded), conditions)["run"])
+        loaded = only_runs(loaded, chosen(listed(loaded), conditions)["run"])
     built = build_report(
         loaded,
         title=title,
@@ -94,6 +103,8 @@ def report(
         window=smooth,
         margin=margin,
         across=across or [],
+        metric=metric,
+        only=only or [],
     )
     for run, reason in built.left_out.items():
         say(f"left out: {run} ({reason})", err=True)

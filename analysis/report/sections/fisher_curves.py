@@ -1,5 +1,7 @@
 """tr(F) while the adapters trained: curves, features, blocks."""
 
+from functools import partial
+
 import pandas as pd
 from fishlens.analysis import figures
 from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES, block_features
@@ -7,19 +9,8 @@ from fishlens.analysis.figures.bands import RANGE_UP_TO
 
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
+from ..words import LABELS
 
-LABELS = {
-    "peak": "peak",
-    "peak_step": "peak at step",
-    "width": "width at half peak (steps)",
-    "area": "area",
-    "early_area": "early area",
-    "final": "final level",
-    "drop": "drop from peak",
-    "decay_rate": "decay (per step)",
-    "depth_centroid": "depth centroid",
-    "order_agreement": "agreement with top-down (τ)",
-}
 _DIGITS = {"peak_step": 0, "width": 0, "drop": 2, "depth_centroid": 3, "order_agreement": 2, "decay_rate": 5}
 
 
@@ -32,7 +23,8 @@ def fisher_curves(study: Study) -> Section:
         "tr(F) is the trace of the Fisher information matrix of a block's parameters, raw, as the journals have it. "
         "Frozen blocks are measured too."
     )
-    items: list[Item] = [_trace(study), *_with_validation(study), _heat_map(study)]
+    items: list[Item] = [_trace(study)]
+    items += [] if study.brief else [*_with_validation(study), _heat_map(study), _at_the_end(study)]
     items += [_by_schedule(study), _by_block(study), _by_run(study)]
     return Section("fisher", title, text, items)
 
@@ -47,37 +39,46 @@ def _spread(study: Study) -> str:
 
 
 def _trace(study: Study) -> Picture:
-    figure = figures.trace_over_steps(study.total, study.thawed, label="tr(F), all blocks")
+    draw = partial(figures.trace_over_steps, study.total, study.thawed, label="tr(F), all blocks")
     caption = (
         f"Sum over all {len(study.blocks)} blocks (without the head), frozen or not; {_spread(study)}; "
         "number of runs in brackets. Ticks below: a run of the schedule unfroze a block."
     )
-    return Picture("trace", "tr(F) over training", caption, figure, study.by_schedule)
+    return Picture("trace", "tr(F) over training", caption, draw, study.by_schedule)
 
 
 def _with_validation(study: Study) -> list[Picture | Missing]:
     if study.validation.empty:
         return [Missing("No validation curve:", "the journals hold no validation scores")]
     metric = ", ".join(sorted(map(str, study.validation["metric"].unique())))
-    figure = figures.trace_with_validation(
-        study.normalised, study.validation, score=f"validation {metric} (points)"
+    draw = partial(
+        figures.trace_with_validation,
+        study.normalised,
+        study.validation,
+        score=f"validation {metric} (points)",
     )
     caption = (
         "Above: sum over the trainable blocks divided by their number, as in the paper. Below: validation score. "
-        f"Vertical lines: the peak of each schedule's curve; {_spread(study)}."
+        "Vertical lines: the peak of each schedule's curve; a triangle at its end: it is highest at the last probe, so "
+        "its peak was not reached. The first scores may lie below the axis, which is cut where schedules can be told "
+        f"apart; {_spread(study)}."
     )
-    return [
-        Picture("validation", "Normalised tr(F) and validation score", caption, figure, study.by_schedule)
-    ]
+    return [Picture("validation", "Normalised tr(F) and validation score", caption, draw, study.by_schedule)]
 
 
 def _heat_map(study: Study) -> Picture:
-    figure = figures.block_heat_map(study.traces, study.blocks, study.thawed)
+    draw = partial(figures.block_heat_map, study.traces, study.blocks, study.thawed)
     caption = (
         "Blocks from bottom to top; geometric mean over the runs of a schedule. "
         "White bars: a run unfroze the block."
     )
-    return Picture("blocks-map", "tr(F) by block and step", caption, figure, study.by_schedule)
+    return Picture("blocks-map", "tr(F) by block and step", caption, draw, study.by_schedule)
+
+
+def _at_the_end(study: Study) -> Picture:
+    draw = partial(figures.blocks_at_the_end, study.ends, study.blocks, width=figures.PAGE * 0.6)
+    caption = f"tr(F) of each block at the last probe of each run, frozen or not; {_spread(study)}; runs in brackets."
+    return Picture("blocks-end", "tr(F) by block at the end", caption, draw, study.by_schedule)
 
 
 def _columns(names: dict[str, str], *, spread: bool) -> list[Column]:
@@ -100,12 +101,27 @@ def _by_schedule(study: Study) -> Table:
     found = _averaged(study.features, "schedule", names)
     rows = [{"schedule": schedule, **found[schedule]} for schedule in study.schedules if schedule in found]
     columns = [Column("schedule", "schedule"), Column("runs", "runs"), *_columns(names, spread=True)]
+    rising = _still_rising(study.features).groupby(study.features["schedule"]).sum()
+    if rising.any():
+        rows = [{**row, "rising": int(rising[row["schedule"]])} for row in rows]
+        place = next(i for i, column in enumerate(columns) if column.key == "peak_step") + 1
+        columns.insert(place, Column("rising", "peak not reached (runs)"))
     smooth = f"smoothed over {study.window:g} steps" if study.window else "not smoothed"
     note = (
         f"Of the normalised curve, {smooth}; mean ± standard deviation over runs. Area: tr(F) × steps. "
         "Depth centroid: 0 is the bottom block, 1 the top one."
     )
+    if rising.any():
+        note += (
+            " Peak not reached: the curve is highest at the last probe, so its peak, its time and what comes after it "
+            "are only what was seen until then."
+        )
     return Table("features", "Features of the curves by schedule", columns, rows, study.by_schedule, note)
+
+
+def _still_rising(features: pd.DataFrame) -> pd.Series:
+    """Whether a run's curve is highest at its last probe."""
+    return features["peak_step"].notna() & (features["peak_step"] >= features["last_step"])
 
 
 def _by_block(study: Study) -> Table:
@@ -121,7 +137,11 @@ def _by_block(study: Study) -> Table:
 
 def _by_run(study: Study) -> Table:
     names = {**CURVE_FEATURES, **RUN_FEATURES}
-    rows = rows_of(study.features)
+    reasons = study.features["reason"].where(
+        ~_still_rising(study.features),
+        "peak: not reached, the curve is highest at the last probe; " + study.features["reason"],
+    )
+    rows = rows_of(study.features.assign(reason=reasons.str.removesuffix("; ")))
     columns = [Column("run", "run"), Column("schedule", "schedule"), *_columns(names, spread=False)]
     columns.append(Column("reason", "what is missing, and why"))
     behind = {row["run"]: (row["run"],) for row in rows}

@@ -127,4 +127,4 @@ def _runs_table(study: Study) -> Table:
     ]
     note = "Scores in points. Every number of this report comes from these runs."
     behind = {str(row["run"]): (str(row["run"]),) for row in rows}
-    return Table("runs", "Runs", columns, rows, behind, note, folded=len(rows) > 40)
+    return Table("runs", "Runs", columns, rows, behind, note, folded=True)

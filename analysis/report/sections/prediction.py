@@ -1,55 +1,30 @@
 """Does the Fisher curve go with transfer? Coefficients over runs, against what could explain them away."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 from fishlens.analysis import figures
 from fishlens.analysis.correlate.leadlag import lead_lag
-from fishlens.analysis.correlate.prediction import predict
-from fishlens.analysis.correlate.table import correlate
 from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
 from fishlens.analysis.models import MixedModel, mixed_model
-from fishlens.analysis.outcomes import BASELINES, run_baselines
+from fishlens.analysis.outcomes import BASELINES
 
 from fishlens.errors import InputError
 
-from ..cells import not_enough_words
-from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
+from ..cells import not_enough_words, reconciled
+from ..evidence import FEATURED, OUTCOME, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
+from ..parts import Behind, Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
-from .fisher_curves import LABELS
+from ..words import BASELINE_WORDS, LABELS
 
-OUTCOME = "average"
-# The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information
-# there is early on, how high it rises, and where in the network it lies. All features are in the first table.
-FEATURED = ("early_area", "peak", "depth_centroid")
 UNITS = {**CURVE_FEATURES, **RUN_FEATURES}
-BASELINE_WORDS = {
-    "source": "score in the source",
-    "final_loss": "final loss",
-    "gradient_norm": "gradient norm",
-}
-
-
-@dataclass(frozen=True)
-class Level:
-    """What is counted as one observation of a correlation: `cluster` and `strata` as `correlate` takes them."""
-
-    name: str
-    words: str
-    cluster: str | None = None
-    strata: str | None = None
-
-
-OVER_RUNS = Level("correlations", "over runs")
-OVER_SCHEDULES = Level("correlations", "over schedules", cluster="schedule")
-WITHIN_SCHEDULES = Level("correlations-within", "within schedules", strata="schedule")
 
 
 def prediction(study: Study) -> Section:
     title = "Does the Fisher curve go with transfer?"
-    table = _table(study)
-    if table[OUTCOME].notna().sum() == 0:
+    evidence = study.evidence
+    if not evidence.scored:
         why = "no run has a score in every target language, so there is no average to explain"
         return Section("prediction", title, "", [Missing("No coefficient:", why)])
     text = (
@@ -57,43 +32,45 @@ def prediction(study: Study) -> Section:
         "independent. Given the baselines, a feature that only says how well the source language was learnt, or how "
         "far the loss fell, is explained away."
     )
-    if len(_levels(study)) > 1:
+    if len(evidence.levels) > 1:
         text += (
             " Nor are the seeds of one schedule: a coefficient over schedules counts schedules, one within schedules "
             "asks whether of runs with the same schedule those with more of a feature transfer better."
         )
-    features = [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if table[name].notna().any()]
-    found = {level: _coefficients(table, features, level) for level in _levels(study)}
-    items: list[Item] = []
-    for level, plain in found.items():
-        items += _correlations(study, table, level, plain)
-    items += [
-        *_scatters(study, table, found),
-        *_held_out(study, table),
-        *_mixed(study, table),
-        *_lead_lag(study),
-    ]
+    items: list[Item] = [*forest(evidence, study.all_runs), *correlations(evidence, study.all_runs)]
+    if not study.brief:
+        items += _scatters(study, evidence)
+    items += [*held_out(evidence, study.all_runs), *_mixed(study, evidence), *_lead_lag(study)]
     return Section("prediction", title, text, items)
 
 
-def _levels(study: Study) -> list[Level]:
-    repeated = any(len(runs) > 1 for runs in study.by_schedule.values())
-    if len(study.schedules) < 2 or not repeated:
-        return [OVER_RUNS]
-    return [OVER_SCHEDULES, WITHIN_SCHEDULES]
+def forest(evidence: Evidence, behind: Behind) -> list[Picture]:
+    """Every coefficient with its interval, on one axis."""
+    parts = []
+    for words, found in ((level.words, evidence.plain[level]) for level in evidence.levels):
+        parts.append(found.assign(series=words))
+    for level, found in evidence.given.items():
+        parts.append(found.assign(series=f"{level.words}, given the baselines"))
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows[rows["estimate"].notna()]
+    if rows.empty:
+        return []
+    rows = rows.assign(label=rows["feature"].map(LABELS))
+    caption = (
+        "Spearman's ρ of each feature and the average over the target languages, with 95% intervals where there are "
+        "any. Right of 0: more of the feature, better transfer. Intervals are not corrected for the number of "
+        "features."
+    )
+    draw = partial(figures.forest, rows[["label", "series", "estimate", "low", "high"]])
+    return [Picture("forest", "All features and transfer", caption, draw, behind)]
 
 
-def _table(study: Study) -> pd.DataFrame:
-    """One row per run: schedule, features, the outcome and the baselines (`source` is a baseline here)."""
-    outcomes = study.scored[["run", OUTCOME]]
-    return study.features.merge(outcomes, on="run").merge(run_baselines(study.runs), on="run")
+def correlations(evidence: Evidence, behind: Behind) -> list[Item]:
+    return [item for level in evidence.levels for item in _correlations(evidence, level, behind)]
 
 
-def _known_baselines(table: pd.DataFrame) -> list[str]:
-    return [name for name in BASELINES if table[name].notna().sum() > 1 and table[name].nunique() > 1]
-
-
-def _correlations(study: Study, table: pd.DataFrame, level: Level, plain: pd.DataFrame) -> list[Item]:
+def _correlations(evidence: Evidence, level: Level, behind: Behind) -> list[Item]:
+    plain = evidence.plain[level]
     if plain["estimate"].isna().all():
         why = "; ".join(sorted(set(plain["note"])))
         return [Missing(f"Not enough runs for a coefficient {level.words}:", why)]
@@ -105,12 +82,13 @@ def _correlations(study: Study, table: pd.DataFrame, level: Level, plain: pd.Dat
         Column("p_holm", "p (Holm)", p_value=True),
         Column("p_bh", "p (Benjamini–Hochberg)", p_value=True),
     ]
+    if "p_max" in plain:
+        columns.insert(4, Column("p_max", "p (largest of all)", p_value=True))
     if level.cluster:
         columns.insert(2, Column("clusters", f"{level.cluster}s"))
     rows = plain.assign(label=plain["feature"].map(LABELS), remark=_remarks(plain))
     note = f"{_methods(plain)}. Corrected over the features."
-    baselines = _known_baselines(table)
-    given = _coefficients(table, list(plain["feature"]), level, baselines) if baselines else None
+    baselines, given = evidence.baselines, evidence.given.get(level)
     if given is not None and given["estimate"].notna().any():
         rows = rows.join(given[["estimate", "low", "high", "p", "p_holm"]].add_prefix("given_"))
         rows["remark"] = [
@@ -135,22 +113,16 @@ def _correlations(study: Study, table: pd.DataFrame, level: Level, plain: pd.Dat
         note += f" Given the baselines ({_words(baselines)}): {'; '.join(dict.fromkeys(_remarks(given)))}."
     columns.append(Column("remark", "remark"))
     title = f"Features and average transfer, {level.words}"
-    return [Table(level.name, title, columns, rows_of(rows), study.all_runs, note)]
-
-
-def _coefficients(
-    table: pd.DataFrame, features: list[str], level: Level, controls: Sequence[str] = ()
-) -> pd.DataFrame:
-    return correlate(
-        table, features, [OUTCOME], controls=controls, cluster=level.cluster, strata=level.strata
-    )
+    return [Table(level.name, title, columns, rows_of(rows), behind, note)]
 
 
 def _remarks(found: pd.DataFrame) -> list[str]:
     """What is to be said about each row; a row without a number says that, and why."""
     return [
-        note if value == value else not_enough_words(note)
-        for value, note in zip(found["estimate"], found["note"], strict=True)
+        "; ".join(filter(None, (row["note"], reconciled(row))))
+        if row["estimate"] == row["estimate"]
+        else not_enough_words(row["note"])
+        for row in rows_of(found)
     ]
 
 
@@ -173,42 +145,50 @@ def _summary(feature: str, found: Mapping[Level, pd.DataFrame]) -> str:
     return "\n".join(lines)
 
 
-def _scatters(study: Study, table: pd.DataFrame, found: Mapping[Level, pd.DataFrame]) -> list[Picture]:
+def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
     pictures = []
+    table = evidence.table
+    within = any(level.name == WITHIN_SCHEDULES.name for level in evidence.levels)
     for feature in FEATURED:
-        summary = _summary(feature, found)
+        summary = _summary(feature, evidence.plain)
         if not summary:
             continue
         points = table.rename(columns={feature: "x", OUTCOME: "y"})[["schedule", "x", "y"]]
         positive = bool((points["x"].dropna() > 0).all())
-        wide = positive and points["x"].max() > 20 * points["x"].min()
-        figure = figures.correlation_scatter(
+        draw = partial(
+            figures.correlation_scatter,
             points,
             feature=f"{LABELS[feature]} ({UNITS[feature]})",
             outcome="average without source (points)",
             summary=summary.replace("-", "−"),
-            log=wide,
+            log=positive and bool(points["x"].max() > 20 * points["x"].min()),
+            within=within,
             width=figures.PAGE * 0.6,
         )
-        caption = (
-            "One point a run; the line is a least-squares fit, to guide the eye. Coefficients are Spearman's."
+        caption = "One point a run. " + (
+            "Lines: least squares with one slope for all schedules and a level for each, the slope that a coefficient "
+            "within schedules is about; crosses: the means of schedules."
+            if within
+            else "The line is a least-squares fit, to guide the eye."
         )
         title = f"{LABELS[feature].capitalize()} and average transfer"
+        name = f"scatter-{feature.replace('_', '-')}"
         pictures.append(
-            Picture(f"scatter-{feature.replace('_', '-')}", title, caption, figure, study.by_schedule)
+            Picture(name, title, f"{caption} Coefficients are Spearman's.", draw, study.by_schedule)
         )
     return pictures
 
 
-def _held_out(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
-    features = [name for name in FEATURED if table[name].notna().any()]
-    found = predict(table, OUTCOME, features, _known_baselines(table), group="schedule")
+def held_out(evidence: Evidence, behind: Behind) -> list[Table | Missing]:
+    found = evidence.held_out
     if found.empty or found["estimate"].isna().all():
         why = "; ".join(sorted(set(found["note"]))) if len(found) else "nothing to predict from"
         return [Missing("Not enough runs to predict schedules that were left out:", why)]
-    found["which"] = [_words(names.split(", ")) for names in found["predictors"]]
-    found["remark"] = _remarks(found)
-    rows = rows_of(found)
+    found = found.assign(which=[_words(names.split(", ")) for names in found["predictors"]])
+    found["remark"] = [
+        row["note"] if row["estimate"] == row["estimate"] else not_enough_words(row["note"])
+        for row in rows_of(found)
+    ]
     columns = [
         Column("model", "predictors"),
         Column("which", "which"),
@@ -224,14 +204,16 @@ def _held_out(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
         "schedules and negative for what predicts worse than that. The intervals take the fits as given, so they are "
         "too narrow."
     )
-    return [Table("held-out", "Predicting a schedule that was left out", columns, rows, study.all_runs, note)]
+    return [
+        Table("held-out", "Predicting a schedule that was left out", columns, rows_of(found), behind, note)
+    ]
 
 
-def _mixed(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
+def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     """Within schedules where these have several runs: what lies between six schedules is six observations."""
+    table, controls = evidence.table, evidence.baselines
     scores = study.scores[study.scores["language"] != study.source]
-    controls = _known_baselines(table)
-    within = len(_levels(study)) > 1
+    within = evidence.levels[0].name == OVER_SCHEDULES.name and len(evidence.levels) > 1
     known = table[["run", *FEATURED, *BASELINES]]
     if within:
         values = known.drop(columns="run")
@@ -278,11 +260,8 @@ def _mixed(study: Study, table: pd.DataFrame) -> list[Table | Missing]:
     less = "Features and baselines less their mean over the runs of the schedule. " if within else ""
     note = f"Score in each target language. {less}{method}. " + "; ".join(dict.fromkeys(reasons))
     where = ", within schedules" if within else ""
-    return [
-        Table(
-            "mixed-model", f"Mixed model over languages{where}", columns, rows, study.all_runs, note.strip()
-        )
-    ]
+    title = f"Mixed model over languages{where}"
+    return [Table("mixed-model", title, columns, rows, study.all_runs, note.strip())]
 
 
 def _a(name: str) -> str:
@@ -290,7 +269,7 @@ def _a(name: str) -> str:
 
 
 def _lead_lag(study: Study) -> list[Table | Missing]:
-    within = len(_levels(study)) > 1
+    within = len(study.evidence.levels) > 1
     found = lead_lag(study.runs, window=study.window, within="schedule" if within else None)
     # all runs rise and level off: that their common courses are correlated needs no test
     found.loc[found["course"] == "whole", ["p", "p_max"]] = float("nan")

@@ -1,19 +1,17 @@
 """How well the adapters transferred: by schedule, by language, and against the baseline."""
 
+from functools import partial
 from itertools import chain
 
 import pandas as pd
 from fishlens.analysis import figures
-from fishlens.analysis.compare import compare, table_one
-from fishlens.analysis.outcomes import OUTCOMES
+from fishlens.analysis.compare import table_one
 from fishlens.analysis.power import seeds_needed
 
-from ..cells import not_enough_words
+from ..cells import not_enough_words, reconciled
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import NOT_STATED, Study
-
-_WORDS = {"source": "source", "average": "average\nwithout source", "lowest": "each run's\nown lowest"}
-_OUTCOMES = {"source": "source", "average": "average without source", "lowest": "each run's own lowest"}
+from ..words import OUTCOME_WORDS
 
 
 def transfer(study: Study) -> Section:
@@ -25,54 +23,64 @@ def transfer(study: Study) -> Section:
     if study.source is None:
         text += " The runs do not name one source language, so there is no average without it."
     items: list[Item] = [*_table_one(study), *_against_baseline(study)]
-    items += [_grid(study), _by_language(study), _by_run(study)]
+    items += [] if study.brief else [_grid(study)]
+    items += [_by_language(study), _by_run(study)]
     return Section("transfer", title, text, items)
 
 
 def _table_one(study: Study) -> list[Table | Missing]:
     if study.schedules == [NOT_STATED]:
         return [Missing("No comparison of schedules:", "no run says which schedule it followed")]
-    found = table_one(study.runs, baseline=study.baseline).set_index("schedule")
+    found = table_one(study.runs, baseline=study.baseline, metric=study.metric).set_index("schedule")
     rows = [{"schedule": s, **found.loc[s]} for s in study.schedules if s in found.index]
     fixed = rows[0]["lowest_language"]
     columns = [
         Column("schedule", "schedule"),
         Column("runs", "runs"),
-        Column("source", f"source ({study.source})" if study.source else "source", 2, "source_sd"),
-        Column("lowest_fixed", f"lowest ({fixed})" if fixed else "lowest", 2, "lowest_fixed_sd"),
-        Column("lowest_own", "each run's own lowest", 2, "lowest_own_sd"),
-        Column("average", "average without source", 2, "average_sd"),
+        _score("source", f"source ({study.source})" if study.source else "source"),
+        _score("lowest_fixed", f"lowest ({fixed})" if fixed else "lowest"),
+        _score("lowest_own", "each run's own lowest"),
+        _score("average", "average without source"),
     ]
+    rows, unequal = _with_shared_seeds(study, rows)
+    if unequal:
+        columns += [
+            Column("pairs", f"seeds shared with {study.baseline}"),
+            Column("own", "average on these seeds", 1),
+            Column("baseline", f"{study.baseline} on them", 1),
+        ]
     note = (
         "Mean ± standard deviation over runs, in points. The lowest language is one for all rows, as in the paper's "
         f"Table 1: the lowest of {study.baseline} on average. Being chosen by {study.baseline}'s scores, it flatters "
         "the other schedules a little; each run's own lowest does not."
     )
+    if unequal:
+        note += " Schedules were run with different seeds: compare them on the seeds they share, not by all their means."
     return [Table("table-1", "Transfer by schedule", columns, rows, study.by_schedule, note)]
+
+
+def _score(key: str, label: str) -> Column:
+    return Column(key, label, 2, f"{key}_sd", count="runs", ranked=True)
+
+
+def _with_shared_seeds(study: Study, rows: list[dict]) -> tuple[list[dict], bool]:
+    """The rows with their means on the seeds shared with the baseline, and whether any was run with other seeds too."""
+    shared = {row["schedule"]: row for row in study.comparison.shared}
+    counts = {row["schedule"]: row["runs"] for row in rows}
+    unequal = any(
+        row["pairs"] < counts.get(name, 0) or row["pairs"] < counts.get(study.baseline, 0)
+        for name, row in shared.items()
+    )
+    keys = ("pairs", "own", "baseline")
+    return [{**row, **{k: shared.get(row["schedule"], {}).get(k) for k in keys}} for row in rows], unequal
 
 
 def _against_baseline(study: Study) -> list[Item]:
     title = f"No comparison with {study.baseline}:"
-    if study.baseline not in study.schedules:
-        return [Missing(title, f"no run has the schedule {study.baseline}")]
-    if len(study.schedules) < 2:
-        return [Missing(title, "all runs have the same schedule")]
-    scored = study.scored[study.scored["schedule"] != NOT_STATED]
-    if "seed" not in scored or scored["seed"].isna().all():
-        return [Missing(title, "the runs do not say their seeds, so they cannot be paired")]
-    twice = scored[scored.duplicated(["schedule", "seed"], keep=False)]
-    if len(twice):
-        named = ", ".join(twice["run"].iloc[:4])
-        return [Missing(title, f"several runs share schedule and seed ({named}): pairs would be ambiguous")]
-    parts = [
-        compare(scored, outcome, baseline=study.baseline, margin=study.margin)
-        for outcome in OUTCOMES
-        if scored[outcome].notna().any()
-    ]
-    if not parts:
-        return [Missing(title, "no run has scores in the source and in every target language")]
-    table = pd.concat(parts, ignore_index=True)
-    differences = table[table["schedule"] != study.baseline]
+    found = study.comparison
+    if found.missing is not None:
+        return [Missing(title, found.missing)]
+    differences, scored = found.table, study.scored[study.scored["schedule"] != NOT_STATED]
     known = differences[differences["estimate"].notna()]
     if known.empty:
         reasons = sorted(set(differences["note"]))
@@ -82,21 +90,23 @@ def _against_baseline(study: Study) -> list[Item]:
 
 def _bars(study: Study, known: pd.DataFrame) -> Picture:
     tidy = known.rename(columns={"estimate": "difference"})
-    tidy = tidy.assign(outcome=tidy["outcome"].map(_WORDS))
-    figure = figures.relative_performance(tidy, baseline=study.baseline, width=figures.PAGE * 0.75)
+    tidy = tidy.assign(outcome=tidy["outcome"].map(OUTCOME_WORDS).str.replace(" ", "\n", n=1))
+    draw = partial(figures.relative_performance, tidy, baseline=study.baseline, width=figures.PAGE * 0.75)
     caption = f"Difference to {study.baseline} in points, paired by seed: means and 95% intervals."
-    return Picture("relative", "Relative performance", caption, figure, study.by_schedule)
+    return Picture("relative", "Relative performance", caption, draw, study.by_schedule)
 
 
 def _differences(study: Study, differences: pd.DataFrame) -> Table:
     rows = []
-    place = {schedule: i for i, schedule in enumerate(study.schedules)}
-    found = sorted(rows_of(differences), key=lambda r: (OUTCOMES.index(r["outcome"]), place[r["schedule"]]))
-    for row in found:
+    for row in rows_of(differences):
         enough = row["estimate"] == row["estimate"]
         # the mean of three pairs or fewer is not shown without its interval: the row says what is missing instead
-        note = row["note"] if enough else not_enough_words(row["note"])
-        rows.append({**row, "outcome": _OUTCOMES[row["outcome"]], "pairs": row["n"], "note": note})
+        note = (
+            "; ".join(filter(None, (row["note"], reconciled(row))))
+            if enough
+            else not_enough_words(row["note"])
+        )
+        rows.append({**row, "outcome": OUTCOME_WORDS[row["outcome"]], "pairs": row["n"], "note": note})
     columns = [
         Column("schedule", "schedule"),
         Column("outcome", "outcome"),
@@ -160,11 +170,11 @@ def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Tabl
 
 def _grid(study: Study) -> Picture:
     baseline = study.baseline if study.baseline in study.schedules and len(study.schedules) > 1 else None
-    figure = figures.language_grid(study.scores, baseline=baseline, width=figures.PAGE * 0.6)
+    draw = partial(figures.language_grid, study.scores, baseline=baseline, width=figures.PAGE * 0.6)
     caption = "Mean score over runs, in points. " + (
         f"Shade: difference to {baseline}." if baseline else "Shade: the score itself."
     )
-    return Picture("languages", "Languages and schedules", caption, figure, study.by_schedule)
+    return Picture("languages", "Languages and schedules", caption, draw, study.by_schedule)
 
 
 def _languages(study: Study) -> list[str]:
@@ -176,12 +186,16 @@ def _languages(study: Study) -> list[str]:
 def _by_language(study: Study) -> Table:
     groups = study.scores.groupby(["language", "schedule"])["value"]
     wide = groups.mean().unstack("schedule").add_prefix("mean ")
-    wide = wide.join(groups.std(ddof=1).unstack("schedule").add_prefix("sd ")).reindex(_languages(study))
-    rows = rows_of(wide.reset_index())
+    for what, found in (("sd", groups.std(ddof=1)), ("runs", groups.count())):
+        wide = wide.join(found.unstack("schedule").add_prefix(f"{what} "))
+    rows = rows_of(wide.reindex(_languages(study)).reset_index())
     columns = [Column("language", "language")]
-    columns += [Column(f"mean {name}", name, 2, plus_minus=f"sd {name}") for name in study.schedules]
+    columns += [
+        Column(f"mean {name}", name, 2, plus_minus=f"sd {name}", count=f"runs {name}", ranked=True)
+        for name in study.schedules
+    ]
     note = "Mean ± standard deviation over runs, in points."
-    return Table("language-scores", "Scores by language", columns, rows, study.by_schedule, note)
+    return Table("language-scores", "Scores by language", columns, rows, study.by_schedule, note, best="row")
 
 
 def _by_run(study: Study) -> Table:

@@ -1,5 +1,7 @@
 """In which order blocks were unfrozen, and how clear the choices were."""
 
+from functools import partial
+
 from fishlens.analysis import figures
 from fishlens.analysis.figures.style import block_labels
 
@@ -22,25 +24,28 @@ def unfreezing(study: Study) -> Section:
     behind = {s: runs for s, runs in behind.items() if runs}
     left = [s for s in study.schedules if s not in behind]
     text = f"Without an order of their own (all blocks at once, or none): {', '.join(left)}." if left else ""
-    items: list[Item] = [
+    drawn = [
         Picture(
             "order",
             "Unfreezing order",
             "Place of each block in the order, 1 = first; mean over the runs of a schedule.",
-            figures.unfreezing_order(order, study.blocks),
+            partial(figures.unfreezing_order, order, study.blocks),
             behind,
         ),
         Picture(
             "top-down",
             "Unfreezing order against top-down",
             "The dotted diagonal is the top-down order (gu). Points: mean over runs; bars: lowest to highest place.",
-            figures.order_against_top_down(
-                order, study.blocks, width=figures.PAGE if len(behind) > 2 else 3.3
+            partial(
+                figures.order_against_top_down,
+                order,
+                study.blocks,
+                width=figures.PAGE if len(behind) > 2 else figures.COLUMN,
             ),
             behind,
         ),
-        _table(study),
     ]
+    items: list[Item] = [*([] if study.brief else drawn), _table(study)]
     return Section("unfreezing", title, text, items)
 
 
@@ -48,10 +53,8 @@ def _table(study: Study) -> Table:
     rows = []
     prefix, labels = block_labels(study.blocks)
     short = dict(zip(study.blocks, labels, strict=True))
-    features = study.features.set_index("run")
-    for run, events in study.thawed[study.thawed["block"].isin(study.blocks)].groupby("run"):
-        if run not in set(study.order["run"]):
-            continue
+    agreement = study.features.set_index("run")["order_agreement"]
+    for run, events in study.order.groupby("run"):
         events = events.sort_values(["event", "position"])
         margins = events["margin"].dropna()
         rows.append(
@@ -61,7 +64,7 @@ def _table(study: Study) -> Table:
                 "order": " ".join(short[block] for block in events["block"]),
                 "first": int(events["step"].min()),
                 "last": int(events["step"].max()),
-                "agreement": features["order_agreement"].get(run),
+                "agreement": agreement.get(run),
                 "margin": float(margins.median()) if len(margins) else None,
             }
         )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from fishlens.analysis.report.cells import cell_text, is_number, not_enough_words, p_text, text_of
+from fishlens.analysis.report.cells import cell_text, is_number, not_enough_words, p_text, reconciled, text_of
 from fishlens.analysis.report.parts import Column
 
 
@@ -37,7 +37,7 @@ def test_a_spread_is_written_to_the_place_of_its_value():
     column = Column("m", "m", 2, plus_minus="sd")
     assert cell_text(column, {"m": 55.4, "sd": 0.94}) == "55.40 ± 0.94"
     assert cell_text(column, {"m": 55.4, "sd": 3e-14}) == "55.40 ± 0.00"
-    assert cell_text(column, {"m": 55.4, "sd": math.nan}) == "55.40"  # one run has no spread
+    assert cell_text(column, {"m": 55.4, "sd": math.nan}) == "55.4"  # one run has no spread
     assert cell_text(column, {"sd": 0.94}) == "–"
 
 
@@ -71,3 +71,29 @@ def test_a_coefficient_is_never_written_in_powers_of_ten():
     assert cell_text(column, {"rho": 4.5e-16, "low": -0.8, "high": 0.8}) == "0.00 [−0.80, 0.80]"
     assert cell_text(column, {"rho": -0.0024, "low": -0.2, "high": 0.19}) == "0.00 [−0.20, 0.19]"
     assert cell_text(column, {"rho": None}) == "–"
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "text"),
+    [
+        (73.4412, 0.2418, "73.44 ± 0.24"),
+        (56.2345, 1.1678, "56.2 ± 1.2"),
+        (47.4321, 12.06, "47 ± 12"),
+        (612.7, 133.2, "613 ± 133"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_supports(mean, sd, text):
+    assert cell_text(Column("m", "m", 2, plus_minus="sd"), {"m": mean, "sd": sd}) == text
+
+
+def test_an_interval_that_is_wide_has_few_digits():
+    column = Column("d", "d", 2, interval=("low", "high"), bounded=True)
+    assert cell_text(column, {"d": 6.2345, "low": -5.9432, "high": 18.4123}) == "6 [−6, 18]"
+    assert cell_text(column, {"d": 1.2345, "low": 0.4321, "high": 2.0369}) == "1.23 [0.43, 2.04]"
+
+
+def test_where_interval_and_p_disagree_the_row_says_why():
+    row = {"low": 0.1, "high": 3.0, "p": 0.25, "level": 0.95}
+    assert "interval and p disagree" in reconciled(row)
+    assert reconciled({**row, "p": 0.01}) == "" == reconciled({**row, "low": -0.1})
+    assert reconciled({**row, "low": math.nan}) == ""

@@ -1,9 +1,6 @@
 """What the words of the report mean."""
 
-from ..parts import Section
-from ..study import Study
-
-_TEXT = "\n\n".join(
+DEFINITIONS = "\n\n".join(
     (
         "Fisher information. F = 1/N Σ E[s sᵀ], with s the gradient of log p(y|x) of one example with respect to a "
         "block's parameters; tr(F) is its trace. Labels “exact” sum over the model's own label distribution, “mc” "
@@ -17,7 +14,3 @@ _TEXT = "\n\n".join(
         "over runs. Where there are too few runs for a number, the report says so instead of printing it.",
     )
 )
-
-
-def definitions(study: Study) -> Section:
-    return Section("definitions", "Definitions", _TEXT)

@@ -1,0 +1,88 @@
+"""Schedules against the baseline, paired by seed: computed once for answer, bars and tables."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from fishlens.analysis.compare import compare
+from fishlens.analysis.outcomes import OUTCOMES
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`table`: `compare`'s rows for every outcome, the baseline's left out; empty where `missing` says why there are
+    none. `shared`: per schedule the mean average on the seeds that it shares with the baseline, and the baseline's on
+    the same seeds: `schedule`, `own`, `baseline`, `pairs`, `seeds`."""
+
+    baseline: str
+    table: pd.DataFrame
+    shared: list[dict[str, Any]]
+    missing: str | None = None
+
+    @property
+    def average(self) -> pd.DataFrame:
+        return self.table[self.table["outcome"] == "average"]
+
+    @property
+    def known(self) -> pd.DataFrame:
+        """The rows with a difference."""
+        return self.table[self.table["estimate"].notna()]
+
+
+def comparison(scored: pd.DataFrame, schedules: list[str], baseline: str, margin: float | None) -> Comparison:
+    """`scored`: one row per run with schedule, seed and the outcomes; `schedules`: all there are, in their order."""
+    why = _why_not(scored, schedules, baseline)
+    if why is not None:
+        return Comparison(baseline, pd.DataFrame(), [], why)
+    scored = scored[scored["schedule"] != NOT_STATED]
+    parts = [
+        compare(scored, outcome, baseline=baseline, margin=margin)
+        for outcome in OUTCOMES
+        if scored[outcome].notna().any()
+    ]
+    if not parts:
+        return Comparison(
+            baseline, pd.DataFrame(), [], "no run has scores in the source and in every target language"
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table = table[table["schedule"] != baseline]
+    keys = pd.DataFrame(
+        {"outcome": table["outcome"].map(OUTCOMES.index), "schedule": table["schedule"].map(schedules.index)}
+    )
+    table = table.loc[keys.sort_values(["outcome", "schedule"]).index].reset_index(drop=True)
+    return Comparison(baseline, table, shared_seeds(scored, schedules, baseline))
+
+
+def shared_seeds(scored: pd.DataFrame, schedules: list[str], baseline: str) -> list[dict[str, Any]]:
+    wide = scored.pivot(index="seed", columns="schedule", values="average")
+    rows = []
+    for schedule in schedules:
+        if schedule == baseline or schedule not in wide:
+            continue
+        both = wide[[schedule, baseline]].dropna()
+        rows.append(
+            {
+                "schedule": schedule,
+                "own": float(both[schedule].mean()),
+                "baseline": float(both[baseline].mean()),
+                "pairs": len(both),
+                "seeds": tuple(both.index),
+            }
+        )
+    return rows
+
+
+def _why_not(scored: pd.DataFrame, schedules: list[str], baseline: str) -> str | None:
+    if baseline not in schedules:
+        return f"no run has the schedule {baseline}"
+    if len(schedules) < 2:
+        return "all runs have the same schedule"
+    known = scored[scored["schedule"] != NOT_STATED]
+    if "seed" not in known or known["seed"].isna().all():
+        return "the runs do not say their seeds, so they cannot be paired"
+    twice = known[known.duplicated(["schedule", "seed"], keep=False)]
+    if len(twice):
+        return f"several runs share schedule and seed ({', '.join(twice['run'].iloc[:4])}): pairs would be ambiguous"
+    return None

@@ -1,0 +1,144 @@
+"""What a group's runs say about features of the Fisher curve and transfer, computed once for answer, figure and tables.
+
+For several groups together each group is a stratum: only runs of one group are compared with each other.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+
+import pandas as pd
+from fishlens.analysis.correlate.prediction import predict
+from fishlens.analysis.correlate.table import correlate
+from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
+from fishlens.analysis.outcomes import BASELINES
+from scipy import stats
+
+OUTCOME = "average"
+# The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information
+# there is early on, how high it rises, and where in the network it lies. All features are in the first table.
+FEATURED = ("early_area", "peak", "depth_centroid")
+POWER = 0.8
+CROSSED = "crossed" in signature(correlate).parameters
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is counted as one observation of a correlation: `cluster`, `strata`, `crossed` as `correlate` takes them."""
+
+    name: str
+    words: str
+    cluster: str | None = None
+    strata: tuple[str, ...] = ()
+    crossed: tuple[str, ...] = ()
+
+
+OVER_RUNS = Level("correlations", "over runs")
+OVER_SCHEDULES = Level("correlations", "over schedules", cluster="schedule")
+WITHIN_SCHEDULES = Level("correlations-within", "within schedules", strata=("schedule",))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`table`: one row per run with schedule, seed, the features, the outcome and the baselines (`source` is one), and
+    `group` where the runs of several are put together."""
+
+    table: pd.DataFrame
+
+    @property
+    def grouped(self) -> tuple[str, ...]:
+        return ("group",) if "group" in self.table else ()
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """Over runs where schedules cannot be told from runs; else over schedules and within them."""
+        each = self.table.groupby([*self.grouped, "schedule"], observed=True).size()
+        if self.table["schedule"].nunique() < 2 or each.max() < 2:
+            return [self._in_groups(OVER_RUNS)]
+        return [self._in_groups(level) for level in (OVER_SCHEDULES, WITHIN_SCHEDULES)]
+
+    def _in_groups(self, level: Level) -> Level:
+        crossed = (*self.grouped, "seed") if self.paired and level.name != OVER_RUNS.name else ()
+        return Level(level.name, level.words, level.cluster, (*self.grouped, *level.strata), crossed)
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether seeds run through the schedules: every run says its seed, and some seed is that of two schedules."""
+        if "seed" not in self.table or self.table["seed"].isna().any():
+            return False
+        return bool((self.table.groupby([*self.grouped, "seed"])["schedule"].nunique() > 1).any())
+
+    @cached_property
+    def features(self) -> list[str]:
+        """Those that any run has."""
+        return [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if self.table[name].notna().any()]
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Those that differ between runs."""
+        return [
+            name
+            for name in BASELINES
+            if self.table[name].notna().sum() > 1 and self.table[name].nunique() > 1
+        ]
+
+    @cached_property
+    def plain(self) -> dict[Level, pd.DataFrame]:
+        """Level → the coefficient of each feature with the outcome."""
+        return {level: self._coefficients(level) for level in self.levels}
+
+    @cached_property
+    def given(self) -> dict[Level, pd.DataFrame]:
+        """The same given the baselines, for the levels that have coefficients at all; empty without baselines."""
+        known = [level for level, found in self.plain.items() if found["estimate"].notna().any()]
+        return {level: self._coefficients(level, self.baselines) for level in known if self.baselines}
+
+    @cached_property
+    def held_out(self) -> pd.DataFrame:
+        """Prediction of schedules that were left out, by baselines, features and both."""
+        features = [name for name in FEATURED if self.table[name].notna().any()]
+        return predict(self.table, OUTCOME, features, self.baselines, group="schedule")
+
+    @property
+    def scored(self) -> bool:
+        return bool(self.table[OUTCOME].notna().any())
+
+    @cached_property
+    def main(self) -> Level | None:
+        """The level that the answer is about: within schedules where it has coefficients, since a schedule differs from
+        another in more than its curve."""
+        known = [level for level in self.levels[::-1] if self.plain[level]["estimate"].notna().any()]
+        return known[0] if known else None
+
+    def smallest(self, level: Level) -> float:
+        """The smallest |ρ| that would have been found in four of five such studies, corrected for all features.
+
+        By Fisher's z of a rank correlation: variance 1.06 / (degrees of freedom − 1). NaN for too few.
+        """
+        rows = self.table[self.table[OUTCOME].notna()]
+        if level.cluster:
+            freedom = rows.groupby([*level.strata, level.cluster], observed=True).ngroups
+            freedom -= 1 + max(
+                1, rows.groupby(list(level.strata), observed=True).ngroups if level.strata else 1
+            )
+        else:
+            strata = rows.groupby(list(level.strata), observed=True).size() if level.strata else [len(rows)]
+            freedom = sum(size - 1 for size in strata if size > 1) - 1
+            if level.crossed:
+                freedom -= rows.groupby(list(level.crossed)).ngroups - (
+                    rows.groupby(list(self.grouped)).ngroups if self.grouped else 1
+                )
+        found = self.plain[level]["estimate"].notna().sum()
+        if freedom < 2 or not found:
+            return math.nan
+        needed = stats.norm.isf(0.025 / found) + stats.norm.isf(1 - POWER)
+        return float(math.tanh(needed * math.sqrt(1.06 / (freedom - 1))))
+
+    def _coefficients(self, level: Level, controls: Sequence[str] = ()) -> pd.DataFrame:
+        known = {"crossed": list(level.crossed)} if level.crossed and CROSSED else {}
+        return correlate(
+            self.table, self.features, [OUTCOME], controls=controls, cluster=level.cluster,
+            strata=list(level.strata) or None, **known,
+        )  # fmt: skip

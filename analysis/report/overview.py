@@ -1,0 +1,161 @@
+"""All groups beside one another: one table over tasks and models, and analyses that put groups together as strata."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from fishlens.analysis.compare import paired_difference
+from fishlens.analysis.figures import schedule_order
+from fishlens.analysis.results import Estimate
+
+from .answer import about_features, about_schedules
+from .cells import p_text, plain_text, reconciled
+from .comparison import NOT_STATED
+from .evidence import Evidence
+from .parts import Behind, Column, Group, Item, Row, Section, Statement, Table
+from .sections.prediction import correlations, forest, held_out
+from .study import Study
+
+AVERAGE = "average over groups"
+
+
+def pooled(studies: Sequence[Study], titles: Sequence[str]) -> Evidence | None:
+    """The runs of all groups in one table, a group being a stratum; None where fewer than two groups have scores."""
+    tables = [
+        study.run_table.assign(group=title)
+        for study, title in zip(studies, titles, strict=True)
+        if study.evidence.scored
+    ]
+    return Evidence(pd.concat(tables, ignore_index=True)) if len(tables) > 1 else None
+
+
+def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Evidence | None) -> Section:
+    baseline = studies[0].baseline
+    behind: Behind = {
+        group.title: study.all_runs["all runs"] for study, group in zip(studies, groups, strict=True)
+    }
+    items: list[Item] = [_scores(studies, groups, behind)]
+    differences = over_groups(studies)
+    if differences:
+        items.append(_differences(differences, baseline, behind))
+    if evidence is not None:
+        items += [*forest(evidence, behind), *correlations(evidence, behind), *held_out(evidence, behind)]
+    text = (
+        "Runs of different tasks, models or settings are never averaged: a mean over groups is one of their means, "
+        "each counting once, and a coefficient compares only runs of one group with each other."
+    )
+    return Section("overview", "All groups", text, items)
+
+
+def _scores(studies: Sequence[Study], groups: Sequence[Group], behind: Behind) -> Table:
+    """The paper's Tables 1 and 2 in one: a row a group, a column a schedule, and the average over data sets."""
+    schedules = schedule_order(name for study in studies for name in study.schedules if name != NOT_STATED)
+    rows: list[Row] = []
+    for study, group in zip(studies, groups, strict=True):
+        averages = study.scored.groupby("schedule")["average"]
+        row: dict[str, object] = {"group": group.title}
+        for name, mean, sd, count in zip(
+            averages.mean().index, averages.mean(), averages.std(ddof=1), averages.count(), strict=True
+        ):
+            row |= {f"mean {name}": mean, f"sd {name}": sd, f"runs {name}": count}
+        rows.append(row)
+    whole: dict[str, object] = {"group": AVERAGE}
+    for name in schedules:
+        means = [row.get(f"mean {name}", math.nan) for row in rows]
+        if all(value == value for value in means):
+            whole[f"mean {name}"] = sum(means) / len(means)  # type: ignore[arg-type]
+    columns = [Column("group", "group")]
+    columns += [
+        Column(f"mean {name}", name, 2, plus_minus=f"sd {name}", count=f"runs {name}", ranked=True)
+        for name in schedules
+    ]
+    note = (
+        "Average over the target languages without the source, in points: mean ± standard deviation over runs. "
+        f"{AVERAGE.capitalize()}: of schedules that every group has, each group counting once."
+    )
+    rows.append(whole)
+    return Table(
+        "overview", "Transfer by schedule, over tasks and models", columns, rows, behind, note, best="row"
+    )
+
+
+def over_groups(studies: Sequence[Study]) -> list[Row]:
+    """Each schedule's difference to the baseline, averaged over groups: one number a seed that all groups have."""
+    wide = {
+        place: study.scored.drop_duplicates(["schedule", "seed"], keep=False).pivot(
+            index="seed", columns="schedule", values="average"
+        )
+        for place, study in enumerate(studies)
+        if study.comparison.missing is None
+    }
+    baseline = studies[0].baseline
+    if len(wide) < 2:
+        return []
+    rows: list[Row] = []
+    for name in schedule_order(name for scores in wide.values() for name in scores.columns):
+        having = [scores[name] - scores[baseline] for scores in wide.values() if name in scores]
+        if name == baseline or len(having) < 2:
+            continue
+        by_seed = pd.concat(having, axis=1, join="inner").dropna().mean(axis=1)
+        result = paired_difference(by_seed.to_numpy())
+        row = {"schedule": name, "groups": len(having), **result.as_row(), "seen": float(by_seed.mean())}
+        row["note"] = (
+            "; ".join(filter(None, (result.note, reconciled(row))))
+            if isinstance(result, Estimate)
+            else result.note
+        )
+        rows.append(row)
+    return rows
+
+
+def _differences(rows: list[Row], baseline: str, behind: Behind) -> Table:
+    columns = [
+        Column("schedule", "schedule"),
+        Column("groups", "groups"),
+        Column("n", "seeds that all these groups have"),
+        Column("estimate", "difference [95% interval]", 2, interval=("low", "high"), bounded=True),
+        Column("p", "p", p_value=True),
+        Column("note", "remark"),
+    ]
+    note = (
+        f"To {baseline}, average over the target languages, in points. For each seed the differences of the groups are "
+        "averaged first, so a seed is one observation; Student's t interval, sign-flip p, not corrected."
+    )
+    return Table(
+        "overview-differences", f"Differences to {baseline}, over groups", columns, rows, behind, note
+    )
+
+
+def whole_answer(studies: Sequence[Study], evidence: Evidence | None) -> list[Statement]:
+    if len(studies) == 1:
+        return [about_features(studies[0].evidence), about_schedules(studies[0].comparison)]
+    return [about_features(evidence, "enough groups"), _schedules_over(studies)]
+
+
+def _schedules_over(studies: Sequence[Study]) -> Statement:
+    baseline = studies[0].baseline
+    rows = [row for row in over_groups(studies) if row["estimate"] == row["estimate"]]
+    if not rows:
+        return Statement(
+            f"Whether a schedule differs from {baseline} over all groups cannot be said:",
+            "fewer than three seeds are shared by groups that have both; each group's own answer is below.",
+        )
+    first = max(rows, key=lambda row: abs(row["estimate"]))
+    sure = [row for row in rows if row["p"] * len(rows) < 0.05]
+    words = "; ".join(_row_words(row) for row in (sure or [first]))
+    names = ", ".join(row["schedule"] for row in sure)
+    claim = (
+        f"{names} differ{'s' if len(sure) == 1 else ''} from {baseline} on average over groups."
+        if sure
+        else f"No schedule was shown to differ from {baseline} on average over groups."
+    )
+    return Statement(claim, f"{'' if sure else 'Largest difference: '}{words}.")
+
+
+def _row_words(row: Row) -> str:
+    sign = "+" if row["estimate"] > 0 else ""
+    ends = f"[{plain_text(row['low'], 1)}, {plain_text(row['high'], 1)}]"
+    return (
+        f"{row['schedule']}, {sign}{plain_text(row['estimate'], 1)} points {ends} over {row['groups']} groups and "
+        f"{row['n']} seeds, p {p_text(row['p'])}"
+    )
