@@ -55,7 +55,7 @@ def _table_one(study: Study) -> list[Table | Missing]:
         "the other schedules a little; each run's own lowest does not."
     )
     if unequal:
-        note += " Schedules were run with different seeds: compare them on the seeds they share, not by all their means."
+        note += " Schedules were run with different seeds: compare them on those they share, not by all their means."
     return [Table("table-1", "Transfer by schedule", columns, rows, study.by_schedule, note)]
 
 

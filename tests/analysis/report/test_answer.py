@@ -134,7 +134,7 @@ def test_the_table_shows_the_means_on_shared_seeds_where_the_seeds_differ(tmp_pa
     rows = runs.evaluation[(runs.evaluation["split"] == "test") & (runs.evaluation["language"] != "en")]
     both = rows[rows["run"].isin(["standard-0", "standard-1"])]["value"].mean()
     assert (fun["pairs"], fun["baseline"]) == (2, pytest.approx(both))
-    assert "compare them on the seeds they share" in table.note
+    assert "compare them on those they share" in table.note
 
 
 def test_with_equal_seeds_no_column_is_added(study):
