@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fishlens import __version__, own_code
+from fishlens.cli.check import check
 from fishlens.cli.evaluate import evaluate
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
@@ -17,7 +18,7 @@ from fishlens.cli.output import quiet_streams, say
 from fishlens.cli.pocket import pocket
 from fishlens.cli.recipes import recipes
 from fishlens.cli.report import report
-from fishlens.cli.runs import check, export, watch
+from fishlens.cli.runs import export, watch
 from fishlens.cli.schedule import schedule
 from fishlens.cli.sweep import sweep
 from fishlens.cli.track import SETTINGS as TRACK_SETTINGS

@@ -1,4 +1,4 @@
-"""`fishlens watch | check | export`: looking at runs, before, during and after."""
+"""`fishlens watch | export`: looking at runs."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fishlens.cli.output import Trust, allow_code, name_left_out, say, screen
+from fishlens.cli.output import name_left_out, say, screen
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Where = Annotated[
@@ -40,47 +40,6 @@ def watch(
         raise typer.Exit from None
 
 
-def check(
-    recipe: Annotated[str, typer.Argument(help="A bundled recipe or a recipe file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Override a field, e.g. -s seed=3.")
-    ] = None,
-    trust: Annotated[bool, Trust] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Before a run: is every parameter measured, is the measurement right, what will it cost? Trains nothing."""
-    from fishlens.recipe.loading import load_recipe
-    from fishlens.tracking.check import check as examine
-    from fishlens.training.assembly import assemble
-    from fishlens.training.preparation import load_split, prepare_task
-
-    settings = load_recipe(recipe, overrides=set_ or [])
-    allow_code(settings.own_code, trust)
-    task = prepare_task(settings)
-    assembly = assemble(settings, task)
-    split = load_split(settings, task, "train", settings.data.source)
-    rows = task.encode(split, assembly.tokenizer, max_length=settings.train.max_length, train=True)
-
-    def batches(count: int, size: int) -> list[Any]:
-        chosen = rows[: min(count, len(rows))]
-        return [task.collate(chosen[i : i + size], assembly.tokenizer) for i in range(0, len(chosen), size)]
-
-    found = examine(
-        assembly.model,
-        batches(settings.tracking.examples, 16),
-        batches(settings.train.batch_size, settings.train.batch_size)[0],
-        assembly.blocks,
-        output=task.output,
-        labels=settings.tracking.labels,
-    )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _print_check(found, settings.tracking.every)
-    if not found.passed:
-        raise typer.Exit(1)
-
-
 def export(
     where: Where = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the Parquet files.")] = Path(
@@ -99,37 +58,6 @@ def export(
     else:
         for name, count in written.items():
             say(f"{output / name}.parquet: {count} rows")
-
-
-def _print_check(found: Any, every: int | None) -> None:
-    rules: dict[str, list[str]] = {}
-    for row in found.coverage:
-        rules.setdefault(row.block, []).append(row.rule)
-    checked = {one.block: one for one in found.self_checks}
-    for block, used in rules.items():
-        one = checked.get(block)
-        if one is None:
-            typer.echo(
-                f"{block}: {len(used)} parameters that train are not measured: {_first_names(found, block)}"
-            )
-            continue
-        verdict = "agrees with" if one.passed else "DIFFERS FROM"
-        named = "; ".join(f"{used.count(rule)} by {rule}" for rule in dict.fromkeys(used))
-        say(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
-    cost = found.forecast
-    say(
-        f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s and {cost.memory / 2**20:.3g} MiB; "
-        f"an update of {cost.update_examples} examples {cost.update_seconds:.3g} s"
-    )
-    if every is not None:
-        say(
-            f"with a probe every {every} steps, tracking costs about {100 * cost.overhead(every):.1f}% of training"
-        )
-
-
-def _first_names(found: Any, block: str, most: int = 3) -> str:
-    names = [row.parameter for row in found.coverage if row.block == block]
-    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def print_json(value: Any) -> None:

@@ -261,8 +261,17 @@ class Recipe(Section):
     @property
     def own_code(self) -> dict[str, str]:
         """{field: module:Class} of what is code of somebody's own, to be run by whoever trains by this recipe."""
-        named = {"task.name": self.task.name, "schedule.name": self.schedule.name}
-        return {field: name for field, name in named.items() if is_own(name)}
+        metrics = self.task.options.get("metrics") or []
+        metrics = [metrics] if isinstance(metrics, str) else metrics
+        named = {
+            "task.name": self.task.name,
+            "schedule.name": self.schedule.name,
+            **{
+                f"task.metrics[{i}]": name
+                for i, name in enumerate(metrics if isinstance(metrics, list) else [])
+            },
+        }
+        return {field: name for field, name in named.items() if isinstance(name, str) and is_own(name)}
 
     @property
     def languages(self) -> list[str]:

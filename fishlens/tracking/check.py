@@ -1,9 +1,7 @@
 """Before a run: is every parameter measured, by which rule, is the rule right here, and what will it cost?"""
 
-import resource
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,22 +9,26 @@ import torch
 from torch import nn
 
 from fishlens.fisher import Block, Coverage, Plan, SelfCheck, coverage, estimate_fisher, self_check
+from fishlens.tracking.memory import peak_of
 from fishlens.tracking.probe_set import ProbeSet
+
+ENOUGH = 2.0  # seconds: what takes longer is timed once
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a probe of `examples` examples costs, measured here and now.
 
-    seconds of one probe and of one forward and backward pass over `update_examples` examples; memory: bytes that a
-    probe takes on top of the model (peak on the device; on the CPU the growth of the process).
+    seconds of one probe and of one forward and backward pass over `update_examples` examples; memory: bytes that each
+    takes at most on top of what was there before, None where the system does not tell.
     """
 
     examples: int
     probe_seconds: float
     update_examples: int
     update_seconds: float
-    memory: int
+    memory: int | None
+    update_memory: int | None
 
     def overhead(self, every: int) -> float:
         """Seconds on probes per second of training, with a probe every so many updates."""
@@ -35,11 +37,11 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Check:
-    """coverage: one row per parameter, bottom to top. self_checks: one per block."""
+    """coverage: one row per parameter, bottom to top. self_checks: one per block. forecast: None if not priced."""
 
     coverage: Sequence[Coverage]
     self_checks: Sequence[SelfCheck]
-    forecast: Forecast
+    forecast: Forecast | None
 
     @property
     def passed(self) -> bool:
@@ -50,7 +52,7 @@ class Check:
             "passed": self.passed,
             "coverage": [asdict(row) for row in self.coverage],
             "self_checks": [{**asdict(one), "passed": one.passed} for one in self.self_checks],
-            "forecast": asdict(self.forecast),
+            "forecast": asdict(self.forecast) if self.forecast is not None else None,
         }
 
 
@@ -62,63 +64,67 @@ def check(
     *,
     output: str = "auto",
     labels: str = "auto",
+    probe: Callable[[], Any] | None = None,
+    probe_examples: int = 0,
+    parts: float = 1.0,
+    priced: bool = True,
 ) -> Check:
     """Examine a model: `data` is the probe set, `update` one training batch with labels. Nothing is trained.
 
-    Raises `InputError` for what cannot be measured, by name.
+    `probe` is what will be measured, of `probe_examples` examples; without it a probe of all of `data` with its
+    diagonal is priced. An update is `parts` times the batch `update`. Raises `InputError` for what cannot be measured.
     """
     probe_set = ProbeSet.of(data)
     first = probe_set.batches[0]
+    if probe is None:
+        probe_examples = probe_set.examples
+
+        plan = Plan()  # as a tracker has: what is proved is proved once
+        options: dict[str, Any] = {"blocks": blocks, "output": output, "labels": labels, "plan": plan}
+
+        def probe() -> Any:
+            return estimate_fisher(model, probe_set.batches, diagonal=True, **options)
+
     return Check(
         coverage(model, blocks, first, output=output),
         [
             self_check(model, first, blocks=blocks, block=block.name, labels=labels, output=output)
             for block in blocks
         ],
-        _forecast(model, probe_set, update, blocks, output=output, labels=labels),
+        _forecast(model, probe, probe_examples, update, parts) if priced else None,
     )
 
 
 def _forecast(
-    model: nn.Module, probe_set: ProbeSet, update: Any, blocks: Sequence[Block], *, output: str, labels: str
+    model: nn.Module, probe: Callable[[], Any], examples: int, update: Any, parts: float
 ) -> Forecast:
     device = next(model.parameters()).device
     inputs = {key: value.to(device) for key, value in update.items() if isinstance(value, torch.Tensor)}
     trainable = [p for p in model.parameters() if p.requires_grad]
 
-    plan = Plan()  # as a tracker has: what is proved is proved once
-    options = {"blocks": blocks, "output": output, "labels": labels, "diagonal": True, "plan": plan}
-
-    def probe() -> None:
-        estimate_fisher(model, probe_set.batches, **options)
-
-    def one_update() -> None:
+    def one_part() -> None:
         torch.autograd.grad(model(**inputs).loss, trainable, allow_unused=True)
 
-    one_update()  # the first pass allocates and compiles
-    before = _memory(device)
-    seconds = _seconds(probe, device)
-    memory = max(_memory(device) - before, 0)
+    one_part()  # the first pass allocates and compiles
+    update_memory = peak_of(one_part, device)
+    memory = peak_of(probe, device)
     return Forecast(
-        probe_set.examples, seconds, len(next(iter(inputs.values()))), _seconds(one_update, device), memory
+        examples,
+        _seconds(probe, device),
+        round(len(next(iter(inputs.values()))) * parts),
+        _seconds(one_part, device) * parts,
+        memory,
+        update_memory,
     )
 
 
-def _seconds(action: Any, device: torch.device, times: int = 3) -> float:
-    """The shortest of a few."""
-    found = []
-    for _ in range(times):
+def _seconds(action: Callable[[], Any], device: torch.device, times: int = 3) -> float:
+    """The shortest of a few, or of one where that takes long."""
+    found: list[float] = []
+    while len(found) < times and sum(found) < ENOUGH:
         began = time.perf_counter()
         action()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         found.append(time.perf_counter() - began)
     return min(found)
-
-
-def _memory(device: torch.device) -> int:
-    """Most bytes used so far, by the device's allocator or by the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -222,6 +222,21 @@ class Tracker:
             raise RuntimeError(f"the blocks could not be measured at step {step}: {self._last.lost}")
         return scores_of(estimate)
 
+    @property
+    def examples_per_probe(self) -> int:
+        """How many examples every probe measures, over all languages."""
+        return self.probe_set.examples + sum(target.examples for target in self.targets.values())
+
+    def rehearse(self) -> None:
+        """All that a probe measures, written nowhere: for a forecast of its cost. Raises whatever goes wrong."""
+        self._last = _Measured(())
+        self._describe(self._measured(self.probe_set.base), -1, "track")
+        for language, probe_set in self.targets.items():
+            with self._in_language(language):
+                estimate = self._estimate(probe_set.batches[: probe_set.base], 0)
+                self._describe(estimate, -1, "track", language)
+        self._last = _Measured(())
+
     def close(
         self, status: str = "finished", *, error: str | None = None, best_step: int | None = None
     ) -> None:

@@ -144,7 +144,7 @@ class PreparedRun:
     Made, it has read all that it will read, and has refused what it must; nothing is written before `journal`.
     """
 
-    def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator):
+    def __init__(self, recipe: Recipe, place: Path, accelerator: Accelerator, *, resume: bool = True):
         self.recipe, self.place, self.accelerator = recipe, place, accelerator
         self.checkpoints = place / "checkpoints"
         self.seen = last_attempt(place)  # before the checkpoint is read: whoever goes on meanwhile goes first
@@ -158,7 +158,7 @@ class PreparedRun:
         assembly.model.to(accelerator.device)
         same_everywhere(list(assembly.parameters().values()))
         rehearse(recipe, self.task, assembly, accelerator, self.data.tests, self.data.validation)
-        start = self._newest()
+        start = self._newest() if resume else None
         self.fresh = start is None
         self.job, self.warnings = make_job(
             recipe, self.task, assembly, accelerator, self.data, start, record=self.record, save=self.save

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.own_code import load_class
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
 """(gold, predicted) of all examples -> points"""
@@ -39,10 +39,7 @@ def _import(task: str, name: str, offered: Mapping[str, Metric]) -> Metric:
         raise InputError(
             f"task {task!r} has no metric {name!r}: expected {', '.join(offered)}, or module:function of your own"
         )
-    try:
-        found = getattr(import_module(module), function)
-    except Exception as error:  # a user's module may raise whatever it likes
-        raise InputError(f"metric {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found = load_class(name, "task.metrics")
     if not callable(found):
         raise InputError(
             f"metric {name!r} is {found!r:.60}, expected a function of gold and predicted labels"

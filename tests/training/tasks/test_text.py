@@ -156,7 +156,10 @@ def test_metrics_and_headline_come_from_the_recipe_own_ones_too(tmp_path, monkey
         ({"labels": ["a", "b"], "metrics": ["f2"]}, "no metric 'f2': expected accuracy, macro_f1, matthews"),
         ({"labels": ["a", "b"], "metrics": []}, "is given no metric"),
         ({"labels": ["a", "b"], "headline": "f1"}, "headline is 'f1': expected one of the metrics accuracy"),
-        ({"labels": ["a", "b"], "metrics": "no.such:f"}, "metric 'no.such:f' cannot be imported"),
+        (
+            {"labels": ["a", "b"], "metrics": "no.such:f"},
+            "task.metrics is 'no.such:f', which cannot be imported",
+        ),
         ({"labels": ["a", "b"], "header": "text"}, "header is 'text': expected the list"),
     ],
 )
