@@ -34,7 +34,7 @@ def choose_metrics(
 
 
 def _import(task: str, name: str, offered: Mapping[str, Metric]) -> Metric:
-    module, _, function = name.rpartition(":")
+    module = name.rpartition(":")[0]
     if not module:
         raise InputError(
             f"task {task!r} has no metric {name!r}: expected {', '.join(offered)}, or module:function of your own"
