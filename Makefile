@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: environment quickstart test lint types docs clean
+.PHONY: environment quickstart test test-transformers-5 test-lowest lint types docs package clean
 
 environment: $(STAMP)
 
@@ -20,6 +20,35 @@ quickstart: environment
 # one torch thread a worker: two workers share two cores
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+# people who work with transformers 5 and peft, without adapters: engine, callbacks and `fishlens track`
+NEWEST := .venv-transformers-5
+$(NEWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[peft,test]' 'transformers>=5'
+	@touch $@
+
+test-transformers-5: $(NEWEST)/.installed
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest --numprocesses 2 tests/fisher tests/tracking tests/schedules tests/journal
+
+# the oldest versions that pyproject.toml allows
+LOWEST := .venv-lowest
+$(LOWEST)/.installed: pyproject.toml | environment
+	$(BIN)/python -m uv pip compile --quiet --resolution lowest-direct pyproject.toml --extra madx --extra peft --output-file build/lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet --requirement build/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 tests/fisher tests/tracking tests/schedules tests/journal tests/recipe tests/cli tests/analysis
+
+# what would be published: sdist and wheel, and the wheel at work in an empty folder
+package: environment
+	rm -rf dist build/empty && $(BIN)/python -m build --outdir dist . > build/package.log 2>&1 || { tail -n 20 build/package.log; exit 1; }
+	$(BIN)/python -m twine check --strict dist/*
 
 lint: environment
 	$(BIN)/ruff check .
@@ -40,4 +69,4 @@ docs: environment build/typed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(NEWEST) $(LOWEST) build dist *.egg-info

@@ -1,5 +1,6 @@
 """Schedules against a baseline, paired by seed."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -13,6 +14,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from fishlens.errors import InputError
+
+GENERATOR = (
+    "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
+)  # scipy < 1.15
 
 
 def differences(n=7, effect=0.8, seed=0):
@@ -50,7 +55,7 @@ def test_the_paired_bootstraps_agree_with_scipys(interval, name):
     values = differences(20)
     found = paired_difference(values, interval=interval, resamples=19_999)
     theirs = stats.bootstrap(
-        (values,), np.mean, method=name, n_resamples=19_999, rng=np.random.default_rng(5)
+        (values,), np.mean, method=name, n_resamples=19_999, **{GENERATOR: np.random.default_rng(5)}
     )
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.03)
 
