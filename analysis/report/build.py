@@ -21,6 +21,7 @@ from .sections import SECTIONS
 from .study import Study, slug
 
 PRESET = "estimator_preset"  # says several things at once
+BASELINE = "standard"
 MOST_DRAWN = 8  # groups; of more, each shows its main figures only
 
 
@@ -30,7 +31,7 @@ def build_report(
     title: str = "",
     group: bool = False,
     unfinished: bool = False,
-    baseline: str = "standard",
+    baseline: str = BASELINE,
     window: float = 0,
     margin: float | None = None,
     across: Sequence[str] = (),
@@ -63,6 +64,7 @@ def build_report(
         mixed="group" if group else "refuse",
         across=across,
     )
+    _check_baseline(baseline, selection.groups)
     labels = _labels(selection.groups)
     brief = len(selection.groups) > MOST_DRAWN
     studies = [
@@ -92,6 +94,15 @@ def build_report(
         overview(studies, groups, together) if len(studies) > 1 else None,
         DEFINITIONS,
     )
+
+
+def _check_baseline(baseline: str, groups: Sequence[Comparable]) -> None:
+    """Raises `InputError` for a schedule that no run has; the default may be missing, and is then said to be."""
+    there = sorted({str(name) for group in groups for name in group.runs.runs.get("schedule", ())})
+    if baseline not in there and baseline != BASELINE:
+        raise InputError(
+            f"no run has the schedule {baseline!r} to compare with: there are {', '.join(there)}"
+        )
 
 
 def _left_out(runs: Runs, unfinished: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Reading YAML that may be a stranger's: every key once, and nothing that grows when it is read."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes no, yes, on and off for truth values; `targets: [sv, no]` means Norwegian, as in YAML 1.2
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
 
 
 def parse_yaml(text: str) -> Any:

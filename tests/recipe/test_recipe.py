@@ -164,6 +164,12 @@ def test_paths_are_kept_as_they_are_written(tmp_path, monkeypatch):
     assert hub.model == "somewhere/encoder"
 
 
+def test_no_is_norwegian_and_true_is_true():
+    recipe = load_recipe(MINIMAL, overrides=["data.targets=[sv, no, on]", "data.test_source=false"])
+    assert recipe.data.targets == ["sv", "no", "on"] and recipe.data.test_source is False
+    assert load_recipe(yaml.safe_load(recipe_text(recipe))) == recipe
+
+
 def test_the_first_difference_between_two_recipes_is_named():
     one, other = (
         load_recipe(MINIMAL),

@@ -123,8 +123,11 @@ def test_a_page_that_is_there_stays_whole_when_the_disk_is_full(runs, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_an_unknown_baseline_is_said_in_the_report(runs):
-    assert "no run has the schedule fun" in report(runs, "--baseline", "fun", "--format", "md").stdout
+def test_an_unknown_baseline_is_refused_with_what_there_is(runs):
+    with pytest.raises(
+        InputError, match="no run has the schedule 'nope' to compare with: there are gu, standard"
+    ):
+        report(runs, "--baseline", "nope", "--format", "md")
 
 
 def test_equivalence_is_tested_when_a_margin_is_given(runs):
