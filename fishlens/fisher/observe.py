@@ -1,12 +1,20 @@
 """The observer promise: a model is the same after a measurement as before it."""
 
+import copy
 import random
+import sys
+import warnings
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from fishlens.fisher.interrupts import deferred_signals
 
 
 @contextmanager
@@ -14,35 +22,158 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     """Inside, exactly the `measured` parameters require a gradient and the model is in `mode`; outside, all
     is as before.
 
-    Restored whatever happens inside: the random states of Python, numpy and torch on every device, every
-    module's `training` flag, every parameter's `requires_grad` and `grad`. `mode` is "eval", "train" or "as
-    is".
+    Restored whatever happens inside, Ctrl-C included: the random states of Python, numpy and torch on every
+    device, every module's `training` flag, every parameter's `requires_grad` and `grad`. `mode` is "eval",
+    "train" or "unchanged". Modes are set as flags, because `train()` is code of the model's (loralib merges its
+    adapters in it). Hooks on gradients, of parameters and of modules, do not run inside: they belong to
+    training. What was compiled runs as it is written.
+    """
+    with deferred_signals() as signals:
+        flags = [(module, module.training) for module in model.modules()]
+        wanted = {id(p) for p in measured}
+        parameters: list[tuple[Tensor, bool, Tensor | None]] = [
+            (p, p.requires_grad, p.grad) for p in model.parameters()
+        ]
+        modes = training_flags(model, mode)
+        try:
+            with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
+                for module, flag in modes.items():
+                    module.training = flag
+                for parameter, requires, _ in parameters:
+                    if requires != (id(parameter) in wanted):
+                        parameter.requires_grad_(not requires)
+                yield
+        finally:
+            signals.restoring = True
+            for module, flag in flags:
+                if module.training != flag:
+                    module.training = flag
+            for parameter, requires, gradient in parameters:
+                if parameter.requires_grad != requires:
+                    parameter.requires_grad_(requires)
+                if parameter.grad is not gradient:
+                    parameter.grad = gradient
+
+
+@contextmanager
+def random_states_kept(data: Any = None) -> Iterator[None]:
+    """Afterwards the random states of Python, numpy and torch on every device are as before.
+
+    And those of the generators of `data`, if it is a `DataLoader`: to read from one draws numbers, shuffled or
+    not.
     """
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what must not move)
     python_state, cpu_state = random.getstate(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    training = [(module, module.training) for module in model.modules()]
-    parameters: list[tuple[Tensor, bool, Tensor | None]] = [
-        (p, p.requires_grad, p.grad) for p in model.parameters()
-    ]
-    wanted = {id(p) for p in measured}
+    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    own = [(generator, generator.get_state()) for generator in _generators(data)]
     try:
-        if mode != "unchanged":
-            model.train(mode == "train")
-        for parameter, requires, _ in parameters:
-            if requires != (id(parameter) in wanted):
-                parameter.requires_grad_(not requires)
         yield
     finally:
-        for module, flag in training:
-            module.training = flag
-        for parameter, requires, gradient in parameters:
-            if parameter.requires_grad != requires:
-                parameter.requires_grad_(requires)
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(cpu_state)
         if cuda_states is not None:
             torch.cuda.set_rng_state_all(cuda_states)
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
+        for generator, state in own:
+            generator.set_state(state)
+
+
+def _generators(data: Any) -> list[torch.Generator]:
+    """The generators that a `DataLoader` and its samplers draw from."""
+    sampler = getattr(data, "sampler", None)
+    holders = (data, sampler, getattr(data, "batch_sampler", None))
+    holders += (getattr(holders[2], "sampler", None),)
+    found = {
+        id(g): g for g in (getattr(h, "generator", None) for h in holders) if isinstance(g, torch.Generator)
+    }
+    return list(found.values())
+
+
+# -- modes ------------------------------------------------------------------------------------------------------
+
+
+def training_flags(model: nn.Module, mode: str) -> dict[nn.Module, bool]:
+    """The flag that every module has in `mode`.
+
+    A module with a `train()` of its own (frozen batch norms, dropout that stays on) says itself what its flags
+    would be: a copy of it that holds no data is asked. A model in training that is to be measured in "train"
+    is left as it is trained.
+    """
+    if mode == "unchanged" or (mode == "train" and model.training):
+        return {}
+    training = mode == "train"
+    flags = dict.fromkeys(model.modules(), training)
+    inside: set[int] = set()
+    for module in model.modules():
+        if id(module) in inside or not _has_own_train(module):
+            continue
+        inside |= {id(part) for part in module.modules()}
+        flags |= dict(zip(module.modules(), _asked(module, training), strict=True))
+    return flags
+
+
+def _has_own_train(module: nn.Module) -> bool:
+    return type(module).train is not nn.Module.train or "train" in vars(module)
+
+
+_answers: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, int], list[bool]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _asked(module: nn.Module, training: bool) -> list[bool]:
+    """The flags of `module` and all in it after `train(training)`, from a copy on the meta device."""
+    parts = list(module.modules())
+    known = _answers.setdefault(module, {})
+    key = (training, len(parts))
+    if key not in known:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                memo: dict[int, Any] = {}
+                for tensor in [*module.parameters(), *module.buffers()]:
+                    empty = torch.empty_like(tensor, device="meta")
+                    memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+                twin = copy.deepcopy(module, memo)
+                twin.train(training)
+                flags = [part.training for part in twin.modules()]
+        except Exception:  # it cannot be copied, or its train() needs data
+            flags = []
+        known[key] = flags if len(flags) == len(parts) else [training] * len(parts)
+    return known[key]
+
+
+# -- hooks and compilers ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
+    """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
+    on_parameters = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    on_modules = [
+        (module, name, vars(module)[name])
+        for module in model.modules()
+        for name in ("_backward_hooks", "_backward_pre_hooks")
+        if vars(module).get(name)
+    ]
+    try:
+        for parameter, _ in on_parameters:
+            parameter._backward_hooks = None
+        for module, name, _ in on_modules:
+            vars(module)[name] = OrderedDict()
+        yield
+    finally:
+        for parameter, hooks in on_parameters:
+            parameter._backward_hooks = hooks
+        for module, name, hooks in on_modules:
+            vars(module)[name] = hooks
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Inside, what was compiled by `torch.compile` at any level runs eagerly, and nothing is compiled."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")

@@ -1,7 +1,7 @@
 """estimate_fisher: one forward pass, a few backward passes, and the model as it was before."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,11 +18,13 @@ from fishlens.fisher.certainty import certainty
 from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import predict
+from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
-from fishlens.fisher.observe import observing
+from fishlens.fisher.observe import observing, random_states_kept
 from fishlens.fisher.outputs import Output, Prediction, find_output
 from fishlens.fisher.proof import SILENT, ChangedInPlace, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
+from fishlens.fisher.state import Forwards, forwards_of
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import Taps, cloned_inputs
 
@@ -121,12 +123,13 @@ def estimate_fisher(
     )
     limit = PRESETS[preset].batches if preset else None
     parameters = [p for block in blocks for p in block.parameters.values()]
-    with observing(model, parameters, mode):
+    with observing(model, parameters, mode), random_states_kept(data):
         if mode == "train":
             torch.manual_seed(seed)
-        for batch in islice(batches_of(data), limit):
-            probe.measure(batch, first_example)
-            first_example += batch.size
+        with probe.unchanged():
+            for batch in islice(batches_of(data), limit):
+                probe.measure(batch, first_example)
+                first_example += batch.size
     return probe.finish(mode)
 
 
@@ -147,7 +150,8 @@ def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Outpu
         tally=Tally(blocks, diagonal=False, spectrum=False, mean=False, memory=MEMORY),
         plan=Plan(),
     )
-    return probe.proof_of(batch.to(probe.device))[2]
+    with probe.unchanged():
+        return probe.proof_of(batch.to(probe.device))[2]
 
 
 def _check_choices(granularity: str, labels: str, mode: str, spectrum: bool, noise_scale: bool) -> None:
@@ -188,6 +192,7 @@ class Probe:
     unmeasured: list[str]
     tally: Tally
     plan: Plan
+    forwards: Forwards = field(init=False)
     source: LabelSource | None = None
     passes: int = 0
     certainties: list[torch.Tensor | None] = field(default_factory=list)
@@ -257,10 +262,20 @@ class Probe:
         self.unused = proof.unused if self.tally.batches == 1 else self.unused & proof.unused
         self.notes |= dict.fromkeys(proof.notes)
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, the model may run; afterwards what its forward changed by itself is as before."""
+        with forwards_of(self.model, self.plan.writes) as self.forwards:
+            try:
+                yield
+            finally:
+                self.plan.writes = self.forwards.restore()
+
     def predict(self, batch: Batch) -> Prediction:
+        stop_if_interrupted()
         keeping = cloned_inputs(self.model, self.parameters) if self.plan.keeps_inputs else nullcontext()
         with keeping:
-            return predict(self.model, self.output, batch, self.autocast)
+            return self.forwards.run(lambda: predict(self.model, self.output, batch, self.autocast))
 
     def _draw(self, prediction: Prediction, batch: Batch, first: int) -> Draw:
         if self.source is None:

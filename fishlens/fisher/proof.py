@@ -82,6 +82,7 @@ class Plan:
 
     proofs: dict[Any, Proof] = field(default_factory=dict)
     zeros: set[frozenset[str]] = field(default_factory=set)
+    writes: bool | None = None  # does the model's forward write to what was there before? None: not known yet
     keeps_inputs: bool = False  # give modules copies of their inputs, which the model changes in place
 
 

@@ -6,6 +6,7 @@ rule is tested against it, and `self_check` runs it on the user's own model.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from fishlens.fisher.forward import predict
 from fishlens.fisher.labels import LabelSource, choose_source
 from fishlens.fisher.observe import observing
 from fishlens.fisher.outputs import Output, Prediction, find_output
+from fishlens.fisher.state import forwards_of
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ def reference_fisher(
     diagonal = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in parameters.items()}
     found: dict[str, list[float]] = {block.name: [] for block in blocks}
     source: LabelSource | None = None
-    with observing(model, parameters.values(), mode):
+    with observing(model, parameters.values(), mode), forwards_of(model) as forwards:
         for batch in batches_of(data):
             for n in range(batch.size):
                 example = batch.to(next(iter(parameters.values())).device).example(n)
-                prediction = predict(model, shape, example)
+                prediction = forwards.run(partial(predict, model, shape, example))
                 source = source or choose_source(labels, samples, seed, 10**9, prediction)
                 squares = {name: torch.zeros_like(total) for name, total in diagonal.items()}
                 for weight, log_p in _events(source, prediction, example, shape, first_example):
@@ -68,7 +70,7 @@ def reference_fisher(
                     )
                     for name, gradient in zip(parameters, gradients, strict=True):
                         if gradient is not None:
-                            squares[name] += float(weight) * gradient.double().cpu().square()
+                            squares[name] += float(weight) * gradient.cpu().to_dense().double().square()
                 for name, square in squares.items():
                     diagonal[name] += square
                 for block in blocks:

@@ -1,16 +1,25 @@
-"""What no road can measure rightly, refused by name before the first number."""
+"""What cannot be measured rightly in any way, refused by name before the first number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
+from fishlens.fisher.observe import training_flags
 
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
-    """`InputError` naming the first parameter or module for which no road gives a right number."""
+    """`InputError` naming the first parameter or module for which nothing gives a right number."""
     mine = {id(parameter) for parameter in model.parameters()}
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise InputError(
+                f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"
+            )
+        if reason := _sharded(parameter):
+            raise InputError(f"parameter {name!r} {reason}")
     for block in blocks:
         for name, parameter in block.parameters.items():
             if id(parameter) not in mine:
@@ -20,10 +29,21 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
                 )
             if reason := _refused_parameter(parameter):
                 raise InputError(f"parameter {name!r} of block {block.name!r} {reason}")
+    measured = {id(p): name for block in blocks for name, p in block.parameters.items()}
+    flags = training_flags(model, mode)
     for name, module in model.named_modules():
-        training = mode == "train" or (mode == "unchanged" and module.training)
-        if reason := _refused_module(module, training):
+        if reason := _refused_module(module, flags.get(module, module.training), measured):
             raise InputError(f"module {name!r} ({type(module).__name__}) {reason}")
+
+
+def _sharded(parameter: Tensor) -> str | None:
+    """Whether other processes hold parts of it: every forward pass then waits for them."""
+    kind = type(parameter).__name__
+    if getattr(parameter, "_is_flat_param", False) or kind == "FlatParameter":
+        return "is a flat parameter of FullyShardedDataParallel; gather it first (summon_full_params)"
+    if hasattr(parameter, "device_mesh") or hasattr(parameter, "ds_id"):
+        return f"is sharded over processes ({kind}); gather it first (summon_full_params, GatheredParameters)"
+    return None
 
 
 def _refused_parameter(parameter: nn.Parameter) -> str | None:
@@ -31,21 +51,53 @@ def _refused_parameter(parameter: nn.Parameter) -> str | None:
         return f"is of type {parameter.dtype} (quantised?), which has no gradient; expected floating point"
     if parameter.is_meta:
         return "has no data (meta device); load the weights first"
-    kind = type(parameter).__name__
-    if hasattr(parameter, "device_mesh") or kind == "FlatParameter" or hasattr(parameter, "ds_id"):
-        return f"is sharded over processes ({kind}); gather it first (summon_full_params, GatheredParameters)"
     if parameter.numel() == 0:
         return "is empty; expected at least one number"
+    if (
+        type(parameter.data) is not torch.Tensor
+        and not parameter.requires_grad
+        and _integers_inside(parameter)
+    ):
+        return f"is a {type(parameter.data).__name__} that holds integers (quantised), which have no gradient"
     return None
 
 
-def _refused_module(module: nn.Module, training: bool) -> str | None:
+def _integers_inside(parameter: Tensor) -> bool:
+    """Whether a tensor subclass that calls itself floating point holds integers (torchao's quantised weights)."""
+    flatten = getattr(parameter, "__tensor_flatten__", None)
+    if flatten is None:
+        return False
+    parts = [getattr(parameter, name, None) for name in flatten()[0]]
+    return any(
+        isinstance(part, Tensor) and (not part.is_floating_point() or _integers_inside(part))
+        for part in parts
+    )
+
+
+def _refused_module(module: nn.Module, training: bool, measured: Mapping[int, str]) -> str | None:
     if getattr(module, "max_norm", None) is not None and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return "rescales its weights in every forward pass (max_norm), which a measurement must not do"
+    if name := _merged(module, measured):
+        return f"has merged its adapter into its weight, so that {name!r} has no gradient of its own; unmerge it first"
     if not training:
         return None
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return "mixes the examples of a batch in train mode, so that none has a gradient of its own; use mode='eval'"
     if getattr(module, "gradient_checkpointing", False):
         return "uses gradient checkpointing in train mode, which hides its graph; use mode='eval'"
+    return None
+
+
+def _merged(module: nn.Module, measured: Mapping[int, str]) -> str | None:
+    """The name of a measured parameter of an adapter that is merged (of loralib, peft or adapters)."""
+    merged = getattr(module, "merged", False)
+    if not isinstance(merged, (bool, str)) or not merged:
+        return None
+    for local, parameter in module.named_parameters():
+        if (
+            id(parameter) in measured
+            and local not in ("weight", "bias")
+            and not local.startswith("base_layer")
+        ):
+            return measured[id(parameter)]
     return None

@@ -14,6 +14,7 @@ from fishlens.errors import InputError
 from fishlens.fisher.distributions import widened
 from fishlens.fisher.extensions import Call, PerExampleExtension, Rule, Tap, rule_for
 from fishlens.fisher.gradients import PerExampleGradient, joined
+from fishlens.fisher.interrupts import stop_if_interrupted
 
 Receive = Callable[[str, PerExampleGradient, int], None]
 """(parameter name, gradients of all examples, number of the backward pass) -> None"""
@@ -87,6 +88,7 @@ class Taps:
 
     def _hook(self, number: int, rule: Rule, names: Mapping[str, str]) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+            stop_if_interrupted()
             if not torch.is_grad_enabled():
                 return None
             leaf_input = rule.leaf_input(args, kwargs)
@@ -165,6 +167,7 @@ class Taps:
                     waiting[name].append(found)
 
         for number, cotangent in enumerate(cotangents):
+            stop_if_interrupted()
             self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
             for name, parts in waiting.items():
                 receive(name, joined(parts), number)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch, batches_of
+from fishlens.fisher.observe import random_states_kept
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class ProbeSet:
         `examples`: how many a probe measures, rounded up to whole batches; None: all of them. Raises `InputError`
         when there is no example.
         """
-        batches = list(batches_of(data))
+        with random_states_kept(data):
+            batches = list(batches_of(data))
         if not batches:
             raise InputError("the probe set has no batches; expected at least one example")
         if examples is not None and examples < 1:

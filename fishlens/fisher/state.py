@@ -1,0 +1,229 @@
+"""What a forward pass changes by itself, and how it is put back: momentum encoders, queues, observers, counters.
+
+`forward` is the model's code, and some models keep state in it. Every tensor that existed before a forward pass and
+is written to by it is copied just before the write, whoever holds it: a buffer, a parameter, an input of the batch.
+Attributes of modules, and of the plain objects and containers they hold, are compared and bound again.
+
+To watch every operation costs some microseconds each, so that only the first forward pass of a model is watched. If
+it writes nothing, later ones are only checked for what shows for free: attributes, counts of writes, storages.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fishlens.errors import InputError
+
+Result = TypeVar("Result")
+
+_NORMS = (
+    "native_batch_norm",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+)  # write, and their schemas do not say so
+_FRESH = ("lift_fresh", "lift_fresh_copy")
+_PLAIN = (list, dict, set, deque)
+_OF_TORCH = frozenset(
+    name
+    for name in vars(nn.Module())
+    if name.startswith("_") and name not in ("_parameters", "_buffers")
+)  # fmt: skip
+
+
+class Writes(TorchDispatchMode):
+    """Copies every storage from before that is about to be written to; `undo` writes it back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: set[int] = set()
+        self.saved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for tensor in _written(func, args, kwargs):
+            self._save(tensor)
+        result = func(*args, **kwargs)
+        fresh = func._schema.name.partition("::")[2] in _FRESH
+        before = (
+            set() if fresh else {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        )
+        self.made |= {_storage(t) for t in tree_leaves(result) if isinstance(t, Tensor)} - before
+        return result
+
+    def _save(self, tensor: Tensor) -> None:
+        key = _storage(tensor)
+        if key is None or key in self.made or key in self.saved:
+            return
+        whole = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())  # type: ignore[call-overload]
+        self.saved[key] = (whole, whole.clone())
+
+    def undo(self) -> bool:
+        """Whether there was anything to write back."""
+        for whole, value in self.saved.values():
+            whole.copy_(value)
+        return bool(self.saved)
+
+
+def _storage(tensor: Tensor) -> int | None:
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # a wrapper without a storage of its own
+        return None
+
+
+def _address(tensor: Tensor) -> int | None:
+    try:
+        return tensor.data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors that an operation writes to."""
+    schema = func._schema
+    name = schema.name.partition("::")[2]
+    if name in _NORMS:
+        given = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
+        pair = (given.get("running_mean"), given.get("running_var"))
+        return [t for t in pair if isinstance(t, Tensor) and given.get("training")]
+    if not schema.is_mutable:
+        return []
+    found = []
+    for number, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[number] if number < len(args) else kwargs.get(argument.name)
+            found += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    return found
+
+
+class State:
+    """A model's attributes, containers, and where its parameters and buffers lie: at one moment."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.attributes: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        self.contents: dict[int, tuple[Any, Any]] = {}
+        for module in model.modules():
+            self._keep(vars(module), vars(module), deeper=True)
+        self.tensors = [
+            (name, tensor, tensor.detach(), tensor._version)
+            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        ]
+
+    def _keep(self, attributes: dict[str, Any], shown: dict[str, Any], *, deeper: bool) -> None:
+        self.attributes[id(attributes)] = (attributes, dict(shown))
+        for name, value in shown.items():
+            if name in _OF_TORCH:
+                continue
+            if type(value) in _PLAIN or name in ("_parameters", "_buffers"):
+                self.contents[id(value)] = (value, value.copy())
+            elif deeper and _is_plain_object(value) and id(vars(value)) not in self.attributes:
+                self._keep(vars(value), vars(value), deeper=False)
+
+    def restore(self) -> bool:
+        """Puts back what is no longer the same object; whether there was anything."""
+        changed = False
+        for attributes, before in self.attributes.values():
+            if len(attributes) != len(before) or any(
+                attributes.get(k, self) is not v for k, v in before.items()
+            ):
+                attributes.clear()
+                attributes.update(before)
+                changed = True
+        for container, before in self.contents.values():
+            if not _same(container, before):
+                _refill(container, before)
+                changed = True
+        for _, tensor, alias, _ in self.tensors:
+            if _address(tensor) != _address(alias):
+                tensor.data = alias
+                changed = True
+        return changed
+
+    def written(self) -> str | None:
+        """The name of a parameter or buffer that has been written to since."""
+        return next((name for name, tensor, _, version in self.tensors if tensor._version != version), None)
+
+
+def _is_plain_object(value: Any) -> bool:
+    """An instance of a class of somebody's that keeps its state in `__dict__`."""
+    if isinstance(value, (nn.Module, Tensor, type)) or callable(value):
+        return False
+    return hasattr(value, "__dict__") and not type(value).__module__.startswith(("torch", "builtins"))
+
+
+def _same(container: Any, before: Any) -> bool:
+    if len(container) != len(before):
+        return False
+    if isinstance(container, dict):
+        return all(container.get(key, before) is value for key, value in before.items())
+    if isinstance(container, set):
+        return container == before
+    return all(now is then for now, then in zip(container, before, strict=True))
+
+
+def _refill(container: Any, before: Any) -> None:
+    container.clear()
+    (container.extend if isinstance(container, (list, deque)) else container.update)(before)
+
+
+class Forwards:
+    """The forward passes of one probe of `model`: `run` each of them, `restore` and `check` at the end.
+
+    `writes`: does the model's forward write to what was there before? None: not known, the next one is watched.
+    """
+
+    def __init__(self, model: nn.Module, writes: bool | None) -> None:
+        self.model, self.writes = model, writes
+        self.before = State(model)
+        self.written: str | None = None
+
+    def run(self, forward: Callable[[], Result]) -> Result:
+        """What `forward` returns; what it wrote to is as before."""
+        if self.writes is False:
+            return forward()
+        try:
+            return self._watched(forward)
+        except NotImplementedError:  # an operation that cannot be watched
+            self.writes = bool(self.writes)
+            return forward()
+
+    def _watched(self, forward: Callable[[], Result]) -> Result:
+        state, writes = State(self.model), Writes()
+        try:
+            with writes:
+                return forward()
+        finally:
+            changed = writes.undo()
+            self.writes = state.restore() or changed or bool(self.writes)
+
+    def restore(self) -> bool | None:
+        """Puts back attributes, at the end of a probe; what is known of the model now."""
+        self.written = None if self.writes else self.before.written()
+        if self.before.restore():
+            self.writes = True
+        return self.writes
+
+    def check(self) -> None:
+        """`InputError` if a forward pass that was not watched wrote to a tensor of the model."""
+        if self.written is not None:
+            raise InputError(
+                f"the model's forward wrote to {self.written!r}, which it had not done in its first forward pass: a "
+                "probe cannot put that back; move the write out of forward"
+            )
+
+
+@contextmanager
+def forwards_of(model: nn.Module, writes: bool | None = None) -> Iterator[Forwards]:
+    """The forward passes inside; afterwards the model's own state is as before."""
+    forwards = Forwards(model, writes)
+    try:
+        yield forwards
+    finally:
+        forwards.restore()
+    forwards.check()
