@@ -54,7 +54,7 @@ def _scores(runs: Runs) -> pd.DataFrame:
 def _by_block(runs: Runs) -> pd.DataFrame:
     rows = _named(runs.fisher_series)
     rows = rows[(rows["block"] != HEAD).to_numpy() & rows["language"].notna().to_numpy()]
-    rows = rows[rows["series"].isna().to_numpy()]
+    rows = rows[rows["series"].isna().to_numpy() & (rows["purpose"] == "track").to_numpy()]
     groups = rows.groupby(_KEYS, observed=True)
     # a block that lost its trace loses the sum: a partial one would look like a small trace
     table = pd.DataFrame({"trace": groups["trace"].sum(min_count=1)})
@@ -69,6 +69,7 @@ def _by_block(runs: Runs) -> pd.DataFrame:
 def _of_probe(runs: Runs) -> pd.DataFrame:
     rows = _named(runs.probes)
     rows = rows[rows["language"].notna().to_numpy() & rows["series"].isna().to_numpy()]
+    rows = rows[(rows["purpose"] == "track").to_numpy()]
     return rows[[*_KEYS, *OF_PROBE]].drop_duplicates(_KEYS, keep="last")
 
 

@@ -240,7 +240,8 @@ class Recipe(Section):
                 f"tracking.{what} cannot be measured in a target language, whose labels nobody looks at: set "
                 "tracking.labels to auto, exact or mc, or tracking.languages to []"
             )
-        if tracking.every is None and tracking.budget is None:
+        scored = self.schedule.options.get("scores") == "targets"
+        if tracking.every is None and tracking.budget is None and not scored:
             raise ValueError(
                 "tracking.languages names languages, but tracking.every is null: nothing is measured"
             )

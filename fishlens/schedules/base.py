@@ -21,6 +21,7 @@ from fishlens.schedules.state import Event, State
 
 TRACE = "trace"
 RELATIVE_GRADIENT = "relative gradient"
+SOURCE, TARGETS = "source", "targets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,11 @@ class Schedule(ABC):
                 f"the schedule {self.name!r} needs the scores of the blocks at step {step}, got none"
             )
         return self.choose(step, state, scores)
+
+    @property
+    def scored_on(self) -> str:
+        """Whose examples the blocks are scored on: the `source`'s, or those of the `targets`."""
+        return SOURCE
 
     @property
     def most_examples(self) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fishlens.errors import InputError
-from fishlens.schedules.base import TRACE, Schedule
+from fishlens.schedules.base import SOURCE, TARGETS, TRACE, Schedule
 from fishlens.schedules.scores import Scores
 from fishlens.schedules.state import Event, State
 
@@ -14,7 +14,8 @@ class Fun(Schedule):
 
     first: "top" thaws the top block at step 0 without looking, as in the paper's experiments; "select" chooses it
     by its score too. confident: go on adding probe batches until the leader leads the runner-up by `margin`
-    standard errors, or `max_examples` were seen.
+    standard errors, or `max_examples` were seen. scores: "source", as in the paper, or "targets": tr(F) on the
+    unlabelled examples of all target languages together, which is ours and nobody has tried.
     """
 
     name = "fun"
@@ -24,11 +25,14 @@ class Fun(Schedule):
     confident: bool = False
     margin: float = 2.0
     max_examples: int = 2048
+    scores: str = SOURCE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.first not in ("top", "select"):
             raise InputError(f"schedule.first is {self.first!r}, expected 'top' or 'select'")
+        if self.scores not in (SOURCE, TARGETS):
+            raise InputError(f"schedule.scores is {self.scores!r}, expected {SOURCE!r} or {TARGETS!r}")
         if self.margin <= 0:
             raise InputError(
                 f"schedule.margin is {self.margin}, expected a number of standard errors above 0"
@@ -40,6 +44,10 @@ class Fun(Schedule):
         frozen = self.frozen(state)
         first_is_given = self.first == "top" and not state.thawed
         return self.is_event(step) and bool(frozen) and not first_is_given
+
+    @property
+    def scored_on(self) -> str:
+        return self.scores
 
     @property
     def most_examples(self) -> int:

@@ -29,6 +29,7 @@ from fishlens.fisher.proof import Plan
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
+from fishlens.schedules.base import SOURCE, TARGETS
 from fishlens.tracking.clock import Clock, Spent, make_clock
 from fishlens.tracking.languages import (
     InLanguage,
@@ -130,6 +131,8 @@ class Tracker:
         self._in_language = in_language
         self._beside = beside
         self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
+        # by language: at which weights it was measured last, and what was found (None: the probe was lost)
+        self._on_targets: dict[str, tuple[tuple[int, ...], FisherEstimate | None]] = {}
         self._of_source: FisherEstimate | None = None  # at the present step
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
@@ -210,13 +213,16 @@ class Tracker:
         self._of_source = None
         return estimate
 
-    def measure(self, step: int, examples: int | None = None) -> Scores:
+    def measure(self, step: int, examples: int | None = None, on: str = SOURCE) -> Scores:
         """The scores of all blocks at the present weights, of at least `examples` examples (if there are so many).
 
         The same weights are never measured twice: what `step` or an earlier call has measured is used again, and
-        only what is missing is added. Raises `RuntimeError` if the probe fails: nobody can choose by nothing.
+        only what is missing is added. on="targets": of the target languages' examples, all of them together, instead
+        of the source's. Raises `RuntimeError` if the probe fails: nobody can choose by nothing.
         """
         self._at(step)
+        if on == TARGETS:
+            return scores_of(self._measured_on_targets(step))
         estimate = self._probe(step, "select", self.probe_set.until(examples))
         if estimate is None:
             raise RuntimeError(f"the blocks could not be measured at step {step}: {self._last.lost}")
@@ -236,6 +242,20 @@ class Tracker:
                 estimate = self._estimate(probe_set.batches[: probe_set.base], 0)
                 self._describe(estimate, -1, "track", language)
         self._last = _Measured(())
+        self._histograms = {}
+
+    def _measured_on_targets(self, step: int) -> FisherEstimate:
+        if not self.targets:
+            raise InputError("the schedule scores blocks on target languages, but the tracker was given none")
+        weights = self._weights_key(step)
+        for language in self.targets:
+            if self._on_targets.get(language, (None, None))[0] != weights:
+                self._probe_target(step, language, "select")
+        estimates = [self._on_targets[language][1] for language in self.targets]
+        there = [estimate for estimate in estimates if estimate is not None]
+        if len(there) < len(estimates):
+            raise RuntimeError(f"the blocks could not be measured in every target language at step {step}")
+        return merge(there)
 
     def close(
         self, status: str = "finished", *, error: str | None = None, best_step: int | None = None
@@ -310,7 +330,7 @@ class Tracker:
         self._write(step, {**fields, "purpose": purpose})
         return estimate
 
-    def _probe_target(self, step: int, language: str) -> FisherEstimate | None:
+    def _probe_target(self, step: int, language: str, purpose: str = "track") -> None:
         """Measure in a target language, and write a record of it: a part of the same probe, for the budget too."""
 
         def measure() -> FisherEstimate:
@@ -322,15 +342,16 @@ class Tracker:
 
         estimate, fields = self._attempt(
             measure,
-            lambda found: self._describe(found, step, "track", language),
+            lambda found: self._describe(found, step, purpose, language),
             prepared,
             step,
             f" in {language!r}",
         )
         seconds = fields["seconds"]
-        self._spent = Spent(self._spent.probes + seconds, self._spent.last_probe + seconds)
-        self._write(step, {**fields, "purpose": "track", "language": language})
-        return estimate
+        last = self._spent.last_probe + seconds if purpose == "track" else self._spent.last_probe
+        self._spent = Spent(self._spent.probes + seconds, last)
+        self._on_targets[language] = (self._weights_key(step), estimate)
+        self._write(step, {**fields, "purpose": purpose, "language": language})
 
     def _attempt(
         self,

@@ -181,9 +181,12 @@ class UnfreezeCallback(TrainerCallback):
         return State.from_json(stored["state"])
 
     def _scores(self, step: int, examples: int) -> Scores:
+        assert self.unfreezing is not None
+        on = self.unfreezing.schedule.scored_on
+
         def measure() -> dict[str, Any]:
             assert self._fisher is not None and self._fisher.tracker is not None
-            return asdict(self._fisher.tracker.measure(step, examples or None))
+            return asdict(self._fisher.tracker.measure(step, examples or None, on))
 
         return Scores(**from_first(measure, self._device))
 

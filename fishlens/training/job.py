@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from fishlens.errors import InputError, first_line
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, budget_warning
+from fishlens.schedules.base import TARGETS
 from fishlens.tracking.unfreezing import Unfreezing
 from fishlens.training.assembly import Assembly
 from fishlens.training.batches import Order, total_steps
@@ -83,6 +84,11 @@ def make_job(
     }
     steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
     schedule = prepare_schedule(recipe, assembly.thawable)
+    if schedule.scored_on == TARGETS and not tracked:
+        raise InputError(
+            f"schedule.scores is {TARGETS!r}, but tracking.languages names no language: set it, to 'targets' for all "
+            "of data.targets"
+        )
     too_long = budget_warning(schedule, steps)
     warnings += [too_long] if too_long else []
     optimizer = make_optimizer(assembly.blocks, recipe.train)

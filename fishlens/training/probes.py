@@ -135,7 +135,7 @@ class Probes:
                 f"the schedule {self._schedule.name!r} asks for scores but does not say of what: set its class's "
                 "scores_by to fishlens.schedules.TRACE"
             )
-        return self.tracker.measure(step, examples or None)
+        return self.tracker.measure(step, examples or None, self._schedule.scored_on)
 
     def _relative_gradients(self) -> Scores:
         device = next(iter(self._blocks[0].parameters.values())).device
