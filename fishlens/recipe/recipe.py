@@ -90,6 +90,12 @@ class Train(Section):
     )
     examples: Positive | None = Field(None, description="train on a seeded subset of so many examples")
     max_length: Positive | None = Field(None, description="tokens per row; null: the task's own")
+    fisher_penalty: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="train on loss + this times tr(F) of the thawed blocks; 0: on the loss",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass")
     log_every: Positive = Field(10, description="write the mean loss to the journal every so many steps")
 
@@ -97,6 +103,10 @@ class Train(Section):
     def _one_length(self) -> "Train":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if self.fisher_penalty and self.precision == "fp16":
+            raise ValueError(
+                "fisher_penalty squares gradients, which fp16 does not hold: set precision to bf16 or fp32"
+            )
         return self
 
 

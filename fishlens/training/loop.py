@@ -15,6 +15,7 @@ A resumed run starts where a checkpoint was written, right before update i, and 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +23,14 @@ import torch
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
-from fishlens.fisher.blocks import Block
+from fishlens.fisher.blocks import HEAD, Block
 from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 from fishlens.training.assembly import Assembly
 from fishlens.training.batches import Order, parts, steps_per_epoch
 from fishlens.training.distributed import sum_gradients, sum_over_processes
 from fishlens.training.evaluation import Prepared, evaluate
+from fishlens.training.fisher_penalty import cost_of_the_penalty, fisher_penalty, twice_differentiable
 from fishlens.training.optimizer import learning_rate, set_learning_rate
 from fishlens.training.probes import Probes
 from fishlens.training.target_scores import OVER_TRAINING
@@ -212,14 +214,18 @@ def update(job: Job) -> None:
     batches = [job.task.collate([job.train_rows[i] for i in part], job.assembly.tokenizer) for part in mine]
     weights = [scored_items(batch) for batch in batches]
     all_items = sum_over_processes(sum(weights), accelerator.device)
+    first = (step * accelerator.num_processes + accelerator.process_index) * settings.batch_size
     for batch, weight in zip(batches, weights, strict=True):
         inputs = {key: value.to(accelerator.device) for key, value in batch.items()}
-        with accelerator.autocast():
-            loss = job.assembly.model(**inputs).loss
+        with accelerator.autocast(), twice_differentiable() if settings.fisher_penalty else nullcontext():
+            outputs = job.assembly.model(**inputs)
         # each part's loss is the mean over its items: weighted like this they sum to the mean over the batch
-        loss = loss * (weight / all_items)
-        accelerator.backward(loss)
+        loss = outputs.loss * (weight / all_items)
         job.loss_sum += loss.detach()
+        if settings.fisher_penalty:
+            loss = loss + _penalty(job, outputs, inputs, first)
+            first += len(inputs["input_ids"])
+        accelerator.backward(loss)
     job.trainer_state.losses += 1
     parameters = [p for block in job.trainable for p in block.parameters.values()]
     sum_gradients(parameters)
@@ -228,6 +234,40 @@ def update(job: Job) -> None:
     job.optimizer.zero_grad(set_to_none=True)
     if rate > 0 and not accelerator.optimizer_step_was_skipped:
         job.unfreezing.after_update(step + 1)
+
+
+def _penalty(job: Job, outputs: Any, inputs: dict[str, torch.Tensor], first: int) -> torch.Tensor | float:
+    """α · tr(F) of the thawed blocks on a part of the batch, at the part's share of the batch."""
+    thawed = job.unfreezing.state.thawed
+    parameters = [
+        p for block in job.assembly.blocks if block.name in thawed for p in block.parameters.values()
+    ]
+    if not parameters:
+        return 0.0
+    trace = fisher_penalty(
+        outputs, inputs, parameters, output=job.task.output, seed=job.recipe.seed, first=first
+    )
+    rows = len(job.order.batch(job.trainer_state.step))
+    return job.recipe.train.fisher_penalty * trace * (len(inputs["input_ids"]) / rows)
+
+
+def cost_of_training(job: Job) -> str | None:
+    """What a Fisher penalty costs an update, measured on the first batch; None without one."""
+    if not job.recipe.train.fisher_penalty:
+        return None
+    rows = [job.train_rows[i] for i in job.order.batch(0)]
+    batch = job.task.collate(rows, job.assembly.tokenizer)
+    plain, penalised = cost_of_the_penalty(
+        job.assembly.model,
+        {key: value.to(job.accelerator.device) for key, value in batch.items()},
+        [p for block in job.assembly.blocks for p in block.parameters.values() if block.name != HEAD],
+        output=job.task.output,
+        seed=job.recipe.seed,
+    )
+    return (
+        f"the Fisher penalty makes forward and backward pass {penalised / plain:.1f} times as long once all blocks are "
+        f"thawed: {penalised:.3g} instead of {plain:.3g} s an update, on the first batch"
+    )
 
 
 def scored_items(batch: dict[str, torch.Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from fishlens.training.checkpoint import (
 from fishlens.training.distributed import same_everywhere, sum_over_processes
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.job import make_job
-from fishlens.training.loop import fit
+from fishlens.training.loop import cost_of_training, fit
 from fishlens.training.optimizer import optimizer_tensors
 from fishlens.training.preparation import data_files, factors, make_accelerator, prepare_task
 from fishlens.training.progress import progress_bar
@@ -185,6 +186,11 @@ class PreparedRun:
                 self._note(text)
             for text in self.job.remarks:
                 self._note(text, level="info")
+            cost = cost_of_training(self.job)
+            if cost is not None:
+                self._note(cost, level="info")
+                if self.accelerator.is_main_process:
+                    sys.stderr.write(f"fishlens: {cost}\n")
         try:
             yield
         except KeyboardInterrupt:

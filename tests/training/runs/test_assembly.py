@@ -10,6 +10,7 @@ from adapters.composition import Stack
 from transformers import AutoConfig
 
 from fishlens.errors import InputError
+from fishlens.journal import read_run
 from fishlens.training import madx
 from fishlens.training.assembly import assemble, longest_row
 from fishlens.training.madx import stacked
@@ -256,3 +257,14 @@ def test_nothing_is_written_for_a_recipe_that_cannot_run(recipe, tmp_path):
     with pytest.raises(InputError, match="fra_Latn/test.tsv"):  # missed hours later otherwise
         train({**recipe, "language_adapters": None}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_parallel_adapters_train_and_are_measured(recipe, tmp_path):
+    """`par_bn` beside the feed-forward network instead of after it: a factor of a study like any other adapter."""
+    settings = {**recipe, "adapter": "par_bn[reduction_factor=4]", "tracking": {"every": 8, "examples": 8}}
+    train(settings, tmp_path / "run")
+    traces = [r["trace"] for r in read_run(tmp_path / "run").records if r["kind"] == "fisher"]
+    assert list(traces[-1]) == ["layer.0", "layer.1", "layer.2", "layer.3", "head"]
+    assert all(value > 0 for value in traces[-1].values())
+    weights = [c for c in (tmp_path / "run" / "adapter").iterdir() if c.suffix == ".safetensors"]
+    assert weights
