@@ -91,7 +91,9 @@ def test_its_expectation_over_labels_is_the_trace(prepared):
         outputs = assembly.model(**batch)
     drawn = torch.tensor(
         [
-            float(fisher_penalty(outputs, batch, parameters_of(assembly), output=task.output, seed=0, first=6 * n))
+            fisher_penalty(
+                outputs, batch, parameters_of(assembly), output=task.output, seed=0, first=6 * n
+            ).item()
             for n in range(144)
         ]
     )
