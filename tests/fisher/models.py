@@ -32,11 +32,14 @@ def shaken(model, seed: int = 0):
     return model
 
 
+def adapters_library():
+    """The library; a test that needs it is skipped where it is not installed."""
+    return pytest.importorskip("adapters", reason="needs the library adapters (pip install 'fishlens[madx]')")
+
+
 def mad_x(task: str = "seq_bn", add_head=None, layers: int = 2):
     """A task adapter called `task` on top of a frozen language adapter called `en`, in a Stack."""
-    adapters = pytest.importorskip(
-        "adapters", reason="needs the library adapters (pip install 'fishlens[madx]')"
-    )
+    adapters = adapters_library()
     torch.manual_seed(0)
     model = adapters.AutoAdapterModel.from_config(config(layers))
     model.add_adapter("en", config=adapters.SeqBnInvConfig(reduction_factor=4))

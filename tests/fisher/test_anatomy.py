@@ -1,6 +1,5 @@
 """What a block holds is what its name says, whatever the architecture: nothing merged, nothing left out."""
 
-import adapters
 import peft
 import pytest
 import torch
@@ -12,7 +11,7 @@ from fishlens.fisher import coverage
 from fishlens.fisher.blocks import unmeasured
 
 from .architectures import SHAPE, tiny
-from .models import sentences
+from .models import adapters_library, sentences
 
 PLAIN = "embeddings layer.0 layer.1 head"
 DECODER = "embeddings layer.0 layer.1 final_norm head"
@@ -121,6 +120,7 @@ def test_the_head_is_what_trains_above_the_layers():
 
 
 def test_layers_of_an_encoder_and_a_decoder_are_not_merged():
+    adapters = adapters_library()
     assert names(lora(tiny("Bart"), target_modules=["q_proj"])) == (
         "encoder.layer.0 encoder.layer.1 decoder.layer.0 decoder.layer.1 head"
     )
@@ -134,6 +134,7 @@ def test_layers_of_an_encoder_and_a_decoder_are_not_merged():
 
 @pytest.mark.parametrize("config", ["prefix_tuning", "mam", "unipelt"])
 def test_prefixes_of_all_layers_are_made_from_the_same_parameters_and_are_a_block_of_their_own(config):
+    adapters = adapters_library()
     model = adapters.AutoAdapterModel.from_config(BertConfig(**SHAPE))
     model.add_adapter("task", config=config)
     model.train_adapter("task")
@@ -144,6 +145,7 @@ def test_prefixes_of_all_layers_are_made_from_the_same_parameters_and_are_a_bloc
 
 
 def test_the_weights_of_a_fusion_are_the_blocks_where_a_fusion_is_active():
+    adapters = adapters_library()
     model = adapters.AutoAdapterModel.from_config(BertConfig(**SHAPE))
     for name in ("a", "b"):
         model.add_adapter(name, config="seq_bn")
@@ -173,6 +175,8 @@ def test_two_towers_in_ones_own_module_have_blocks_each():
 
 
 def test_an_adapter_inside_ones_own_module_is_found():
+    adapters = adapters_library()
+
     class Mine(nn.Module):
         def __init__(self):
             super().__init__()

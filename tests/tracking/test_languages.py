@@ -111,6 +111,8 @@ def test_a_language_whose_batch_the_model_cannot_take_is_named_before_the_first_
 
 
 def test_k_languages_cost_k_probes(model, batches, monkeypatch):
+    # (of a LoRA whose B is still zero, a finite difference says whether its zeros are true: more forward passes)
+    pytest.importorskip("adapters", reason="needs an adapter without gradients that are zero")
     from fishlens.tracking import tracker as module
 
     passes = []
