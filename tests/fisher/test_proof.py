@@ -100,7 +100,7 @@ def test_experts_that_get_as_many_tokens_as_there_are_examples(experts, chosen, 
         batch = {
             "input_ids": torch.randint(4, 60, (4, tokens), generator=torch.Generator().manual_seed(seed))
         }
-        assert_right(model, batch, plan=plan, rtol=1e-6)  # (routes in float32)
+        assert_right(model, batch, plan=plan, rtol=1e-5)  # (routes in float32)
 
 
 class Sorted(nn.Module):
