@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
-from fishlens.fisher.outputs import LABEL_KEYS
+from fishlens.fisher.outputs import IGNORED, LABEL_KEYS
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Batch:
             {k: rows(v) for k, v in self.labels.items()},
             size,
         )
+
+    @property
+    def scored(self) -> bool:
+        """Whether any label counts, so is not −100; true without labels."""
+        return not self.labels or any(bool((value != IGNORED).any()) for value in self.labels.values())
 
     @property
     def tokens(self) -> int:

@@ -1,6 +1,7 @@
 """Before the first number: which parameter is measured by which rule, and whether the rules are right
 here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from fishlens.errors import InputError
 from fishlens.fisher.anatomy import unwrapped
-from fishlens.fisher.batches import batches_of
+from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
+from fishlens.fisher.distributions import widened
 from fishlens.fisher.extensions import rule_for
+from fishlens.fisher.forward import predict
 from fishlens.fisher.observe import observing
-from fishlens.fisher.outputs import find_output
 from fishlens.fisher.probe import estimate_fisher, prove
 from fishlens.fisher.reference import reference_fisher
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
+from fishlens.fisher.which_output import find_output
 
 NO_BLOCK = "no block"
 NOT_MEASURED = "not measured: it trains and lies in no block"
@@ -125,19 +128,40 @@ def self_check(
         raise InputError("data has no batches; expected at least one example")
     count = min(examples, first.size)
     estimate = estimate_fisher(model, first, blocks=chosen, labels=labels, output=output, seed=seed)
-    few = (first.example(n) for n in range(count))
+    shape = estimate.meta["output"]
+    few = [first.example(n) for n in range(count)]
     expected = reference_fisher(
-        model, few, chosen, labels=estimate.meta["labels"], output=output, seed=seed
+        model, few, chosen, labels=estimate.meta["labels"], output=shape, seed=seed
     ).per_example[chosen[0].name]
     found = estimate.per_example[chosen[0].name][:count]
-    dtype = next(iter(chosen[0].parameters.values())).dtype
+    first_parameter = next(iter(chosen[0].parameters.values()))
+    with observing(model, (), "eval"):
+        device = next(iter(chosen[0].parameters.values())).device
+        apart = _apart(model, shape, first.to(device), [example.to(device) for example in few])
     return SelfCheck(
         block=chosen[0].name,
         labels=estimate.meta["labels"],
         examples=count,
-        error=_relative(found, expected),
-        tolerance=TOLERANCE.get(dtype, 5e-2),
+        error=max(_relative(found, expected), apart),
+        tolerance=TOLERANCE.get(first_parameter.dtype, 5e-2),
     )
+
+
+def _apart(model: nn.Module, output: str, batch: Batch, examples: Sequence[Batch]) -> float:
+    """How much the predictions for examples alone differ from those in the batch, over their size.
+
+    They differ where a row of the batch is not an example: where time comes before the batch, or rows see each other.
+    """
+    together = predict(model, find_output(model, output), batch)
+    size = widened(together.logits).abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    found = 0.0
+    for n, example in enumerate(examples):
+        alone = predict(model, find_output(model, output), example)
+        if alone.logits.shape[1:] != together.logits.shape[1:]:
+            return math.inf
+        difference = (widened(alone.logits[0]) - widened(together.logits[n])).abs()
+        found = max(found, float((difference * together.scored[n].unsqueeze(-1)).amax() / size))
+    return found
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

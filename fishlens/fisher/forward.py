@@ -1,11 +1,14 @@
 """The forward pass of a probe: inputs without labels in, a prediction with a graph behind its logits out."""
 
+import inspect
+from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, first_line
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.outputs import Output, Prediction
 
@@ -18,12 +21,38 @@ def predict(
     Raises `InputError` if the logits are not those of the batch's examples.
     """
     device = next(model.parameters()).device.type
+    inputs = output.arguments(model, taken_by(model, batch.inputs), batch.labels)
     with torch.enable_grad(), torch.autocast(device, autocast) if autocast is not None else nullcontext():
-        result = model(*batch.args, **batch.inputs)
-        prediction = output.predict(result, batch.inputs, batch.labels)
+        try:
+            result = model(*batch.args, **inputs)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{type(model).__name__} does not take this batch: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        prediction = output.predict(result, inputs, batch.labels)
     if len(prediction.logits) != batch.size:
         raise InputError(
             f"the logits are for {len(prediction.logits)} examples of output={output.name!r}; "
             f"expected {batch.size}, as in the inputs"
         )
+    if prediction.logits.shape[1] == 0:
+        raise InputError(
+            f"output={output.name!r} leaves nothing to predict: the model gave logits for one position only; expected "
+            "them for every position of at least two tokens"
+        )
     return prediction
+
+
+def taken_by(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that the model's `forward` has an argument for."""
+    names = _arguments(model)
+    return dict(inputs) if names is None else {key: value for key, value in inputs.items() if key in names}
+
+
+def _arguments(model: Any) -> set[str] | None:
+    """Names of the arguments of `forward`; None if it takes any."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = inspect.signature(inner.forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return set(parameters)

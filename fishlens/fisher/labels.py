@@ -23,14 +23,15 @@ Targets = tuple[Tensor, Tensor]
 class Draw:
     """The cotangents of one batch: `passes` tensors shaped like the logits, each weighing 1/`samples`.
 
-    `invalid` (a scalar tensor or None) says that a label was out of range; it is looked at when the probe
-    ends.
+    `invalid` (a scalar tensor or None) says that a label was out of range, `scored` whether there is any
+    label at all; both are looked at when the probe ends.
     """
 
     cotangents: Iterator[Tensor]
     passes: int
     samples: int = 1
     invalid: Tensor | None = None
+    scored: Tensor | None = None
 
 
 class LabelSource(ABC):
@@ -54,7 +55,9 @@ class LabelSource(ABC):
         family, logits = prediction.distribution, prediction.logits
         chosen = self.targets(prediction, labels, output, first)
         invalid = torch.stack([family.out_of_range(logits, *target) for target in chosen]).any()
-        return Draw((family.score(logits, *target) for target in chosen), len(chosen), self.samples, invalid)
+        scores = (family.score(logits, *target) for target in chosen)
+        scored = torch.stack([mask.any() for _, mask in chosen]).any()
+        return Draw(scores, len(chosen), self.samples, invalid, scored)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Exact(LabelSource):
                 f"(logits {list(prediction.logits.shape)}), more than max_passes={self.max_passes}; "
                 "use labels='mc', which costs one per sample"
             )
-        return Draw(prediction.distribution.exact(prediction.logits, prediction.scored), passes)
+        cotangents = prediction.distribution.exact(prediction.logits, prediction.scored)
+        return Draw(cotangents, passes, scored=prediction.scored.any())
 
 
 @dataclass(frozen=True)

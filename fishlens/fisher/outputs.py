@@ -1,8 +1,7 @@
 """Output shapes: where in a model's output the logits are, and what one example is.
 
 One class per shape brings the logits to `[N, M, C]` (see `distributions`), says which of the M variables
-are scored, and finds the data's own labels. `infer_output` picks the class from the model; `output=` names
-it.
+are scored, and finds the data's own labels. `which_output` says which of them a model has.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fishlens.errors import InputError
 from fishlens.fisher.distributions import Bernoulli, Categorical, Distribution, Gaussian
@@ -34,6 +33,7 @@ class Output(ABC):
 
     name: str
     distribution: Distribution = Categorical()
+    decided_by: str = "told"
 
     @abstractmethod
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
@@ -47,17 +47,28 @@ class Output(ABC):
         """How many rows inside the network belong to one example."""
         return 1
 
+    def arguments(
+        self, model: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]
+    ) -> Mapping[str, Any]:
+        """What the model is called with."""
+        return inputs
+
     def label(self, labels: Mapping[str, Tensor]) -> Tensor:
         """The one label tensor; `InputError` if the batch has none."""
-        for key in ("labels", "label", "label_ids"):
-            if key in labels:
-                return labels[key]
-        raise InputError(
-            f"labels='empirical' needs the data's labels and the {self.name} batch has no 'labels'"
-        )
+        found = given_labels(labels)
+        if found is None:
+            raise InputError(
+                f"labels='empirical' needs the data's labels and the {self.name} batch has no 'labels'"
+            )
+        return found
 
 
-def _logits(result: Any, kind: str) -> Tensor:
+def given_labels(labels: Mapping[str, Tensor]) -> Tensor | None:
+    """The one label tensor of a batch, if it has any."""
+    return next((labels[key] for key in ("labels", "label", "label_ids") if key in labels), None)
+
+
+def logits_in(result: Any, kind: str) -> Tensor:
     logits = result if isinstance(result, Tensor) else getattr(result, "logits", None)
     if logits is None and isinstance(result, Mapping):
         logits = result.get("logits")
@@ -74,6 +85,11 @@ def _expect(logits: Tensor, dimensions: int, kind: str) -> Tensor:
     if logits.dim() != dimensions:
         raise InputError(
             f"output={kind!r} expects logits of {dimensions} dimensions; the model gave {list(logits.shape)}"
+            + (
+                "; with one prediction a token give output='tagging' or 'causal_lm'"
+                if logits.dim() == 3
+                else ""
+            )
         )
     return logits
 
@@ -88,7 +104,7 @@ class Classification(Output):
     name = "classification"
 
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
-        logits = _expect(_logits(result, self.name), 2, self.name).unsqueeze(1)
+        logits = _expect(logits_in(result, self.name), 2, self.name).unsqueeze(1)
         if logits.shape[-1] < 2:
             raise InputError(
                 "output='classification' expects at least 2 classes; the model has 1 (a regression?)"
@@ -119,13 +135,19 @@ class MultiLabel(Output):
     distribution: Distribution = Bernoulli()
 
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
-        logits = _logits(result, self.name)
+        logits = logits_in(result, self.name)
         logits = _expect(logits.unsqueeze(-1) if logits.dim() == 1 else logits, 2, self.name).unsqueeze(1)
         return Prediction(logits, _all(logits), self.distribution)
 
     def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
-        targets = self.label(labels).reshape(prediction.logits.shape)
-        return targets, prediction.scored
+        targets = self.label(labels)
+        if targets.numel() != prediction.logits.numel():
+            outputs = [*prediction.logits.shape[:1], *prediction.logits.shape[2:]]
+            raise InputError(
+                f"output={self.name!r}: labels of shape {list(targets.shape)} for outputs of shape {outputs}; "
+                "expected a label for every output"
+            )
+        return targets.reshape(prediction.logits.shape), prediction.scored
 
 
 class Regression(MultiLabel):
@@ -170,8 +192,8 @@ class Tagging(Output):
     name = "tagging"
 
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
-        logits = self.aligned(_expect(_logits(result, self.name), 3, self.name))
-        given = next((labels[k] for k in ("labels", "label", "label_ids") if k in labels), None)
+        logits = self.aligned(_expect(logits_in(result, self.name), 3, self.name))
+        given = given_labels(labels)
         if given is not None:
             scored = self.aligned_labels(given) != IGNORED
         else:
@@ -219,6 +241,41 @@ class CausalLM(Tagging):
     def aligned_labels(self, labels: Tensor) -> Tensor:
         return labels[:, 1:]
 
+    def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
+        """From a token to a token: padding is neither predicted nor predicted from, on whichever side it is."""
+        mask = inputs.get("attention_mask")
+        return (mask[:, 1:] * mask[:, :-1]).bool() if isinstance(mask, Tensor) else _all(logits)
+
+
+class Seq2SeqLM(Tagging):
+    """The next target token of an encoder–decoder: the decoder reads the labels shifted by one, as in its own loss."""
+
+    name = "seq2seq_lm"
+
+    def arguments(
+        self, model: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]
+    ) -> Mapping[str, Any]:
+        if "decoder_input_ids" in inputs or "decoder_inputs_embeds" in inputs:
+            return inputs
+        given = given_labels(labels)
+        if given is None:
+            raise InputError(
+                "output='seq2seq_lm' needs 'labels' or 'decoder_input_ids' in the batch: what the decoder reads"
+            )
+        shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+        read = shift(given) if shift is not None else _shifted(given, model.config)
+        return {**inputs, "decoder_input_ids": read}
+
+    def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
+        mask = inputs.get("decoder_attention_mask")
+        return mask.bool() if isinstance(mask, Tensor) else _all(logits)
+
+
+def _shifted(labels: Tensor, config: Any) -> Tensor:
+    start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
+    read = torch.cat([start, labels[:, :-1]], dim=1)
+    return read.masked_fill(read == IGNORED, config.pad_token_id)
+
 
 OUTPUTS: dict[str, Output] = {
     output.name: output
@@ -231,79 +288,6 @@ OUTPUTS: dict[str, Output] = {
         Tagging(),
         MaskedLM(),
         CausalLM(),
+        Seq2SeqLM(),
     )
 }
-
-_ADAPTERS_HEADS = {
-    "classification": "classification",
-    "image_classification": "classification",
-    "multilabel_classification": "multilabel",
-    "multiple_choice": "multiple_choice",
-    "question_answering": "question_answering",
-    "tagging": "tagging",
-    "masked_lm": "masked_lm",
-    "causal_lm": "causal_lm",
-}
-_CLASS_SUFFIXES = {
-    "ForSequenceClassification": "classification",
-    "ForImageClassification": "classification",
-    "ForMultipleChoice": "multiple_choice",
-    "ForQuestionAnswering": "question_answering",
-    "ForTokenClassification": "tagging",
-    "ForMaskedLM": "masked_lm",
-    "ForCausalLM": "causal_lm",
-    "LMHeadModel": "causal_lm",
-}
-
-
-def find_output(model: nn.Module, output: str = "auto") -> Output:
-    """The output shape called `output`, or the one that `model` has; `InputError` if that cannot be told."""
-    if output == "auto":
-        return OUTPUTS[_infer(model)]
-    if output not in OUTPUTS:
-        raise InputError(f"output={output!r} is unknown; expected 'auto' or one of {', '.join(OUTPUTS)}")
-    return OUTPUTS[output]
-
-
-def _infer(model: Any) -> str:
-    inner = model
-    if hasattr(model, "peft_config"):
-        inner = model.get_base_model()
-    heads = getattr(inner, "heads", None)
-    if isinstance(heads, nn.ModuleDict) and hasattr(inner, "active_head"):
-        return _from_adapters_head(inner, heads)
-    kind = type(inner).__name__.removesuffix("WithAdapters")
-    for suffix, name in _CLASS_SUFFIXES.items():
-        if kind.endswith(suffix):
-            return _refine(name, inner)
-    if hasattr(inner, "config") and hasattr(inner, "base_model_prefix"):
-        raise InputError(f"cannot tell what {kind} predicts; give output= one of {', '.join(OUTPUTS)}")
-    return "classification"
-
-
-def _from_adapters_head(model: Any, heads: Any) -> str:
-    active = model.active_head
-    if active is None or (isinstance(active, list) and len(active) != 1):
-        listed = ", ".join(heads) or "none"
-        raise InputError(
-            f"the model has no single active head (active: {active!r}, there are: {listed}); set one"
-        )
-    active = active if isinstance(active, str) else active[0]
-    config = heads[active].config
-    head_type = config["head_type"]
-    if head_type not in _ADAPTERS_HEADS:
-        known = ", ".join(_ADAPTERS_HEADS)
-        raise InputError(f"head {active!r} is a {head_type} head; expected one of {known}")
-    name = _ADAPTERS_HEADS[head_type]
-    return "regression" if name == "classification" and config["num_labels"] == 1 else name
-
-
-def _refine(name: str, model: Any) -> str:
-    if name != "classification":
-        return name
-    problem = getattr(model.config, "problem_type", None)
-    if problem == "multi_label_classification":
-        return "multilabel"
-    if problem == "regression" or (problem is None and model.config.num_labels == 1):
-        return "regression"
-    return name

@@ -17,18 +17,22 @@ from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
 from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
-from fishlens.fisher.forward import predict
+from fishlens.fisher.forward import predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing, random_states_kept
-from fishlens.fisher.outputs import Output, Prediction, find_output
+from fishlens.fisher.outputs import Output, Prediction
 from fishlens.fisher.proof import SILENT, ChangedInPlace, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards, forwards_of
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import Taps, cloned_inputs
+from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
+NOTHING_SCORED = (
+    "nothing is scored in any example: every label is −100 or every token masked; zero is no measurement"
+)
 MODES = ("eval", "train", "unchanged")
 
 
@@ -194,6 +198,8 @@ class Probe:
     plan: Plan
     forwards: Forwards = field(init=False)
     source: LabelSource | None = None
+    scored: torch.Tensor | None = None
+    left_out: frozenset[str] = frozenset()
     passes: int = 0
     certainties: list[torch.Tensor | None] = field(default_factory=list)
     dtype: str = ""
@@ -213,6 +219,7 @@ class Probe:
     def measure(self, batch: Batch, first: int) -> None:
         """Adds the examples of one batch, the first of which is number `first` of the stream."""
         batch = batch.to(self.device)
+        self.left_out |= batch.inputs.keys() - taken_by(self.model, batch.inputs).keys()
         if self.granularity == "batch":
             self._measure_batch_gradient(batch, first)
             return
@@ -282,6 +289,8 @@ class Probe:
             self.source = choose_source(self.labels, self.samples, self.seed, self.max_passes, prediction)
         draw = self.source.draw(prediction, batch.labels, self.output, first)
         self.passes = max(self.passes, draw.passes)
+        if draw.scored is not None:
+            self.scored = draw.scored if self.scored is None else self.scored | draw.scored
         return draw
 
     def _measure_batch_gradient(self, batch: Batch, first: int) -> None:
@@ -311,6 +320,12 @@ class Probe:
         notes += [
             f"{name}: the output does not depend on it; its Fisher is zero" for name in sorted(self.unused)
         ]
+        notes += [f"{key}: the model's forward does not take it; left out" for key in sorted(self.left_out)]
+        scored = self.scored is None or bool(self.scored)
+        if not scored:
+            notes.append(NOTHING_SCORED)
+        if self.tally.examples == 1:
+            notes.append("one example has no standard error")
         dtype = str(next(iter(self.parameters.values())).dtype).removeprefix("torch.")
         meta = {
             "labels": self.source.name,
@@ -327,6 +342,7 @@ class Probe:
             "normalisation": normalisation,
             "preset": self.preset,
             "output": self.output.name,
+            "output_from": self.output.decided_by,
             "passes": self.passes,
             "version": __version__,
             "notes": notes,

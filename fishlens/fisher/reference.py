@@ -18,8 +18,9 @@ from fishlens.fisher.blocks import Block
 from fishlens.fisher.forward import predict
 from fishlens.fisher.labels import LabelSource, choose_source
 from fishlens.fisher.observe import observing
-from fishlens.fisher.outputs import Output, Prediction, find_output
+from fishlens.fisher.outputs import Output, Prediction
 from fishlens.fisher.state import forwards_of
+from fishlens.fisher.which_output import find_output
 
 
 @dataclass(frozen=True)

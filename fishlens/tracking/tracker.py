@@ -25,6 +25,7 @@ from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.observe import observing
+from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
@@ -47,6 +48,7 @@ IDENTITY = (
     "labels",
     "samples",
     "granularity",
+    "output",
     "mode",
     "dtype",
     "seed",
@@ -298,18 +300,28 @@ class Tracker:
         self._last_step = step
 
     def _trial(self) -> dict[str, Any]:
-        """Measures the first batch: raises what is wrong with the input, and learns what the numbers are called.
+        """Measures the first batch with labels: raises what is wrong with it, and learns what the numbers are called.
 
         What is proved about the model here need not be proved again by the probes (`Plan`).
         """
-        meta = self._estimate(self.probe_set.batches[:1], first_example=0).meta
+        batches = self.probe_set.batches
+        meta = self._estimate(
+            [next((one for one in batches if one.scored), batches[0])], first_example=0
+        ).meta
+        if NOTHING_SCORED in meta["notes"]:
+            raise InputError(f"the probe set measures nothing: {NOTHING_SCORED}")
+        self._options["output"] = meta["output"]  # what the labels mean never changes under way
         for language, probe_set in self.targets.items():
             try:
                 with self._in_language(language):
                     self._estimate(probe_set.batches[:1], first_example=0)
             except InputError as error:
                 raise InputError(f"language {language!r}: {error}") from error
-        return {**{key: meta[key] for key in IDENTITY}, "examples": self.probe_set.examples}
+        return {
+            **{key: meta[key] for key in IDENTITY},
+            "output_from": meta["output_from"],
+            "examples": self.probe_set.examples,
+        }
 
     def _probe(self, step: int, purpose: str, batches: int) -> FisherEstimate | None:
         """Measure the first `batches` batches, or use what was measured, and write a record of it."""
@@ -431,7 +443,17 @@ class Tracker:
             fields["noise_scale"] = self._noise_scales(estimate)
         if step in self._diagonals and purpose == "track":
             fields["diagonal"] = self._save_diagonal(estimate, step, language)
-        identity = {**{key: estimate.meta[key] for key in IDENTITY}, "examples": estimate.examples}
+        identity = {**self.identity, **{key: estimate.meta[key] for key in IDENTITY}}
+        changed = [
+            f"{key} from {self.identity[key]!r} to {identity[key]!r}"
+            for key in IDENTITY
+            if identity[key] != self.identity[key]
+        ]
+        if changed:
+            raise InputError(
+                f"what is measured has changed under way: {', '.join(changed)}; a new run can measure it"
+            )
+        identity["examples"] = estimate.examples
         if identity != self.identity:
             fields["estimator"] = identity
         return fields
