@@ -1,30 +1,48 @@
-"""Linear mixed models of the score in every language: the feature's slope, with languages, schedules and runs each
-having a level of their own."""
+"""Linear mixed models of the score in every language: the feature's slope, with languages, schedules, seeds and runs
+each having a level of their own, and languages a slope."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.reml import fit_reml
+from fishlens.analysis.inference.layout import layout
+from fishlens.analysis.inference.reml import Fit, fit_reml, slopes
 from fishlens.analysis.results import NotEnough, not_enough
+from numpy.typing import NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
 
+Array = NDArray[np.float64]
 NEEDED_LEVELS = 3  # of a random effect, for its variance to be estimated at all
+NEEDED_SLOPES = 4  # languages, for a variance of slopes
 NEEDED_ROWS = 10
+NEEDED_FREEDOM = 3
 MOSTLY = 0.5  # share of a predictor's variance between schedules from which on it counts as one of schedules
+WITHIN = ("schedule", "seed")  # what shifts whole runs: a predictor of runs is taken inside these
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Design:
+    """What was fitted: `y` `[n]`, `x` `[n, p]`, the columns of every random effect."""
+
+    y: Array
+    x: Array
+    terms: tuple[str, ...]
+    effects: dict[str, Array]
 
 
 @dataclass(frozen=True)
 class MixedModel:
     """A fitted model. `fixed`: one row per term with estimate, error, low, high, p, freedom (degrees of freedom).
-    `variances`: of each random intercept and of the `residual`, in squared points. `messages`: everything the
-    search complained about, and variances estimated as zero. With `converged` False no number here should be
-    reported."""
+    `variances`: of each random effect and of the `residual`, in squared points; "language × peak" is that of slopes.
+    `messages`: everything the search complained about, and variances estimated as zero. With `converged` False no
+    number here should be reported."""
 
     fixed: pd.DataFrame
     variances: dict[str, float]
@@ -35,8 +53,38 @@ class MixedModel:
     log_likelihood: float  # restricted
     level: float
     method: str
+    design: Design | None = field(default=None, repr=False, compare=False)
 
     enough = True
+
+    def statsmodels(self) -> Any:
+        """statsmodels' `MixedLMResults` of the same model, its search started at the maximum found here: for its
+        summary, residuals and predicted random effects. Its p-values are normal ones, without degrees of freedom."""
+        from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams, VCSpec
+
+        if self.design is None:
+            raise InputError("this model holds no design: fit it with mixed_model")
+        made = self.design
+        names = list(made.effects)
+        columns = [[[f"{name}[{k}]" for k in range(made.effects[name].shape[1])]] for name in names]
+        parts = VCSpec(names, columns, [[made.effects[name]] for name in names])
+        frame = pd.DataFrame(made.x, columns=list(made.terms))
+        model = MixedLM(made.y, frame, groups=np.zeros(len(made.y), dtype=int), exog_vc=parts)
+        ratios = np.array([self.variances[name] / self.variances["residual"] for name in names])
+        beta = np.linalg.lstsq(*_whitened(made, ratios), rcond=None)[0]
+        start = MixedLMParams.from_components(
+            fe_params=beta, cov_re=np.zeros((0, 0)), vcomp=np.maximum(ratios, 1e-10)
+        )
+        return model.fit(start_params=start, reml=True, method="lbfgs", maxiter=500)
+
+
+def _whitened(made: Design, ratios: Array) -> tuple[Array, Array]:
+    """X and y with the covariance of y turned into the identity."""
+    covariance = np.eye(len(made.y))
+    for ratio, columns in zip(ratios, made.effects.values(), strict=True):
+        covariance += ratio * columns @ columns.T
+    factor = np.linalg.cholesky(covariance)
+    return np.linalg.solve(factor, made.x), np.linalg.solve(factor, made.y)
 
 
 def mixed_model(
@@ -44,53 +92,148 @@ def mixed_model(
     predictors: Sequence[str],
     outcome: str = "value",
     *,
-    random: Sequence[str] = ("language", "schedule", "run"),
+    random: Sequence[str] | None = None,
+    by_language: Sequence[str] | str = AUTO,
     standardise: bool = True,
     level: float = 0.95,
 ) -> MixedModel | NotEnough:
-    """outcome = β₀ + Σ β_j predictor_j + u_language + v_schedule + w_run + ε, by restricted maximum likelihood
-    (`inference.reml`).
+    """outcome = β₀ + Σ (β_j + γ_j,language) predictor_j + u_language + v_schedule + s_seed + w_run + ε, by restricted
+    maximum likelihood (`inference.reml`).
 
-    `table`: one row per run and language. The intercept of the run is in the default because the feature is one number
-    per run: without it the languages of a run would count as independent evidence about the feature. `standardise`
-    divides each predictor by its standard deviation, so that slopes are points per standard deviation.
+    `table`: one row per run and language. `random`: what has an intercept of its own, by default language, schedule
+    and run, and seed where the table has seeds that several schedules share. The intercept of the run is needed
+    because the feature is one number per run: without it the languages of a run would count as independent evidence.
+    A schedule or seed shifts feature and score of all its runs: a predictor that varies among the runs of a schedule
+    is taken as what is left of it after schedule and seed (additive fit over runs). `by_language`: the predictors
+    whose slope may differ between languages ("auto": all that vary inside languages, with at least 4 languages);
+    without it a feature that helps one language and hurts another counts as one that does something.
+    `standardise` divides each predictor, before that, by its standard deviation: slopes are points per standard
+    deviation of the feature.
 
-    p and interval are from t with containment degrees of freedom (as in nlme): a predictor is tested against the
-    finest random effect inside whose levels it is constant. n runs in s schedules and q such predictors give
-    n − s − q; one that is constant within schedules has s − 1 − q. So has one that varies mostly between schedules
-    (more than half of its variance): what it then says rests on the schedules, however many seeds each has.
-    Returns `NotEnough` when a random effect has fewer than 3 levels, there are fewer than 10 rows, or no degree of
-    freedom is left. Raises `InputError` for an unknown column.
+    p and interval are from t with Satterthwaite's degrees of freedom, and no more than containment leaves: n runs in a
+    layout of schedules and seeds of rank r, and q such predictors, leave n − r − q; a predictor that is constant within
+    schedules has schedules − 1 − q. With other random intercepts a predictor that varies mostly between their levels
+    (more than half of its variance) has the degrees of freedom of these.
+    Returns `NotEnough` when a random effect has fewer than 3 levels (a schedule or seed with fewer is fixed), there are
+    fewer than 10 rows, or fewer than 3 degrees of freedom are left. Raises `InputError` for an unknown column.
     """
-    for name in (outcome, *predictors, *random):
+    names = tuple(random) if random is not None else _default_random(table)
+    for name in (outcome, *predictors, *names):
         if name not in table:
             raise InputError(
                 f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
             )
-    rows = table[[outcome, *predictors, *random]].dropna().reset_index(drop=True)
-    rows = rows.astype(dict.fromkeys(random, str))
-    levels = {name: int(rows[name].nunique()) for name in random}
+    rows = table[[outcome, *predictors, *names]].dropna().reset_index(drop=True)
+    rows = rows.astype(dict.fromkeys(names, str))
+    fixed = [name for name in names if name in WITHIN and rows[name].nunique() < NEEDED_LEVELS]
+    names = tuple(name for name in names if name not in fixed)
+    levels = {name: int(rows[name].nunique()) for name in names}
     shortage = _shortage(rows, predictors, outcome, levels)
     if shortage is not None:
         return shortage
-    freedom = {name: _containment(rows, name, predictors, random, levels) for name in predictors}
-    for name, left in freedom.items():
-        if left < 1:
-            return not_enough("mixed model", left, 1, f"degrees of freedom for {name}", n=len(rows))
-    design = rows[list(predictors)].to_numpy(dtype=float)
+    values = rows[list(predictors)].astype(float)
     if standardise:
-        design = (design - design.mean(axis=0)) / design.std(axis=0, ddof=1)
-    x = np.column_stack([np.ones(len(rows)), design])
+        values = (values - values.mean()) / values.std(ddof=1)
+    around = [name for name in (*names, *fixed) if name in WITHIN]
+    rows[list(predictors)], gone = _inside(rows, values, around)
+    if gone:
+        why = f"{gone} does not vary within {' and '.join(around)}"
+        return not_enough("mixed model", 1, 2, "different values", n=len(rows), why=why)
+    freedom = {name: _containment(rows, name, predictors, names, levels, around) for name in predictors}
+    for name, left in freedom.items():
+        if left < NEEDED_FREEDOM:
+            return not_enough(
+                "mixed model", left, NEEDED_FREEDOM, f"degrees of freedom for {name}", n=len(rows)
+            )
+    made = _design(rows, predictors, outcome, names, fixed, by_language)
+    return _reported(fit_reml(made.y, made.x, list(made.effects.values())), made, levels, freedom, level)
+
+
+def _default_random(table: pd.DataFrame) -> tuple[str, ...]:
+    names = ("language", "schedule", "run")
+    if "seed" not in table or "run" not in table or table["seed"].isna().all():
+        return names
+    shared = table.groupby("seed")["run"].nunique().max() > 1
+    return ("language", "schedule", "seed", "run") if shared else names
+
+
+def _inside(rows: pd.DataFrame, values: pd.DataFrame, around: list[str]) -> tuple[pd.DataFrame, str]:
+    """Predictors of runs less the additive fit of what is around the runs, and the name of one of which nothing is
+    left."""
+    if "run" not in rows or not around:
+        return values, ""
+    first = ~rows["run"].duplicated()
+    factors = [codes_of(rows.loc[first, name].to_numpy(), int(first.sum())) for name in around]
+    space, found = layout(factors), values.copy()
+    for name in values:
+        per_run = values.groupby(rows["run"])[name].nunique()
+        constant = any((values.groupby(rows[factor])[name].nunique() == 1).all() for factor in around)
+        if (per_run > 1).any() or constant:
+            continue  # of languages, or of whole schedules
+        own = values.loc[first, name].to_numpy()
+        left = space.residual(own)
+        if np.linalg.norm(left) <= 1e-9 * max(np.linalg.norm(own - own.mean()), np.finfo(float).tiny):
+            return found, str(name)
+        of_run = pd.Series(left, index=rows.loc[first, "run"])
+        found[name] = rows["run"].map(of_run).to_numpy(dtype=float)
+    return found, ""
+
+
+def _design(
+    rows: pd.DataFrame,
+    predictors: Sequence[str],
+    outcome: str,
+    names: tuple[str, ...],
+    fixed: list[str],
+    by_language: Sequence[str] | str,
+) -> Design:
+    x = np.column_stack([np.ones(len(rows)), rows[list(predictors)].to_numpy(dtype=float)])
     if np.linalg.matrix_rank(x) < x.shape[1]:
         raise InputError(f"the predictors {', '.join(predictors)} determine each other: leave one out")
-    y = rows[outcome].to_numpy(dtype=float)
-    fitted = fit_reml(y, x, [codes_of(rows[name].to_numpy(), len(rows)) for name in random])
-    estimate, error = fitted.coefficients, np.sqrt(np.diag(fitted.covariance))
-    freedoms = np.array([min(levels.values()) - 1, *freedom.values()], dtype=float)
+    terms = ["intercept", *predictors]
+    for name in fixed:
+        codes = codes_of(rows[name].to_numpy(), len(rows))
+        extra = np.eye(codes.max() + 1)[codes][:, 1:]
+        x = np.column_stack([x, extra - extra.mean(axis=0)])
+        terms += [f"{name} {k + 1}" for k in range(extra.shape[1])]
+    effects = {name: _indicators(rows[name]) for name in names}
+    for name in _sloped(rows, predictors, names, by_language):
+        codes = codes_of(rows["language"].to_numpy(), len(rows))
+        effects[f"language × {name}"] = slopes(rows[name].to_numpy(dtype=float), codes)
+    return Design(rows[outcome].to_numpy(dtype=float), x, tuple(terms), effects)
+
+
+def _indicators(labels: pd.Series) -> Array:
+    codes = codes_of(labels.to_numpy(), len(labels))
+    return np.eye(codes.max() + 1)[codes]
+
+
+def _sloped(
+    rows: pd.DataFrame, predictors: Sequence[str], names: tuple[str, ...], wanted: Sequence[str] | str
+) -> list[str]:
+    if wanted != AUTO:
+        unknown = [name for name in wanted if name not in predictors]
+        if unknown or "language" not in names:
+            raise InputError(
+                f"by_language names {', '.join(wanted)}: expected predictors, and language among the random effects"
+            )
+        return list(wanted)
+    if "language" not in names or rows["language"].nunique() < NEEDED_SLOPES:
+        return []
+    return [name for name in predictors if (rows.groupby("language")[name].nunique() > 1).any()]
+
+
+def _reported(
+    fitted: Fit, made: Design, levels: dict[str, int], contained: dict[str, int], level: float
+) -> MixedModel:
+    count = 1 + len(contained)
+    estimate, error = fitted.coefficients[:count], np.sqrt(np.diag(fitted.covariance))[:count]
+    most = np.array([min(levels.values()) - 1, *contained.values()], dtype=float)
+    freedoms = np.maximum(np.minimum(most, fitted.freedom[:count]), 1.0)
     reach = stats.t.ppf((1 + level) / 2, freedoms) * error
     fixed = pd.DataFrame(
         {
-            "term": ["intercept", *predictors],
+            "term": made.terms[:count],
             "estimate": estimate,
             "error": error,
             "low": estimate - reach,
@@ -100,19 +243,21 @@ def mixed_model(
         }
     )
     residual = fitted.residual_variance
-    variances = {name: float(ratio) * residual for name, ratio in zip(random, fitted.ratios, strict=True)}
+    variances = {name: float(r) * residual for name, r in zip(made.effects, fitted.ratios, strict=True)}
     zero = [
         f"the variance of {name} is estimated as zero"
         for name, v in variances.items()
         if v <= 1e-8 * residual
     ]
     variances["residual"] = residual
-    method = f"REML, random intercepts for {', '.join(random)}; t with containment degrees of freedom"
-    messages = (*fitted.messages, *zero)
-    likelihood = fitted.log_likelihood
+    sloped = [name for name in made.effects if name not in levels]
+    method = f"REML, random intercepts for {', '.join(levels)}"
+    method += f", random slopes {', '.join(sloped)}" if sloped else ""
+    method += "; t with Satterthwaite's degrees of freedom, no more than containment leaves"
     return MixedModel(
-        fixed, variances, levels, fitted.converged, messages, len(rows), likelihood, level, method
-    )
+        fixed, variances, levels, fitted.converged, (*fitted.messages, *zero), len(made.y),
+        fitted.log_likelihood, level, method, made,
+    )  # fmt: skip
 
 
 def _shortage(
@@ -142,24 +287,37 @@ def _containment(
     predictors: Sequence[str],
     random: Sequence[str],
     levels: dict[str, int],
+    within: list[str],
 ) -> int:
     """Levels of the stratum the predictor varies in, less the levels of what contains it and its own predictors."""
 
     def stratum(name: str) -> str | None:
-        constant = [r for r in random if (rows.groupby(r)[name].nunique() == 1).all()]
+        constant = [r for r in random if _same(rows, r, name)]
         finest = max(constant, key=lambda r: levels[r], default=None)
         if finest is None:
             return None
         own = rows.drop_duplicates(finest)
-        wider = [r for r in random if r != finest and (rows.groupby(finest)[r].nunique() == 1).all()]
+        wider = [
+            r for r in random if r != finest and (rows.groupby(finest)[r].nunique() == 1).all()
+        ]
         return next((r for r in wider if _between_share(own[name], own[r]) > MOSTLY), finest)
 
     mine = stratum(predictor)
     alike = sum(stratum(name) == mine for name in predictors)
     if mine is None:
         return len(rows) - 1 - sum(count - 1 for count in levels.values()) - alike
+    own = rows.drop_duplicates(mine)
     around = [r for r in random if levels[r] < levels[mine] and (rows.groupby(mine)[r].nunique() == 1).all()]
-    return levels[mine] - max((levels[r] for r in around), default=1) - alike
+    if mine == "run":
+        around = list(dict.fromkeys([*around, *within]))
+    factors = [codes_of(own[name].to_numpy(), len(own)) for name in around]
+    return len(own) - layout(factors, n=len(own)).rank - alike
+
+
+def _same(rows: pd.DataFrame, factor: str, name: str) -> bool:
+    """Whether a predictor is constant, beyond rounding, in every level of a factor."""
+    groups = rows.groupby(factor)[name]
+    return bool((groups.max() - groups.min() <= 1e-9 * np.ptp(rows[name])).all())
 
 
 def _between_share(values: pd.Series, groups: pd.Series) -> float:

@@ -10,8 +10,16 @@ import numpy as np
 import pandas as pd
 from fishlens.analysis.curves import block_curves, moving_average
 from fishlens.analysis.inference.bootstrap import jackknife_t
-from fishlens.analysis.inference.clusters import deletions
-from fishlens.analysis.inference.permutation import share_as_large, sign_flips
+from fishlens.analysis.inference.clusters import codes_of, deletions
+from fishlens.analysis.inference.correction import westfall_young
+from fishlens.analysis.inference.layout import layout
+from fishlens.analysis.inference.permutation import (
+    Rearrangements,
+    rearrange,
+    rearrange_whole,
+    share_as_large,
+    sign_flips,
+)
 from fishlens.analysis.results import Estimate, not_enough
 from numpy.typing import NDArray
 
@@ -21,6 +29,8 @@ Array = NDArray[np.float64]
 NEEDED_RUNS = 6
 NEEDED_INTERVALS = 5
 NEEDED_SHARED = 3  # runs measured over the same interval, for a mean to subtract
+NEEDED_UNITS = 5  # crossed units from which on the interval is over them
+AUTO = "auto"
 COURSES = {"whole": "r", "own": "r_own"}
 _EXACT_FIT = 1 - 1e-9
 
@@ -47,6 +57,7 @@ def run_lags(
     window: float = 0,
     language: str | None = None,
     within: str | None = None,
+    crossed: str | None = None,
 ) -> pd.DataFrame:
     """One row per run and lag: run, lag (in evaluation intervals), interval (median, updates), r, r_own.
 
@@ -58,7 +69,29 @@ def run_lags(
     not the two have anything to do with each other. `r_own` correlates what is a run's own: each rate less the mean
     rate of all runs over the same interval (NaN where fewer than three runs have it). `within` names a factor
     ("schedule") whose runs alone make that mean: what a schedule does to all of its runs is then no run's own.
+    `crossed` names a factor that runs through it ("seed"): what a seed's data order does at that moment in every
+    schedule is no run's own either.
     """
+    table = _rates(runs, curve, window, language, within, crossed)
+    rows = []
+    for run, own in table.groupby("run", sort=False):
+        interval = float((own["end"] - own["begin"]).median())
+        rate = {name: own[name].to_numpy() for name in ("trace", "score", "trace_own", "score_own")}
+        for lag in range(-max_lag, max_lag + 1):
+            plain = lagged(rate["trace"], rate["score"], lag)
+            rows.append([run, lag, interval, plain, lagged(rate["trace_own"], rate["score_own"], lag)])
+    return pd.DataFrame(rows, columns=["run", "lag", "interval", "r", "r_own"])
+
+
+def _rates(
+    runs: Runs,
+    curve: str,
+    window: float,
+    language: str | None,
+    within: str | None,
+    crossed: str | None,
+) -> pd.DataFrame:
+    """One row per run and interval between validations: run, begin, end, trace, score, trace_own, score_own."""
     scores = _validation(runs, language)
     parts = []
     for one in block_curves(runs.fisher, runs.unfreezing):
@@ -70,19 +103,12 @@ def run_lags(
         trace = np.interp(steps, one.steps[there], series[there], left=math.nan, right=math.nan)
         at = {"run": one.run, "begin": steps[:-1], "end": steps[1:]}
         parts.append(pd.DataFrame({**at, "trace": rates(steps, trace), "score": rates(steps, values)}))
-    columns = ["run", "lag", "interval", "r", "r_own"]
     if not parts:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["run", "begin", "end", "trace", "score", "trace_own", "score_own"])
     table = pd.concat(parts, ignore_index=True)
-    rows = []
     alike = None if within is None else table["run"].map(_factor(runs, within))
-    for run, own in _without_common_course(table, alike).groupby("run", sort=False):
-        interval = float((own["end"] - own["begin"]).median())
-        rate = {name: own[name].to_numpy() for name in ("trace", "score", "trace_own", "score_own")}
-        for lag in range(-max_lag, max_lag + 1):
-            plain = lagged(rate["trace"], rate["score"], lag)
-            rows.append([run, lag, interval, plain, lagged(rate["trace_own"], rate["score_own"], lag)])
-    return pd.DataFrame(rows, columns=columns)
+    unit = None if crossed is None else table["run"].map(_factor(runs, crossed))
+    return _without_common_course(table, alike, unit)
 
 
 def _factor(runs: Runs, name: str) -> pd.Series:
@@ -90,17 +116,25 @@ def _factor(runs: Runs, name: str) -> pd.Series:
     return runs.runs.astype({"run": str}).set_index("run")[name].astype(str)
 
 
-def _without_common_course(table: pd.DataFrame, alike: pd.Series | None) -> pd.DataFrame:
+def _without_common_course(
+    table: pd.DataFrame, alike: pd.Series | None, unit: pd.Series | None
+) -> pd.DataFrame:
     """`table` with `trace_own` and `score_own`: the rates less their mean over the runs with both at that interval
-    (and with the same value of `alike`)."""
+    (and with the same value of `alike`), or less the additive fit of `alike` and `unit` at that interval."""
     table = table.assign(alike="" if alike is None else alike)
     keys = ["begin", "end", "alike"]
-    where = pd.MultiIndex.from_frame(table[keys])
-    for name in ("trace", "score"):
-        shared = table.dropna().groupby(keys)[name].agg(["mean", "count"])
-        mean = shared["mean"].where(shared["count"] >= NEEDED_SHARED)
-        table[f"{name}_own"] = table[name] - mean.reindex(where).to_numpy()
-    return table
+    shared = table.dropna().groupby(keys)["trace"].count().reindex(pd.MultiIndex.from_frame(table[keys]))
+    enough = (shared.fillna(0) >= NEEDED_SHARED).to_numpy()
+    own = np.full((len(table), 2), math.nan)
+    usable = table[["trace", "score"]].notna().all(axis=1).to_numpy() & enough
+    places = pd.Series(np.arange(len(table)))[usable]
+    for _, members in places.groupby([table["begin"][usable], table["end"][usable]]):
+        at = members.to_numpy()
+        factors = [codes_of(table["alike"].to_numpy()[at], len(at))]
+        if unit is not None:
+            factors.append(codes_of(unit.to_numpy()[at], len(at)))
+        own[at] = layout(factors).residual(table[["trace", "score"]].to_numpy(dtype=float)[at].T).T
+    return table.assign(trace_own=own[:, 0], score_own=own[:, 1])
 
 
 def lead_lag(
@@ -111,33 +145,168 @@ def lead_lag(
     window: float = 0,
     language: str | None = None,
     cluster: str | None = None,
-    within: str | None = None,
+    within: str | None = AUTO,
+    crossed: str | None = AUTO,
     level: float = 0.95,
     resamples: int = 9999,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row per course and lag: the mean over runs of each run's r (on Fisher's z), with its t interval over runs.
+    """One row per course and lag: the mean over runs of each run's r (on Fisher's z).
 
-    Inside a run successive changes are not independent, so a run gives one r per lag and runs are what is counted;
-    `cluster` (a factor such as "schedule") averages the runs of a cluster first; where the seeds of a schedule are no
-    independent evidence, give that or `within` (see `run_lags`). p: sign-flip test of the mean z;
-    p_max: the same against the largest |t| over all lags, so it is corrected for having looked at all of them.
-    `course` "whole" describes how the two series move over training; evidence that tr(F) says something about a run
-    is in "own", where the course common to all runs is taken away (`run_lags`).
+    Course "whole" describes how the two series move over training: it has no p, since all runs share a course. Evidence
+    that tr(F) says something about a run is in "own", where the course of its schedule (`within`) and of its seed
+    (`crossed`) at that moment are taken away (`run_lags`). "auto": "schedule" where schedules have three runs on
+    average, and "seed" where the runs say their seeds and `within` is given.
+
+    p of "own": the score's curves of whole seeds (without `crossed`: of runs, inside `within`) change places, those of
+    tr(F) stay: is a run's own tr(F) nearer to its own score than to another's? p_max: corrected for having looked at all
+    lags (`westfall_young`). Intervals: t over the means of seeds (at least five), over runs, or as wide as 1 − p says.
+    `cluster` (a factor such as "schedule") averages the runs of a cluster first, and flips the signs of clusters.
     Columns: course, lag, interval, those of `Estimate`, p_max. Lags with fewer than 6 runs (clusters) say so.
     """
-    each = run_lags(runs, max_lag=max_lag, curve=curve, window=window, language=language, within=within)
+    within, crossed = _automatic(runs, cluster, within, crossed)
+    table = _rates(runs, curve, window, language, within, crossed)
+    each = run_lags(
+        runs, max_lag=max_lag, curve=curve, window=window, language=language, within=within, crossed=crossed
+    )
     of_run = None if cluster is None else _factor(runs, cluster)
     unit = "runs" if cluster is None else f"{cluster}s"
     interval = float(each["interval"].median()) if len(each) else math.nan
+    lags = range(-max_lag, max_lag + 1)
     parts = []
     for course, column in COURSES.items():
         wide = each.pivot(index="run", columns="lag", values=column).astype(float)
-        found = _pooled(wide, of_run, range(-max_lag, max_lag + 1), unit, level, resamples, seed)
+        if course == "own" and cluster is None and len(wide):
+            factors = [None if name is None else _factor(runs, name) for name in (within, crossed)]
+            names = list(dict.fromkeys(table["run"]))
+            found = _own(_pairs(table, names, lags), names, factors, crossed, lags, level, resamples, seed)
+        else:
+            found = _pooled(wide, of_run, lags, unit, level, resamples, seed)
+        if course == "whole":
+            found[["p", "p_max"]] = math.nan
+            found["method"] = found["method"].str.replace(r"; sign-flip.*", "", regex=True)
         found.insert(0, "course", course)
         found.insert(2, "interval", interval)
         parts.append(found)
     return pd.concat(parts, ignore_index=True)
+
+
+def _automatic(
+    runs: Runs, cluster: str | None, within: str | None, crossed: str | None
+) -> tuple[str | None, str | None]:
+    known = runs.runs
+    if within == AUTO:
+        several = "schedule" in known and len(known) >= NEEDED_SHARED * max(known["schedule"].nunique(), 1)
+        within = "schedule" if several and cluster is None and known["schedule"].notna().all() else None
+    if crossed == AUTO:
+        said = within is not None and "seed" in known and known["seed"].notna().all()
+        shared = said and known["seed"].nunique() < len(known)
+        crossed = "seed" if shared else None
+    return within, crossed
+
+
+def _pairs(table: pd.DataFrame, names: list[str], lags: range) -> Array:
+    """z of run i's own tr(F) and run j's own score at each lag; `[lags, runs, runs]`, NaN with fewer than 5 pairs."""
+    grid = table[["begin", "end"]].drop_duplicates().sort_values(["begin", "end"])
+    places = pd.MultiIndex.from_frame(grid)
+    x, y = (
+        table.set_index(["run", "begin", "end"])[name].unstack([1, 2]).reindex(index=names, columns=places)
+        for name in ("trace_own", "score_own")
+    )
+    a, b = x.to_numpy(dtype=float), y.to_numpy(dtype=float)
+    found = []
+    for lag in lags:
+        left, right = (a[:, : a.shape[1] - lag], b[:, lag:]) if lag >= 0 else (a[:, -lag:], b[:, :lag])
+        found.append(_all_correlations(left, right))
+    return np.arctanh(np.clip(np.array(found), -_EXACT_FIT, _EXACT_FIT))
+
+
+def _all_correlations(a: Array, b: Array) -> Array:
+    """Pearson's r of every row of `a` with every row of `b` over the columns both have; `[len(a), len(b)]`."""
+    in_a, in_b = np.isfinite(a).astype(float), np.isfinite(b).astype(float)
+    u, v = np.where(in_a > 0, a, 0.0), np.where(in_b > 0, b, 0.0)
+    scale = [np.abs(part).max(axis=1, keepdims=True, initial=0) for part in (u, v)]
+    u, v = (part / np.where(s > 0, s, 1.0) for part, s in zip((u, v), scale, strict=True))
+    n = in_a @ in_b.T
+    safe = np.maximum(n, 1)
+    sx, sy = u @ in_b.T, in_a @ v.T
+    xx, yy = (u**2) @ in_b.T - sx**2 / safe, in_a @ (v**2).T - sy**2 / safe
+    good = (n >= NEEDED_INTERVALS) & (xx > 1e-12) & (yy > 1e-12)
+    return np.where(good, (u @ v.T - sx * sy / safe) / np.sqrt(np.where(good, xx * yy, 1.0)), np.nan)
+
+
+def _own(
+    z: Array,
+    names: list[str],
+    factors: list[pd.Series | None],
+    crossed: str | None,
+    lags: range,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per lag from z of all pairs of runs `[lags, runs, runs]`."""
+    n = len(names)
+    strata, units = (
+        None if factor is None else codes_of(factor.reindex(names).to_numpy(), n) for factor in factors
+    )
+    mine = z[:, np.arange(n), np.arange(n)]
+    counts = np.isfinite(mine).sum(axis=1)
+    testable = counts >= NEEDED_RUNS
+    moves = _exchanges(n, strata, units, resamples, seed)
+    padded = np.concatenate([z, np.full((*z.shape[:2], 1), np.nan)], axis=2)
+    moved = padded[:, np.arange(n), moves.index]  # [lags, number, runs]
+    there = np.isfinite(moved)
+    means = np.where(there, moved, 0).sum(axis=2) / np.maximum(there.sum(axis=2), 1)
+    observed = np.where(testable, np.nanmean(np.where(testable[:, None], mine, 0.0), axis=1), np.nan)
+    p_max = westfall_young(np.abs(observed), np.abs(means), moves.exact)
+    what = f"{crossed}s" if crossed else "runs"
+    rows = []
+    for k, lag in enumerate(lags):
+        if not testable[k]:
+            short = not_enough("lagged correlation", int(counts[k]), NEEDED_RUNS, "runs", n=int(counts[k]))
+            rows.append({"lag": lag} | short.as_row() | {"p_max": math.nan})
+            continue
+        p = moves.p_value(float(abs(observed[k])), np.abs(means[k]))
+        (low, high), how = _interval(mine[k], float(observed[k]), units, means[k], level, what)
+        method = (
+            f"mean over runs on Fisher's z, {how}; p by exchange of whole {what}, "
+            f"{'all' if moves.exact else 'random'} {len(moves.index)}"
+        )
+        few = 1 / moves.possible > 1 - level
+        note = f"with {moves.possible} arrangements no p is below {1 / moves.possible:.3g}" if few else ""
+        clusters = int(counts[k]) if units is None else int(units.max()) + 1
+        estimate = Estimate(
+            "lagged correlation", math.tanh(float(observed[k])), low, high, level, p, int(counts[k]), clusters,
+            method, seed, note,
+        )  # fmt: skip
+        rows.append({"lag": lag} | estimate.as_row() | {"p_max": p_max[k]})
+    return pd.DataFrame(rows)
+
+
+def _exchanges(
+    n: int, strata: NDArray[np.intp] | None, units: NDArray[np.intp] | None, resamples: int, seed: int
+) -> Rearrangements:
+    rng = np.random.default_rng(seed)
+    layers = np.zeros(n, dtype=np.intp) if strata is None else strata
+    if units is None:
+        return rearrange(np.arange(n), layers, resamples, rng)
+    return rearrange_whole(layers, units, resamples, rng, strata_too=True)
+
+
+def _interval(
+    z: Array, mean: float, units: NDArray[np.intp] | None, permuted: Array, level: float, what: str
+) -> tuple[tuple[float, float], str]:
+    """Of the mean of z over runs: t over units where at least five, else what the permutations spread over."""
+    there = np.isfinite(z)
+    if units is not None and len(set(units[there].tolist())) < NEEDED_UNITS:
+        reach = float(np.quantile(np.abs(permuted), level, method="higher"))
+        return (math.tanh(mean - reach), math.tanh(mean + reach)), "interval from the permutations"
+    groups = np.arange(int(there.sum())) if units is None else codes_of(units[there], int(there.sum()))
+    weights = deletions(int(groups.max()) + 1)[:, groups]
+    deleted = weights @ z[there] / weights.sum(axis=1)
+    low, high = np.tanh(jackknife_t(mean, deleted, level))
+    return (float(low), float(high)), f"t interval over {what}"
 
 
 def _pooled(

@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.bootstrap import jackknife_t
-from fishlens.analysis.inference.clusters import codes_of, deletions
+from fishlens.analysis.inference.clusters import codes_of
+from fishlens.analysis.inference.layout import layout
+from fishlens.analysis.inference.permutation import Rearrangements, rearrange, rearrange_whole
 from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
 
 Array = NDArray[np.float64]
+Codes = NDArray[np.intp]
 NEEDED = 4  # held-out groups: with fewer, one fit in three rests on two schedules
+NEEDED_FOR_GAIN = 6  # groups, and one for each baseline: with fewer their residuals are no longer like errors
+NO_INTERVAL = "no interval: held-out errors share their fits"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class HeldOut:
     outcome: Array
     predicted: Array
     mean: Array
-    groups: NDArray[np.intp]
+    groups: Codes
 
     def r_squared(self, weights: Array | None = None) -> Array:
         """1 − Σ(y − ŷ)² / Σ(y − ȳ_train)², one per row of group `weights` (`[r, groups]`); negative: worse than the
@@ -34,21 +38,26 @@ class HeldOut:
         return 1 - rows @ (self.outcome - self.predicted) ** 2 / (rows @ (self.outcome - self.mean) ** 2)
 
 
-def hold_out(predictors: ArrayLike, outcome: ArrayLike, group: ArrayLike) -> HeldOut:
-    """Least squares with intercept, fitted without one group at a time and used on that group.
+def hold_out(
+    predictors: ArrayLike, outcome: ArrayLike, group: ArrayLike, crossed: ArrayLike | None = None
+) -> HeldOut:
+    """Least squares with intercept, fitted without one group at a time and used on that group; with `crossed` (seeds)
+    also without the row's own seed, which the other schedules' runs would give away.
 
     `predictors` `[n, k]`. A direction that the training rows do not determine gets no weight (minimum norm).
     """
     y = np.asarray(outcome, dtype=float)
     x = np.asarray(predictors, dtype=float).reshape(len(y), -1)
     groups = codes_of(group, len(y))
+    units = groups if crossed is None else codes_of(crossed, len(y))
     predicted, mean = np.empty(len(y)), np.empty(len(y))
-    for g in range(groups.max() + 1):
-        out = groups == g
-        centre, level = x[~out].mean(axis=0), y[~out].mean()
-        scale = x[~out].std(axis=0)
+    for g, unit in sorted(set(zip(groups.tolist(), units.tolist(), strict=True))):
+        out = (groups == g) & (units == unit)
+        train = (groups != g) & (units != unit)
+        centre, level = x[train].mean(axis=0), y[train].mean()
+        scale = x[train].std(axis=0)
         scale = np.where(scale > 1e-12 * np.abs(centre), scale, np.inf)
-        slope, *_ = np.linalg.lstsq((x[~out] - centre) / scale, y[~out] - level, rcond=1e-10)
+        slope, *_ = np.linalg.lstsq((x[train] - centre) / scale, y[train] - level, rcond=1e-10)
         predicted[out] = level + (x[out] - centre) / scale @ slope
         mean[out] = level
     return HeldOut(y, predicted, mean, groups)
@@ -61,16 +70,20 @@ def predict(
     baselines: Sequence[str] = (),
     *,
     group: str = "schedule",
+    crossed: str | None = "seed",
+    resamples: int = 199,
+    seed: int = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Held-out R² of the outcome: baselines alone, features alone, both together, each leaving out one `group` at a
-    time (leave-one-schedule-out).
+    time (leave-one-schedule-out), and with it the runs of the same `crossed` unit (seed; used where the table has it).
 
-    One row per model: `model`, `predictors`, then as `Estimate` (p is NaN: what counts is how far R² is above 0 and
-    above the baselines), `rmse` (points), `gain`: R² above the baselines', with `gain_low`, `gain_high`. The intervals
-    delete one group at a time from the held-out errors and take the predictions as given (R² as ln(1 − R²)). Rows
-    with a NaN are left out of all models. With fewer than 4 groups, or fewer training rows than 3 plus two per
-    predictor, a row says so.
+    A model of noise has an R² above 0 in many studies, and one that is above its chance level in few: p is the share of
+    arrangements (whole schedules and whole seeds change places in the predictors) with at least that R², and `chance`
+    the R² that 1 − `level` of them reach. One row per model: `model`, `predictors`, then as `Estimate` (without an
+    interval), `chance`, `rmse` (points), `gain`: R² above the baselines', with `gain_p`, for which what the baselines
+    do not explain of the features changes places. Rows with a NaN are left out of all models. With fewer than 4
+    groups, or fewer training rows than 3 plus two per predictor, a row says so.
     """
     for name in (outcome, group, *features, *baselines):
         if name not in table:
@@ -78,55 +91,143 @@ def predict(
                 f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
             )
     whole = table[[outcome, *features, *baselines]].notna().all(axis=1) & table[group].notna()
+    if crossed is not None and (crossed not in table or table.loc[whole, crossed].nunique() < 2):
+        crossed = None
     rows, dropped = table[whole], int((~whole).sum())
+    if crossed is not None:
+        rows = rows[rows[crossed].notna()]
     models = {"baselines": list(baselines), "features": list(features)}
     if baselines and features:
         models["baselines + features"] = [*baselines, *features]
-    base = _held_out(rows, outcome, models["baselines"], group) if baselines else None
     found = []
     for name, predictors in models.items():
         if not predictors:
             continue
-        result = _held_out(rows, outcome, predictors, group)
         row: dict[str, Any] = {"model": name, "predictors": ", ".join(predictors)}
-        if isinstance(result, NotEnough):
-            found.append(row | result.as_row())
+        short = _shortage(rows, outcome, predictors, group, crossed)
+        if short is not None:
+            found.append(row | short.as_row())
             continue
-        row |= _scored(result, level, group, dropped)
-        if isinstance(base, HeldOut) and name != "baselines":
-            left_out = deletions(int(result.groups.max()) + 1)
-            gain = float((result.r_squared() - base.r_squared())[0])
-            low, high = jackknife_t(gain, result.r_squared(left_out) - base.r_squared(left_out), level)
-            row |= {"gain": gain, "gain_low": low, "gain_high": high}
-        found.append(row)
+        study = _Study.of(rows, outcome, group, crossed, resamples, seed)
+        found.append(row | _scored(study, rows, predictors, list(baselines), group, crossed, dropped, level))
     return pd.DataFrame(found)
 
 
-def _held_out(rows: pd.DataFrame, outcome: str, predictors: list[str], group: str) -> HeldOut | NotEnough:
+@dataclass(frozen=True)
+class _Study:
+    y: Array
+    groups: Codes
+    units: Codes | None
+    train: Array  # [n, n] 0/1: which rows a row's prediction is fitted to
+    moves: Rearrangements
+
+    @classmethod
+    def of(
+        cls, rows: pd.DataFrame, outcome: str, group: str, crossed: str | None, resamples: int, seed: int
+    ) -> "_Study":
+        n, rng = len(rows), np.random.default_rng(seed)
+        groups = codes_of(rows[group].astype(str).to_numpy(), n)
+        units = None if crossed is None else codes_of(rows[crossed].astype(str).to_numpy(), n)
+        train = groups[:, None] != groups
+        if units is None:
+            moves = rearrange(groups, np.zeros(n, dtype=np.intp), resamples, rng)
+        else:
+            train &= units[:, None] != units
+            moves = rearrange_whole(groups, units, resamples, rng, strata_too=True, both=True)
+        return cls(rows[outcome].to_numpy(dtype=float), groups, units, train.astype(float), moves)
+
+    def held_out(self, predictors: Array) -> HeldOut:
+        return hold_out(predictors, self.y, self.groups, self.units)
+
+    def r_squared(self, predictors: Array) -> Array:
+        """Of many sets of predictors `[b, n, k]` at once; `[b]`."""
+        count = self.train.sum(axis=1)[:, None]
+        mean_y = self.train @ self.y / count[:, 0]
+        x = predictors - predictors.mean(axis=1, keepdims=True)
+        scale = np.sqrt((x**2).mean(axis=1, keepdims=True))
+        x = x / np.where(scale > 0, scale, 1.0)
+        mean_x = self.train @ x / count
+        products = (x[:, :, :, None] * x[:, :, None, :]).reshape(*x.shape[:2], -1)
+        k = x.shape[2]
+        xx = (self.train @ products).reshape(*x.shape, k) - count[:, :, None] * (
+            mean_x[:, :, :, None] * mean_x[:, :, None, :]
+        )
+        xy = self.train @ (x * self.y[:, None]) - count * mean_x * mean_y[:, None]
+        xx = xx + 1e-9 * count[:, :, None] * np.eye(k)  # as good as no weight where nothing is determined
+        slope = np.linalg.solve(xx, xy[..., None])[..., 0]
+        predicted = mean_y + ((x - mean_x) * slope).sum(axis=2)
+        return 1 - ((self.y - predicted) ** 2).sum(axis=1) / ((self.y - mean_y) ** 2).sum()
+
+    def rearranged(self, columns: Array, given: Array) -> Array:
+        """`columns` `[n, k]` with what `given` does not explain of them moved; `[number, n, k]`."""
+        space = layout([np.zeros(len(self.y), dtype=np.intp)], given)
+        left = space.residual(columns.T).T
+        padded = np.vstack([left, np.zeros((1, left.shape[1]))])
+        return columns - left + padded[self.moves.index]
+
+
+def _shortage(
+    rows: pd.DataFrame, outcome: str, predictors: list[str], group: str, crossed: str | None
+) -> NotEnough | None:
     sizes = rows.groupby(group, observed=True).size()
     quantity = "held-out R²"
     if len(sizes) < NEEDED:
         return not_enough(quantity, len(sizes), NEEDED, f"{group}s", n=len(rows))
-    smallest, needed = len(rows) - int(sizes.max()), 3 + 2 * len(predictors)
+    other = (rows[group].to_numpy()[:, None] != rows[group].to_numpy()) & (
+        True if crossed is None else rows[crossed].to_numpy()[:, None] != rows[crossed].to_numpy()
+    )
+    smallest, needed = int(other.sum(axis=1).min()), 3 + 2 * len(predictors)
     if smallest < needed:
-        why = f"{len(predictors)} predictors, fitted without one {group}"
+        without = group if crossed is None else f"{group} and one {crossed}"
+        why = f"{len(predictors)} predictors, fitted without one {without}"
         return not_enough(quantity, smallest, needed, "training runs", n=len(rows), why=why)
     values = rows[outcome].to_numpy(dtype=float)
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return not_enough(quantity, 1, 2, "different values", n=len(rows), why=f"{outcome} is constant")
-    return hold_out(rows[predictors].to_numpy(dtype=float), values, rows[group].astype(str).to_numpy())
+    return None
 
 
-def _scored(result: HeldOut, level: float, group: str, dropped: int) -> dict:
-    count = int(result.groups.max()) + 1
+def _scored(
+    study: _Study,
+    rows: pd.DataFrame,
+    predictors: list[str],
+    baselines: list[str],
+    group: str,
+    crossed: str | None,
+    dropped: int,
+    level: float,
+) -> dict[str, Any]:
+    x, base = (rows[names].to_numpy(dtype=float) for names in (predictors, baselines))
+    nothing = np.empty((len(rows), 0))
+    result = study.held_out(x)
     value = float(result.r_squared()[0])
-    # on the scale of ln(1 − R²), the log ratio of two sums of squares, which has no upper end to run into
-    upper, lower = jackknife_t(
-        float(np.log(1 - value)), np.log(1 - result.r_squared(deletions(count))), level
-    )
-    low, high = float(1 - np.exp(lower)), float(1 - np.exp(upper))
-    method = f"least squares leaving out one {group} at a time; interval: jackknife over held-out {group}s"
-    note = f"{dropped} rows left out: no value" if dropped else ""
-    n = len(result.outcome)
-    estimate = Estimate("held-out R²", value, low, high, level, float("nan"), n, count, method, None, note)
-    return estimate.as_row() | {"rmse": float(np.sqrt(np.mean((result.outcome - result.predicted) ** 2)))}
+    permuted = study.r_squared(study.rearranged(x, nothing))
+    p = study.moves.p_value(value, permuted)
+    without = group if crossed is None else f"{group} and one {crossed}"
+    method = f"least squares leaving out one {without} at a time; one-sided p of whole {group}s"
+    method += f" and whole {crossed}s changing places, " if crossed else " changing places, "
+    method += f"{'all' if study.moves.exact else 'random'} {len(study.moves.index)}"
+    possible = study.moves.possible
+    few = f"with {possible} arrangements no p is below {1 / possible:.3g}" if 1 / possible > 1 - level else ""
+    lost = f"{dropped} rows left out: no value" if dropped else ""
+    note = "; ".join(filter(None, [lost, few, NO_INTERVAL]))
+    nan = float("nan")
+    count = int(result.groups.max()) + 1
+    estimate = Estimate("held-out R²", value, nan, nan, level, p, len(rows), count, method, None, note)
+    row = estimate.as_row() | {
+        "chance": float(np.quantile(permuted, level)),
+        "rmse": float(np.sqrt(np.mean((result.outcome - result.predicted) ** 2))),
+    }
+    if baselines and predictors != baselines:
+        known = float(study.held_out(base).r_squared()[0])
+        own = [name for name in predictors if name not in baselines]
+        row |= {"gain": value - known, "gain_p": nan}
+        needed = NEEDED_FOR_GAIN + len(baselines)
+        if count < needed:
+            row["note"] += f"; the gain has no p: {count} {group}s, {needed} are needed with these baselines"
+            return row
+        moved = study.rearranged(rows[own].to_numpy(dtype=float), base)
+        if set(baselines) <= set(predictors):
+            moved = np.concatenate([np.broadcast_to(base, (len(moved), *base.shape)), moved], axis=2)
+        row["gain_p"] = study.moves.p_value(value - known, study.r_squared(moved) - known)
+    return row

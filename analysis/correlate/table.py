@@ -5,10 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.correlate.association import correlation
-from fishlens.analysis.inference.correction import benjamini_hochberg, holm
+from fishlens.analysis.correlate.association import Association, associate, correlation
+from fishlens.analysis.inference.clusters import codes_of
+from fishlens.analysis.inference.correction import benjamini_hochberg, holm, westfall_young
+from fishlens.analysis.inference.layout import connected
+from fishlens.analysis.inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
+from numpy.typing import NDArray
 
 from fishlens.errors import InputError
+
+Array = NDArray[np.float64]
+Names = str | Sequence[str] | None
 
 
 def correlate(
@@ -18,8 +25,9 @@ def correlate(
     *,
     controls: Sequence[str] = (),
     methods: Sequence[str] = ("spearman",),
-    cluster: str | None = None,
-    strata: str | Sequence[str] | None = None,
+    cluster: Names = None,
+    strata: Names = None,
+    crossed: Names = None,
     interval: str = "jackknife",
     level: float = 0.95,
     resamples: int = 1999,
@@ -27,49 +35,142 @@ def correlate(
 ) -> pd.DataFrame:
     """Coefficients of every feature with every outcome over the rows of `table` (one row per run).
 
-    Columns: feature, outcome, given (the controls), those of `Estimate`, p_holm, p_bh: corrected within each method
-    over all features and outcomes asked for. `cluster` names the column of what is independent ("schedule": few and
-    honest; None: every run), `strata` the columns whose values are never compared with each other ("task").
-    A control that is itself the outcome of a row is left out of that row.
+    `strata` names the columns whose values are never compared with each other ("schedule", or "task" and "schedule").
+    `crossed` names those of units that run through the strata ("seed"; with tasks as strata "task" and "seed", unless a
+    seed means the same thing in every task). `cluster` ("schedule") asks about the means of clusters: a schedule is
+    one observation, whatever its number of runs; with `crossed` the means are of the additive fit of clusters and
+    crossed units, so that a schedule which lacks a good seed is not the worse for it. A cluster that lies in several
+    strata has one mean in each, and stays one cluster.
+
+    Columns: feature, outcome, given (the controls), coefficient, those of `Estimate`, and corrected within each
+    method over all features and outcomes asked for: p_holm, p_bh, and p_max, from the joint permutations of all of
+    them (`westfall_young`). A control that is itself the outcome of a row is left out of that row.
     Raises `InputError` for a column that `table` does not have.
     """
-    groupings = [strata] if isinstance(strata, str) else list(strata or ())
-    for name in [*features, *outcomes, *controls, *groupings, *([cluster] if cluster else [])]:
+    named = [*_names(strata), *_names(crossed), *_names(cluster)]
+    for name in [*features, *outcomes, *controls, *named]:
         if name not in table:
             raise InputError(
                 f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
             )
-    layers = table[groupings].astype(str).agg("|".join, axis=1).to_numpy() if groupings else None
-    labels = table[cluster].astype(str).to_numpy(dtype=object) if cluster else None
-    if labels is not None and layers is not None:
-        labels = labels + "|" + layers  # the same schedule in another task is another cluster
-    rows = []
+    if named:
+        table = table[table[named].notna().all(axis=1)].reset_index(drop=True)
+    unit = f"{' × '.join(_names(cluster))}s" if cluster else "runs"
+    crossed_unit = f"{_names(crossed)[-1]}s" if crossed else "seeds"
+    rows, parts = [], []
     for method in methods:
+        ready: list[tuple[Association | None, pd.DataFrame]] = []
         for outcome in outcomes:
             given = [name for name in controls if name != outcome]
             for feature in features:
+                pair = _rows_of(table, [feature, outcome, *given], cluster, strata, crossed)
+                labels = {
+                    "cluster": _labels(pair, cluster),
+                    "strata": _labels(pair, strata),
+                    "crossed": None if cluster else _labels(pair, crossed),
+                }
                 result = correlation(
-                    table[feature],
-                    table[outcome],
+                    pair[feature],
+                    pair[outcome],
                     method=method,
-                    controls=table[given].to_numpy(dtype=float) if given else None,
-                    cluster=labels,
-                    strata=layers,
+                    controls=pair[given].to_numpy(dtype=float) if given else None,
                     interval=interval,
                     level=level,
                     resamples=resamples,
                     seed=seed,
-                    unit=f"{cluster}s" if cluster else "runs",
+                    unit=unit,
+                    crossed_unit=crossed_unit,
+                    **labels,
                 )
-                row = {
-                    "feature": feature,
-                    "outcome": outcome,
-                    "given": ", ".join(given),
-                    "coefficient": method,
-                }
-                rows.append(row | result.as_row())
+                row = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
+                rows.append(row | {"coefficient": method} | result.as_row())
+                columns = pair[[feature, outcome, *given]].to_numpy(dtype=float)
+                ready.append((associate(columns, method, **labels) if result.enough else None, pair))
+        parts.append(_joint(table, ready, cluster, strata, crossed, resamples, seed))
     found = pd.DataFrame(rows)
-    return with_corrected(found, by="coefficient") if len(found) else found
+    if not len(found):
+        return found
+    found = with_corrected(found, by="coefficient")
+    found.insert(list(found.columns).index("p_bh") + 1, "p_max", np.concatenate(parts))
+    return found
+
+
+def _names(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
+
+
+def _labels(table: pd.DataFrame, names: Names) -> NDArray[np.object_] | None:
+    listed = _names(names)
+    return table[listed].astype(str).agg("|".join, axis=1).to_numpy(dtype=object) if listed else None
+
+
+def _rows_of(
+    table: pd.DataFrame, columns: list[str], cluster: Names, strata: Names, crossed: Names
+) -> pd.DataFrame:
+    """The rows that are correlated: runs, or with a `cluster` its means, by stratum."""
+    if not cluster:
+        return table
+    keys = list(dict.fromkeys([*_names(cluster), *_names(strata)]))
+    values = table[columns].replace([np.inf, -np.inf], np.nan)
+    whole = table.loc[values.notna().all(axis=1), list(dict.fromkeys([*columns, *keys, *_names(crossed)]))]
+    every = table[keys].drop_duplicates().reset_index(drop=True)
+    if crossed and len(whole):
+        line, unit = _labels(whole, keys), _labels(whole, crossed)
+        whole = whole.assign(**dict(zip(columns, _adjusted(whole[columns], line, unit), strict=True)))
+    means = whole.groupby(keys, observed=True, sort=False)[columns].mean().reset_index()
+    return every.merge(means, on=keys, how="left")
+
+
+def _adjusted(values: pd.DataFrame, line: NDArray, unit: NDArray) -> Array:
+    """Values less their unit's level in the additive fit of lines and units; `[columns, n]`. As they are where the
+    layout falls apart, so that levels of different parts cannot be compared."""
+    lines, units = codes_of(line, len(line)), codes_of(unit, len(unit))
+    columns = values.to_numpy(dtype=float)
+    if connected(lines, units).max() > 0:
+        return columns.T
+    design = np.column_stack([np.eye(lines.max() + 1)[lines], np.eye(units.max() + 1)[units]])
+    fitted = np.linalg.lstsq(design, columns - columns.mean(axis=0), rcond=1e-10)[0][lines.max() + 1 :]
+    return (columns - (fitted - fitted.mean(axis=0))[units]).T
+
+
+def _joint(
+    table: pd.DataFrame,
+    ready: list[tuple[Association | None, pd.DataFrame]],
+    cluster: Names,
+    strata: Names,
+    crossed: Names,
+    resamples: int,
+    seed: int,
+) -> Array:
+    """p_max of each of `ready`: all of them under the same arrangements of the whole table."""
+    made = [found for found, _ in ready if found is not None]
+    if not made:
+        return np.full(len(ready), math.nan)
+    whole = next(pair for found, pair in ready if found is not None)
+    moves = _moves(whole, cluster, strata, None if cluster else crossed, resamples, seed)
+    observed = np.full(len(ready), math.nan)
+    permuted = np.zeros((len(ready), len(moves.index)))
+    for k, (found, _) in enumerate(ready):
+        if found is None:
+            continue
+        place = np.full(len(whole) + 1, len(found.rows))
+        place[found.rows] = np.arange(len(found.rows))
+        observed[k] = abs(found.value)
+        permuted[k] = np.abs(found.permuted(place[moves.index[:, found.rows]]))
+    return westfall_young(observed, permuted, moves.exact)
+
+
+def _moves(
+    table: pd.DataFrame, cluster: Names, strata: Names, crossed: Names, resamples: int, seed: int
+) -> Rearrangements:
+    n, rng = len(table), np.random.default_rng(seed)
+    layers = strata_codes(_labels(table, strata), n)
+    if crossed:
+        return rearrange_whole(layers, codes_of(_labels(table, crossed), n), resamples, rng, strata_too=True)
+    groups = codes_of(_labels(table, cluster), n)
+    if any(len(set(layers[groups == g].tolist())) > 1 for g in range(groups.max() + 1)):
+        return rearrange_whole(layers, groups, resamples, rng)
+    return rearrange(groups, layers, resamples, rng)
 
 
 def with_corrected(table: pd.DataFrame, by: str) -> pd.DataFrame:

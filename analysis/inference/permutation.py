@@ -1,16 +1,20 @@
-"""Permutation tests whose units are clusters: whole clusters change places, within strata, or signs flip."""
+"""Permutation tests whose units are clusters: whole clusters change places, within strata or across them, or signs
+flip."""
 
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from fishlens.analysis.inference.clusters import codes_of
+from fishlens.analysis.inference.layout import connected
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
 
 Array = NDArray[np.float64]
+AMPLE = 100  # arrangements of whole units: enough for a test at 5 % without moving strata as well
 _TIE = 1e-9  # statistics this close, relative to the largest, are equal: rounding must not decide a p-value
 
 
@@ -18,9 +22,10 @@ _TIE = 1e-9  # statistics this close, relative to the largest, are equal: roundi
 class Rearrangements:
     """Rows to put in place of each row, `[number, n]`. `exact`: all there are, each once, the identity among them."""
 
-    index: NDArray[np.intp]
+    index: NDArray[np.intp]  # n stands for "no row": what is moved there is 0
     exact: bool
     possible: int  # how many different ones there are
+    what: str = "clusters"  # that change places
 
     def p_value(self, observed: float, statistics: Array) -> float:
         """Share of statistics at least as large as the observed one (which counts once more when drawn at random)."""
@@ -58,11 +63,83 @@ def rearrange(
     exact = possible <= resamples + 1
     number = possible if exact else resamples
     index = np.tile(np.arange(len(clusters)), (number, 1))
-    orders = _all_orders(sets) if exact else [_random_orders(len(s), number, rng) for s in sets]
+    orders = _all_orders(sets) if exact else _random_all(sets, number, rng)
     for group, order in zip(sets, orders, strict=True):
         places = np.array([rows[g] for g in group])  # [clusters in the set, size]
         index[:, places.ravel()] = places[order].reshape(number, -1)
     return Rearrangements(index, exact, possible)
+
+
+def rearrange_whole(
+    strata: NDArray[np.intp],
+    units: NDArray[np.intp],
+    resamples: int,
+    rng: np.random.Generator,
+    *,
+    strata_too: bool = False,
+    both: bool = False,
+) -> Rearrangements:
+    """Permute units that cross the strata (seeds in schedules) whole: a unit's rows in all strata move together.
+
+    Units with rows in the same strata change places, when there are `AMPLE` ways; this is exact whatever the strata do
+    to the rows of a unit, as long as units are draws of one kind. Otherwise all units of a connected part of the layout
+    do, and a row that the other unit does not have becomes 0 (of residuals: their mean), which is an approximation.
+    With few units and `strata_too`, strata also change places whole; that needs strata alike in spread. `both`: they
+    always do.
+    Rows of one unit in one stratum correspond by their order.
+    """
+    place = _occurrence(strata, units)
+    lines = codes_of([f"{s}|{o}" for s, o in zip(strata, place, strict=True)], len(strata))
+    count, n = int(units.max()) + 1, len(units)
+    table = np.full((int(lines.max()) + 1, count), n, dtype=np.intp)
+    table[lines, units] = np.arange(n)
+    patterns = codes_of([(column < n).tobytes() for column in table.T], count)
+    parts = np.zeros(count, dtype=np.intp)
+    parts[units] = connected(lines, units)
+    columns = _members(patterns)
+    if _ways(columns) < AMPLE:
+        columns = _members(parts)
+    rows = [[line] for line in range(len(table))]
+    what = "units"
+    if strata_too and (both or _ways(columns) < AMPLE):
+        of_line = np.zeros(len(table), dtype=np.intp)
+        of_line[lines] = parts[units]
+        rows, what = _members(of_line), "units and strata"
+    columns, rows = ([group for group in groups if len(group) > 1] for groups in (columns, rows))
+    sets = [*columns, *rows]
+    possible = _ways(sets)
+    exact = possible <= resamples + 1
+    number = possible if exact else resamples
+    draw = _all_orders if exact else partial(_random_all, number=number, rng=rng)
+    orders = draw(sets) if sets else []
+    moved = [np.tile(np.arange(size), (number, 1)) for size in (count, len(table))]
+    for k, (group, order) in enumerate(zip(sets, orders, strict=True)):
+        moved[k >= len(columns)][:, group] = np.array(group)[order]
+    index = table[moved[1][:, lines], moved[0][:, units]]
+    return Rearrangements(index, exact, possible, what)
+
+
+def _random_all(sets: list[list[int]], number: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    return [_random_orders(len(s), number, rng) for s in sets]
+
+
+def _occurrence(strata: NDArray[np.intp], units: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of several rows of one unit in one stratum: which one it is."""
+    cell = strata * (int(units.max()) + 1) + units
+    order = np.argsort(cell, kind="stable")
+    starts = np.r_[True, np.diff(cell[order]) != 0]
+    first = np.flatnonzero(starts)[np.cumsum(starts) - 1]
+    found = np.empty(len(cell), dtype=np.intp)
+    found[order] = np.arange(len(cell)) - first
+    return found
+
+
+def _members(codes: NDArray[np.intp]) -> list[list[int]]:
+    return [np.flatnonzero(codes == code).tolist() for code in np.unique(codes)]
+
+
+def _ways(sets: list[list[int]]) -> int:
+    return math.prod(math.factorial(len(s)) for s in sets)
 
 
 def _all_orders(sets: list[list[int]]) -> list[NDArray[np.intp]]:
