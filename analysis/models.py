@@ -297,9 +297,7 @@ def _containment(
         if finest is None:
             return None
         own = rows.drop_duplicates(finest)
-        wider = [
-            r for r in random if r != finest and (rows.groupby(finest)[r].nunique() == 1).all()
-        ]
+        wider = [r for r in random if r != finest and (rows.groupby(finest)[r].nunique() == 1).all()]
         return next((r for r in wider if _between_share(own[name], own[r]) > MOSTLY), finest)
 
     mine = stratum(predictor)

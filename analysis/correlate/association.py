@@ -58,6 +58,12 @@ class Association:
     left_out: int  # rows with values that say nothing: of strata in which x or y is constant
     value: float
 
+    @property
+    def coarse(self) -> bool:
+        """Whether ranks are of so few rows of a stratum that they have no interval."""
+        ranked = self.method != "pearson" and self.crossed is None and self.strata.max() > 0
+        return bool(ranked and len(self.x) < NEEDED_IN_STRATUM * (self.strata.max() + 1))
+
     def moves(self, resamples: int, rng: np.random.Generator) -> Rearrangements:
         """Arrangements of whole units of y."""
         if self.crossed is not None:
@@ -229,9 +235,8 @@ def correlation(
         low, high = resampled_interval(
             found.columns, found.clusters, found.strata, method, found.value, interval, level, resamples, rng
         )
-    if method != "pearson" and units is None and found.strata.max() > 0:
-        if len(found.x) < NEEDED_IN_STRATUM * (found.strata.max() + 1):
-            low = high = math.nan
+    if found.coarse:
+        low = high = math.nan
     lane = ", Freedman–Lane" if controls is not None else ""
     who = crossed_unit if units is not None and units.max() + 1 >= NEEDED_UNITS else unit
     how = f"{_HOW[interval].format(who)}; {tested}{lane}"
@@ -258,7 +263,9 @@ def _check(
     if interval not in INTERVALS:
         raise InputError(f"there is no interval {interval!r}: expected one of {', '.join(INTERVALS)}")
     if crossed is not None and cluster is not None:
-        raise InputError("cluster and crossed are both given: crossed units are what is independent, give one")
+        raise InputError(
+            "cluster and crossed are both given: crossed units are what is independent, give one"
+        )
     if crossed is not None and interval != "jackknife":
         raise InputError(f"the interval {interval!r} is not offered with crossed units: expected 'jackknife'")
 
@@ -270,9 +277,7 @@ def _shortage(found: Association, quantity: str, unit: str, needed: int) -> NotE
         return not_enough(quantity, count, needed, unit, n=n, why="in the other strata nothing varies")
     if found.space.freedom < NEEDED_FREEDOM:
         why = f"{n} rows less {found.space.rank} levels and controls"
-        return not_enough(
-            quantity, found.space.freedom, NEEDED_FREEDOM, "degrees of freedom", n=n, why=why
-        )
+        return not_enough(quantity, found.space.freedom, NEEDED_FREEDOM, "degrees of freedom", n=n, why=why)
     if math.isnan(found.value):
         why = "the controls or the strata explain a column completely"
         return not_enough(quantity, 1, 2, "different values", n=n, why=why)
@@ -284,9 +289,8 @@ def _no_interval(found: Association, low: float, unit: str) -> str:
         return ""
     if found.space.freedom < NEEDED_FOR_INTERVAL:
         return f"no interval: {found.space.freedom} degrees of freedom are left"
-    if found.crossed is None and found.method != "pearson" and found.strata.max() > 0:
-        if len(found.x) < NEEDED_IN_STRATUM * (found.strata.max() + 1):
-            return f"no interval: ranks inside strata of fewer than {NEEDED_IN_STRATUM} rows are too coarse"
+    if found.coarse:
+        return f"no interval: ranks inside strata of fewer than {NEEDED_IN_STRATUM} rows are too coarse"
     return no_interval_note(low, unit)
 
 

@@ -72,7 +72,10 @@ def run_lags(
     `crossed` names a factor that runs through it ("seed"): what a seed's data order does at that moment in every
     schedule is no run's own either.
     """
-    table = _rates(runs, curve, window, language, within, crossed)
+    return _each(_rates(runs, curve, window, language, within, crossed), max_lag)
+
+
+def _each(table: pd.DataFrame, max_lag: int) -> pd.DataFrame:
     rows = []
     for run, own in table.groupby("run", sort=False):
         interval = float((own["end"] - own["begin"]).median())
@@ -159,16 +162,15 @@ def lead_lag(
     average, and "seed" where the runs say their seeds and `within` is given.
 
     p of "own": the score's curves of whole seeds (without `crossed`: of runs, inside `within`) change places, those of
-    tr(F) stay: is a run's own tr(F) nearer to its own score than to another's? p_max: corrected for having looked at all
-    lags (`westfall_young`). Intervals: t over the means of seeds (at least five), over runs, or as wide as 1 − p says.
+    tr(F) stay: is a run's own tr(F) nearer to its own score than to another's? p_max: corrected for having looked at
+    all lags (`westfall_young`). Intervals: t over the means of seeds (at least five) or over runs; with fewer seeds as
+    wide as the permutations spread.
     `cluster` (a factor such as "schedule") averages the runs of a cluster first, and flips the signs of clusters.
     Columns: course, lag, interval, those of `Estimate`, p_max. Lags with fewer than 6 runs (clusters) say so.
     """
     within, crossed = _automatic(runs, cluster, within, crossed)
     table = _rates(runs, curve, window, language, within, crossed)
-    each = run_lags(
-        runs, max_lag=max_lag, curve=curve, window=window, language=language, within=within, crossed=crossed
-    )
+    each = _each(table, max_lag)
     of_run = None if cluster is None else _factor(runs, cluster)
     unit = "runs" if cluster is None else f"{cluster}s"
     interval = float(each["interval"].median()) if len(each) else math.nan
@@ -255,10 +257,8 @@ def _own(
     testable = counts >= NEEDED_RUNS
     moves = _exchanges(n, strata, units, resamples, seed)
     padded = np.concatenate([z, np.full((*z.shape[:2], 1), np.nan)], axis=2)
-    moved = padded[:, np.arange(n), moves.index]  # [lags, number, runs]
-    there = np.isfinite(moved)
-    means = np.where(there, moved, 0).sum(axis=2) / np.maximum(there.sum(axis=2), 1)
-    observed = np.where(testable, np.nanmean(np.where(testable[:, None], mine, 0.0), axis=1), np.nan)
+    means = np.array([_means(one[np.arange(n), moves.index]) for one in padded])  # [lags, number]
+    observed = np.where(testable, _means(mine), np.nan)
     p_max = westfall_young(np.abs(observed), np.abs(means), moves.exact)
     what = f"{crossed}s" if crossed else "runs"
     rows = []
@@ -282,6 +282,12 @@ def _own(
         )  # fmt: skip
         rows.append({"lag": lag} | estimate.as_row() | {"p_max": p_max[k]})
     return pd.DataFrame(rows)
+
+
+def _means(z: Array) -> Array:
+    """Over the last axis, of the finite ones."""
+    there = np.isfinite(z)
+    return np.where(there, z, 0).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
 
 
 def _exchanges(

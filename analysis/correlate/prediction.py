@@ -221,7 +221,7 @@ def _scored(
     if baselines and predictors != baselines:
         known = float(study.held_out(base).r_squared()[0])
         own = [name for name in predictors if name not in baselines]
-        row |= {"gain": value - known, "gain_p": nan}
+        row |= {"gain": value - known, "gain_low": nan, "gain_high": nan, "gain_p": nan}
         needed = NEEDED_FOR_GAIN + len(baselines)
         if count < needed:
             row["note"] += f"; the gain has no p: {count} {group}s, {needed} are needed with these baselines"

@@ -16,6 +16,7 @@ from fishlens.errors import InputError
 
 Array = NDArray[np.float64]
 Names = str | Sequence[str] | None
+AUTO = "auto"
 
 
 def correlate(
@@ -27,7 +28,7 @@ def correlate(
     methods: Sequence[str] = ("spearman",),
     cluster: Names = None,
     strata: Names = None,
-    crossed: Names = None,
+    crossed: Names = AUTO,
     interval: str = "jackknife",
     level: float = 0.95,
     resamples: int = 1999,
@@ -37,16 +38,18 @@ def correlate(
 
     `strata` names the columns whose values are never compared with each other ("schedule", or "task" and "schedule").
     `crossed` names those of units that run through the strata ("seed"; with tasks as strata "task" and "seed", unless a
-    seed means the same thing in every task). `cluster` ("schedule") asks about the means of clusters: a schedule is
-    one observation, whatever its number of runs; with `crossed` the means are of the additive fit of clusters and
-    crossed units, so that a schedule which lacks a good seed is not the worse for it. A cluster that lies in several
-    strata has one mean in each, and stays one cluster.
+    seed means the same thing in every task); "auto": the column `seed`, with the other strata, where `strata` or
+    `cluster` names `schedule` and several schedules share a seed. `cluster` ("schedule") asks about the means of
+    clusters: a schedule is one observation, whatever its number of runs; with `crossed` the means are of the additive
+    fit of clusters and crossed units, so that a schedule which lacks a good seed is not the worse for it. A cluster
+    that lies in several strata has one mean in each, and stays one cluster.
 
     Columns: feature, outcome, given (the controls), coefficient, those of `Estimate`, and corrected within each
     method over all features and outcomes asked for: p_holm, p_bh, and p_max, from the joint permutations of all of
     them (`westfall_young`). A control that is itself the outcome of a row is left out of that row.
     Raises `InputError` for a column that `table` does not have.
     """
+    crossed = _automatic(table, cluster, strata) if crossed == AUTO else crossed
     named = [*_names(strata), *_names(crossed), *_names(cluster)]
     for name in [*features, *outcomes, *controls, *named]:
         if name not in table:
@@ -83,7 +86,10 @@ def correlate(
                     **labels,
                 )
                 row = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
-                rows.append(row | {"coefficient": method} | result.as_row())
+                row |= {"coefficient": method} | result.as_row()
+                if cluster:
+                    row["n"] = int(np.isfinite(table[[feature, outcome, *given]]).all(axis=1).sum())
+                rows.append(row)
                 columns = pair[[feature, outcome, *given]].to_numpy(dtype=float)
                 ready.append((associate(columns, method, **labels) if result.enough else None, pair))
         parts.append(_joint(table, ready, cluster, strata, crossed, resamples, seed))
@@ -95,13 +101,25 @@ def correlate(
     return found
 
 
+def _automatic(table: pd.DataFrame, cluster: Names, strata: Names) -> Names:
+    named = [*_names(cluster), *_names(strata)]
+    if "schedule" not in named or "schedule" not in table or "seed" not in table or "seed" in named:
+        return None
+    units = [*(name for name in _names(strata) if name != "schedule" and name in table), "seed"]
+    known = table[table["seed"].notna()]
+    shared = len(known) and known.groupby(units, observed=True)["schedule"].nunique().max() > 1
+    return units if shared else None
+
+
 def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
 def _labels(table: pd.DataFrame, names: Names) -> NDArray[np.object_] | None:
-    listed = _names(names)
-    return table[listed].astype(str).agg("|".join, axis=1).to_numpy(dtype=object) if listed else None
+    listed = [table[name].tolist() for name in _names(names)]
+    return (
+        np.array(["|".join(map(str, row)) for row in zip(*listed, strict=True)], object) if listed else None
+    )
 
 
 def _rows_of(

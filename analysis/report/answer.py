@@ -104,8 +104,8 @@ def _gain_words(evidence: Evidence) -> str:
     if not rows or math.isnan(rows[0].get("gain", math.nan)):
         return ""
     row = rows[0]
-    ends = _interval(row["gain_low"], row["gain_high"], 2)
-    return f"For schedules left out, features change the baselines' R² by {_signed(row['gain'], 2)}{ends}."
+    p = "" if math.isnan(row["gain_p"]) else f", p {_equals(row['gain_p'])}"
+    return f"For schedules left out, features change the baselines' R² by {_signed(row['gain'], 2)}{p}."
 
 
 def _seen_words(evidence: Evidence, level: Level, *, sure: bool) -> str:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 
 import pandas as pd
 from fishlens.analysis.correlate.prediction import predict
@@ -21,7 +20,6 @@ OUTCOME = "average"
 # there is early on, how high it rises, and where in the network it lies. All features are in the first table.
 FEATURED = ("early_area", "peak", "depth_centroid")
 POWER = 0.8
-CROSSED = "crossed" in signature(correlate).parameters
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,7 @@ class Evidence:
         return float(math.tanh(needed * math.sqrt(1.06 / (freedom - 1))))
 
     def _coefficients(self, level: Level, controls: Sequence[str] = ()) -> pd.DataFrame:
-        known = {"crossed": list(level.crossed)} if level.crossed and CROSSED else {}
         return correlate(
             self.table, self.features, [OUTCOME], controls=controls, cluster=level.cluster,
-            strata=list(level.strata) or None, **known,
+            strata=list(level.strata) or None, crossed=list(level.crossed) or None,
         )  # fmt: skip

@@ -194,15 +194,18 @@ def held_out(evidence: Evidence, behind: Behind) -> list[Table | Missing]:
         Column("which", "which"),
         Column("n", "runs"),
         Column("clusters", "schedules"),
-        Column("estimate", "held-out R² [95% interval]", 2, interval=("low", "high"), bounded=True),
+        Column("estimate", "held-out R²", 2, bounded=True),
+        Column("p", "p", p_value=True),
+        Column("chance", "R² of 5% of chance", 2, bounded=True),
         Column("rmse", "error (points)", 2),
-        Column("gain", "R² above the baselines", 2, interval=("gain_low", "gain_high"), bounded=True),
+        Column("gain", "R² above the baselines", 2, bounded=True),
+        Column("gain_p", "p", p_value=True),
         Column("remark", "remark"),
     ]
     note = (
-        "Least squares fitted without one schedule at a time and used on it. R² is 0 for the mean of the other "
-        "schedules and negative for what predicts worse than that. The intervals take the fits as given, so they are "
-        "too narrow."
+        "Least squares fitted without one schedule (and without the runs of the same seed) and used on it. R² is 0 for "
+        "the mean of the other schedules and negative for what predicts worse than that. p: whole schedules and whole "
+        "seeds change places."
     )
     return [
         Table("held-out", "Predicting a schedule that was left out", columns, rows_of(found), behind, note)
@@ -214,11 +217,8 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     table, controls = evidence.table, evidence.baselines
     scores = study.scores[study.scores["language"] != study.source]
     within = evidence.levels[0].name == OVER_SCHEDULES.name and len(evidence.levels) > 1
-    known = table[["run", *FEATURED, *BASELINES]]
-    if within:
-        values = known.drop(columns="run")
-        known = values.sub(values.groupby(table["schedule"]).transform("mean")).assign(run=known["run"])
-    random = ("language", "schedule", "run") if within and len(study.schedules) > 2 else ("language", "run")
+    known = table[["run", *(["seed"] if "seed" in table else []), *FEATURED, *BASELINES]]
+    random = None if within else ("language", "run")
     long = scores[["run", "schedule", "language", "value"]].merge(known, on="run")
     rows, reasons, method = [], [], ""
     for feature in FEATURED:
@@ -257,7 +257,7 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
         Column("freedom", "degrees of freedom"),
         Column("note", "remark"),
     ]
-    less = "Features and baselines less their mean over the runs of the schedule. " if within else ""
+    less = "Features and baselines less what schedule and seed do to all their runs. " if within else ""
     note = f"Score in each target language. {less}{method}. " + "; ".join(dict.fromkeys(reasons))
     where = ", within schedules" if within else ""
     title = f"Mixed model over languages{where}"
@@ -271,8 +271,6 @@ def _a(name: str) -> str:
 def _lead_lag(study: Study) -> list[Table | Missing]:
     within = len(study.evidence.levels) > 1
     found = lead_lag(study.runs, window=study.window, within="schedule" if within else None)
-    # all runs rise and level off: that their common courses are correlated needs no test
-    found.loc[found["course"] == "whole", ["p", "p_max"]] = float("nan")
     if found.empty or found["estimate"].isna().all():
         why = "; ".join(sorted(set(found["note"]))) if len(found) else "no run has both curves"
         return [Missing("Not enough runs to say whether tr(F) or the score moves first:", why)]
@@ -291,6 +289,6 @@ def _lead_lag(study: Study) -> list[Table | Missing]:
         f"Changes of normalised tr(F) against changes of the validation score; one lag is {interval:g} steps, and at "
         "lag +1 tr(F) moves first. “whole”: the course that all runs share is in it, so a coefficient far from zero "
         "says little and has no p. “own”: only what a run does differently from the others"
-        + (" with its schedule." if within else ".")
+        + (" with its schedule, and beyond what its seed does in every schedule." if within else ".")
     )
     return [Table("lead-lag", "Which moves first", columns, rows, study.all_runs, note)]

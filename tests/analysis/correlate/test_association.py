@@ -179,11 +179,12 @@ def test_a_perfect_line_is_told_as_such():
     assert np.isnan(found.low) and "no interval: agreement is perfect" in found.note
 
 
-def test_an_agreement_that_is_perfect_but_for_one_run_has_no_interval():
-    """Ranks of seven runs with one swap: without one of the two that are swapped they agree perfectly."""
-    found = correlation(np.arange(7.0), [0, 1, 2, 3, 4, 6, 5])
-    assert isinstance(found, Estimate) and found.estimate == pytest.approx(27 / 28)
-    assert np.isnan(found.low) and "no interval" in found.note and found.p < 0.05
+def test_a_perfect_agreement_of_ranks_has_the_p_of_its_arrangements():
+    """Three pairs of runs have eight arrangements; two of them agree perfectly, one way or the other."""
+    found = correlation([1, 2, 1, 2, 1, 2], [1, 2, 3, 5, 2, 7], strata=list("aabbcc"))
+    assert found.estimate == pytest.approx(1) and found.p == 0.25
+    assert np.isnan(found.low)
+    assert "with 8 arrangements no p is below 0.125" in found.note
 
 
 def test_schedules_with_different_numbers_of_seeds_cannot_change_places():

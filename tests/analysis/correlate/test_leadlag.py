@@ -51,7 +51,7 @@ def test_a_course_that_all_runs_share_is_no_evidence():
     mixed = replace(runs, evaluation=runs.evaluation.assign(run=runs.evaluation["run"].map(shuffled)))
     found = lead_lag(mixed, max_lag=2).set_index(["course", "lag"])
     assert found.loc[("whole", 0), "estimate"] < -0.8
-    assert found.loc[("whole", 0), "p"] < 0.01
+    assert found.loc["whole", ["p", "p_max"]].isna().all().all()  # that all runs share a course needs no test
     assert (found.loc["own", "p_max"] > 0.1).all()
 
 

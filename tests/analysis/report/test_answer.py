@@ -43,7 +43,7 @@ def said(table):
 def test_a_feature_that_goes_with_transfer_is_named_with_its_coefficient():
     answer = said(table_of(lambda row, noise, _: 60 + 2 * row["early_area"] + 0.5 * noise))
     assert answer.claim == "Early area goes with more transfer within schedules, also given the baselines."
-    assert "early area, ρ = 0.9" in answer.evidence and "over 30 runs, p < 0.001" in answer.evidence
+    assert "early area, ρ = 0.9" in answer.evidence and "over 30 runs, p = 0.001" in answer.evidence
 
 
 def test_a_feature_that_only_repeats_a_baseline_is_said_to():
