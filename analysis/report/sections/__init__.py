@@ -8,12 +8,14 @@ from .beside_published import published
 from .fisher_curves import fisher_curves
 from .measured import measured
 from .prediction import prediction
+from .targets import targets
 from .transfer import transfer
 from .unfreezing import unfreezing
 
 SECTIONS: dict[str, Callable[[Study], Section]] = {
     "prediction": prediction,
     "transfer": transfer,
+    "targets": targets,
     "fisher": fisher_curves,
     "unfreezing": unfreezing,
     "published": published,
