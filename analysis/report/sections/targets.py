@@ -30,9 +30,9 @@ def targets(study: Study) -> Section:
     behind = {"runs with both": tuple(dict.fromkeys(points["run"]))}
     count = points["language"].nunique()
     text = (
-        f"In {len(behind['runs with both'])} runs the Fisher information of {count} target languages was followed on "
-        "unlabelled examples, and the languages were scored at the same steps. The scores chose nothing. Independent units are "
-        "seeds: languages, steps and schedules of one seed are not."
+        f"In {len(behind['runs with both'])} runs the Fisher information of {count} target languages was followed "
+        "on unlabelled examples, and the languages were scored at the same steps. The scores chose nothing. "
+        "Independent units are seeds: languages, steps and schedules of one seed are not."
     )
     items: list[Item] = [_apart(points, behind), _choice(points, behind)]
     return Section("targets", title, text, items)
@@ -82,7 +82,8 @@ def _choice(points: pd.DataFrame, behind: dict[str, tuple[str, ...]]) -> Table:
         Column("note", "note"),
     ]
     note = (
-        "Mean over the target languages; all criteria choose among the same steps of a run. 95 % intervals from "
-        "resampled seeds. tr(F) and its ratio are read both ways: taking the better one afterwards is choosing by labels."
+        "Mean over the target languages; all criteria choose among the same steps of a run. 95 % intervals "
+        "from resampled seeds. tr(F) and its ratio are read both ways: taking the better one afterwards is choosing by "
+        "labels."
     )
     return Table("choice", "Choosing a step without labels", columns, rows, behind, note)
