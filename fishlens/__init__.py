@@ -16,6 +16,7 @@ _PUBLIC = {
     "InputError": "fishlens.errors",
     "Tracker": "fishlens.tracking",
     "UnfreezeCallback": "fishlens.tracking",
+    "watching": "fishlens.tracking",
     "load_recipe": "fishlens.recipe.loading",
     "make_schedule": "fishlens.schedules",
     "train": "fishlens.training.run",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,18 @@ def track(
     ] = "50",
     examples: Annotated[int, typer.Option(min=1, help="Scripts: examples per probe.")] = 128,
     labels: Annotated[Labels, typer.Option(help="Scripts: whose labels the scores are of.")] = Labels.auto,
+    blocks: Annotated[
+        str | None,
+        typer.Option(
+            help="Scripts: blocks by adapter, layer, module or a pattern over parameter names [auto]."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Scripts: what the model predicts, e.g. classification or causal_lm [auto]."),
+    ] = None,
+    head: Annotated[bool, typer.Option("--head/--no-head", help="Scripts: the head as a block.")] = True,
+    embeddings: Annotated[bool, typer.Option(help="Scripts: the embeddings as a block.")] = False,
     report: Annotated[
         list[str] | None,
         typer.Option("--report", help="Scripts: tensorboard, wandb, mlflow or trackio as well."),
@@ -80,27 +93,49 @@ def track(
 
     make_clock(every)  # a mistake is said before the script begins
     check_reporters(report or [])
-    name = Path(target).stem if not module else target.rpartition(".")[2]
+    if output is not None:
+        _check_output(output)
+    script = target if module else _script([target, *context.args])
+    name = Path(script).stem if script.endswith(".py") else script.rpartition(".")[2]
     settings = {
         "run": str((run or _default_run(name)).resolve()),
         "every": every,
         "examples": examples,
         "labels": labels.value,
         "reporters": report or [],
-        "factors": {"script": target},
+        "factors": {"script": script},
+        "head": head,
+        "embeddings": embeddings,
     }
+    settings |= {key: value for key, value in (("blocks", blocks), ("output", output)) if value is not None}
     _run(command + context.args, settings)
+
+
+def _check_output(output: str) -> None:
+    from fishlens.fisher.outputs import OUTPUTS
+
+    if output not in ("auto", *OUTPUTS):
+        raise InputError(f"--output {output!r} is unknown: expected auto or one of {', '.join(OUTPUTS)}")
+
+
+def _script(command: list[str]) -> str:
+    """The script or module that a command runs, behind whatever launches it; the command itself if there is none."""
+    for number, word in enumerate(command):
+        if word.endswith(".py"):
+            return word
+        if number and word in ("-m", "--module") and number + 1 < len(command):
+            following = command[number + 1]
+            return command[number + 2] if following == "--" and number + 2 < len(command) else following
+    return Path(command[0]).name
 
 
 def _refuse_script_options(context: typer.Context) -> None:
     """A recipe has fields of its own for what these say: ignoring them would measure something else than asked."""
     fields = {"every": "tracking.every", "examples": "tracking.examples", "labels": "tracking.labels"}
-    for option in (*fields, "report"):
+    for option in (*fields, "report", "blocks", "output", "head", "embeddings"):
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
-            instead = (
-                f": use -s {fields[option]}=…" if option in fields else ", and recipes report to no dashboard"
-            )
+            instead = f": use -s {fields[option]}=…" if option in fields else ""
             raise InputError(f"--{option} is for scripts{instead}")
 
 
@@ -134,14 +169,33 @@ def _default_run(name: str) -> Path:
 
 
 def _run(command: list[str], settings: dict[str, object]) -> None:
-    """Become the command, so that arguments, exit status, signals and tracebacks are Python's own."""
-    from fishlens.tracking.attach import environment
+    """Become the command, so that arguments, exit status, signals and tracebacks are Python's own; what is not Python
+    (a shell, or anything on Windows) runs as a child, because somebody has to say at the end what was tracked."""
+    from fishlens.tracking.attach import account_of, end, environment
+    from fishlens.tracking.guard import shielded
 
     sys.stdout.flush()
-    if os.name == "posix":
+    if os.name == "posix" and _is_python(command[0]):
         os.execve(command[0], command, environment(settings))
-    with subprocess.Popen(command, env=environment(settings, process=-1)) as child:
-        raise typer.Exit(child.wait())
+    variables = environment(settings, process=-1)
+    with subprocess.Popen(command, env=variables) as child:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the child's, which gets it too
+        signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+        status = child.wait()
+    shielded(end, account_of(variables))
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    raise typer.Exit(status)
+
+
+def _is_python(program: str) -> bool:
+    """Is it the interpreter, or a script of its (as launchers are)?"""
+    if program == sys.executable:
+        return True
+    with Path(program).open("rb") as file:
+        first = file.readline(200)
+    return first.startswith(b"#!") and b"python" in first
 
 
 def _train(

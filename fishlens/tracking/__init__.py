@@ -12,6 +12,7 @@ _PUBLIC = {
     "Tracker": "fishlens.tracking.tracker",
     "UnfreezeCallback": "fishlens.tracking.unfreeze_callback",
     "make_reporters": "fishlens.tracking.reporters",
+    "watching": "fishlens.tracking.bare_loop",
 }
 
 __all__ = list(_PUBLIC)

@@ -2,25 +2,26 @@
 
 `transformers.trainer` keeps a list of callbacks that every Trainer gets; ours is added to it when that module is
 imported, and not before, so that a script still decides when transformers is imported and with what environment.
-Settings travel in the environment variable FISHLENS_TRACK, as JSON: children (`accelerate launch`, `torchrun`,
-data-loader workers) inherit them.
+Settings travel in an environment variable (`settings`), which children inherit: `accelerate launch`, `torchrun`,
+data-loader workers. Nothing here may stop or change the program: all of it runs behind the guard.
 """
 
 import atexit
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fishlens.errors import InputError
+from fishlens.tracking.account import say_what_was_tracked
+from fishlens.tracking.guard import after, before, shielded
+from fishlens.tracking.settings import VARIABLE, settings_from_environment
 
-VARIABLE = "FISHLENS_TRACK"
 _TRAINER = "transformers.trainer"
 _FOLDER = Path(__file__).with_name("startup")
 
@@ -31,7 +32,9 @@ def environment(settings: dict[str, Any], process: int | None = None) -> dict[st
     settings: `run` (directory) and arguments of `FisherCallback`. process: the one that says at its end what was
     tracked; by default this one, which is about to become that Python.
     """
-    content = {**settings, "process": os.getpid() if process is None else process}
+    account, name = tempfile.mkstemp(prefix="fishlens-", suffix=".jsonl")
+    os.close(account)
+    content = {**settings, "account": name, "process": os.getpid() if process is None else process}
     path = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
@@ -40,24 +43,30 @@ def environment(settings: dict[str, Any], process: int | None = None) -> dict[st
     }
 
 
-def settings_from_environment() -> dict[str, Any]:
-    """What FISHLENS_TRACK says. Raises `InputError` if it is not ours."""
-    try:
-        settings = json.loads(os.environ[VARIABLE])
-        return {**settings, "run": settings["run"]}
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"the environment variable {VARIABLE} is not what `fishlens track` sets") from None
+def account_of(variables: dict[str, str]) -> Path:
+    """The file in which a tracked program's trainings are accounted for."""
+    return Path(json.loads(variables[VARIABLE])["account"])
 
 
 def attach() -> None:
     """Attach to every Trainer of this process: now if transformers is there, else when it is imported."""
+    shielded(_attach)
+
+
+def _attach() -> None:
     settings = settings_from_environment()
     if settings.get("process") == os.getpid():
-        atexit.register(_say_what_was_tracked, Path(settings["run"]), time.time())
+        atexit.register(shielded, end, Path(settings["account"]))
     if _TRAINER in sys.modules:
         add_callback(sys.modules[_TRAINER])
     else:
-        sys.meta_path.insert(0, _WhenImported(_TRAINER, add_callback))
+        sys.meta_path.insert(0, _WhenImported())
+
+
+def end(account: Path) -> None:
+    """The last thing that the program says: what was tracked, and what was not."""
+    say_what_was_tracked(account)
+    account.unlink()
 
 
 def add_callback(trainer_module: ModuleType) -> None:
@@ -73,59 +82,31 @@ def add_callback(trainer_module: ModuleType) -> None:
     integrations.INTEGRATION_TO_CALLBACK = integration_utils.INTEGRATION_TO_CALLBACK
 
 
-def journals(run: Path, since: float = 0.0) -> list[Path]:
-    """The runs that were tracked under the name `run` and written to after `since` (seconds since the epoch): itself,
-    and `run-2`, … of further trainings."""
-    places = [run, *sorted(run.parent.glob(f"{run.name}-[0-9]*"))]
-    return [
-        place
-        for place in places
-        if any(journal.stat().st_mtime >= since for journal in place.glob("journal-*.jsonl"))
-    ]
-
-
-def _say_what_was_tracked(run: Path, began: float) -> None:
-    there = journals(run, since=began - 1)  # clocks of file systems are coarse
-    if there:
-        named = ", ".join(map(str, there))
-        print(f"fishlens: tracked in {named}", file=sys.stderr)  # noqa: T201
-        return
-    print(  # noqa: T201
-        "fishlens: NOTHING WAS TRACKED: no transformers Trainer has begun to train in this program, or a warning above "
-        "says why its training could not be tracked. In a loop of your "
-        "own use fishlens.Tracker; a Trainer in another program needs its environment (FISHLENS_TRACK, PYTHONPATH).",
-        file=sys.stderr,
-    )
-
-
 class _WhenImported(importlib.abc.MetaPathFinder):
-    """Finds one module as the other finders would, and calls `then` with it once it is loaded."""
-
-    def __init__(self, name: str, then: Callable[[ModuleType], None]):
-        self._name, self._then = name, then
+    """Finds the Trainer's module as the other finders would, and adds the callback once it is loaded."""
 
     def find_spec(
         self, fullname: str, path: Any = None, target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name:
-            return None
+        return shielded(self._found) if fullname == _TRAINER else None
+
+    def _found(self) -> importlib.machinery.ModuleSpec | None:
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = importlib.util.find_spec(_TRAINER)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._then)
+            spec.loader = _Loader(spec.loader)
         return spec
 
 
 class _Loader(importlib.abc.Loader):
-    def __init__(self, real: Any, then: Callable[[ModuleType], None]):
-        self._real, self._then = real, then
+    """The real loader; it is put back before the module runs."""
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._real.create_module(spec)
+    def __init__(self, real: Any):
+        self.create_module = real.create_module
+        self.exec_module = after(before(real.exec_module, self._step_aside), add_callback)  # type: ignore[method-assign]
+        self._real = real
 
-    def exec_module(self, module: ModuleType) -> None:
+    def _step_aside(self, module: ModuleType) -> None:
         module.__loader__ = self._real
         if module.__spec__ is not None:
             module.__spec__.loader = self._real
-        self._real.exec_module(module)
-        self._then(module)

@@ -1,37 +1,36 @@
 """The callback that `fishlens track` gives to every Trainer of a script; its settings come from the environment."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
-from fishlens.errors import InputError
-from fishlens.journal import attempts
-from fishlens.tracking.attach import settings_from_environment
-from fishlens.tracking.callback import STATE_FILE, FisherCallback, callback_of, free_name, read_state
+from fishlens.tracking.callback import FisherCallback
+from fishlens.tracking.guard import guarded, guarded_beginning
+from fishlens.tracking.resumption import free_name
+from fishlens.tracking.settings import settings_from_environment
 
 
 class AttachedCallback(FisherCallback):
-    """Tracks a Trainer whose script knows nothing of it, so it never stops that script: what cannot be tracked is a
-    warning. Stands back where the script has a `FisherCallback` of its own."""
+    """Tracks a Trainer whose script knows nothing of it, so it never stops that script, not even for an `InputError`.
+    Gives way where the script has a `FisherCallback` of its own."""
 
+    strict = False
+    gives_way = True
+    _made = False
+
+    @guarded
     def __init__(self) -> None:
         settings = settings_from_environment()
-        settings.pop("process", None)
-        super().__init__(**settings)
+        super().__init__(**{k: v for k, v in settings.items() if k not in ("account", "process")})
+        self._made = True
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **_: Any
-    ) -> None:
-        if callback_of(model) not in (self, None):
-            return
-        try:
-            self.begin(args, state, model, train_dataloader)
-        except InputError as error:
-            warnings.warn(f"fishlens: this training is NOT TRACKED: {error}", stacklevel=2)
+    @guarded_beginning
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self._made:
+            self.begin(args, state, model)
 
-    def _place(self, args: Any, state: Any) -> tuple[Path, int | None]:
-        stored = read_state(args, state, STATE_FILE)
-        if stored is not None and attempts(stored["run"]):
-            return Path(stored["run"]), state.global_step
+    def _asked(self) -> Path | None:
         assert self.run is not None
-        return free_name(Path(self.run)), state.global_step or None
+        return free_name(Path(self.run))
+
+    def _goes_on_with(self, stored: Path) -> bool:
+        return True

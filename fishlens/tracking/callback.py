@@ -1,19 +1,17 @@
 """FisherCallback: tracking inside transformers' Trainer and adapters' AdapterTrainer.
 
-A callback never sees a batch, and iterating the Trainer's own data loader would move its random generator: the probe
-set is collated from the training data set, in an order of its own, with every random state put back afterwards.
+A callback never sees a batch, and calling the Trainer's data set or collator would move their state: the probe set is
+what the model itself is fed in its first updates (`FedExamples`), or what the user gives. So the journal is opened when
+there is something to measure: before the optimizer's first step, whose weights are still those of step 0.
 In a run of several processes the first one measures and writes.
 """
 
 import atexit
 import inspect
-import json
-import random
 import sys
 import time
-import warnings
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +19,29 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from fishlens.errors import InputError
-from fishlens.fisher.observe import observing
-from fishlens.journal import attempts
+from fishlens.errors import InputError, first_line
+from fishlens.fisher import Block
+from fishlens.journal import JournalWriter, attempts
+from fishlens.tracking.account import Entry
 from fishlens.tracking.clock import Clock, make_clock
+from fishlens.tracking.fed import FedExamples
+from fishlens.tracking.guard import guarded, guarded_beginning, reason, say, shielded
+from fishlens.tracking.late import LateJournal
+from fishlens.tracking.plain import described
 from fishlens.tracking.reporters import check_reporters, make_reporters
+from fishlens.tracking.resumption import free_name, has_finished, run_of_checkpoint, write_run
+from fishlens.tracking.scores import Scores
+from fishlens.tracking.settings import account_place
 from fishlens.tracking.tracker import Tracker
 
-STATE_FILE = "fishlens.json"
-NOT_SCORES = (
-    "runtime",
-    "samples_per_second",
-    "steps_per_second",
-    "model_preparation_time",
-    "jit_compilation_time",
-)
-
-# the callback that tracks a model, for UnfreezeCallback to find the measurements it needs
-_tracking: "weakref.WeakKeyDictionary[nn.Module, FisherCallback]" = weakref.WeakKeyDictionary()
+# id of a model -> the callback that tracks it, or tracked it last
+_tracking: dict[int, tuple["weakref.ref[nn.Module]", "weakref.ref[FisherCallback]"]] = {}
 
 
-def callback_of(model: nn.Module) -> "FisherCallback | None":
-    """The callback that tracks `model`, if there is one."""
-    return _tracking.get(model)
+def callback_of(model: Any) -> "FisherCallback | None":
+    """The callback that tracks `model`, or has tracked it last."""
+    owner, callback = _tracking.get(id(model), (None, None))
+    return callback() if owner is not None and callback is not None and owner() is model else None
 
 
 class FisherCallback(TrainerCallback):
@@ -52,13 +50,26 @@ class FisherCallback(TrainerCallback):
         Trainer(..., callbacks=[FisherCallback(every=50)])
 
     every: 50 steps, "2%" of the training time, or a list of steps.
-    data: the probe set, as `Tracker` takes it; default: rows of the training set, drawn with `seed`. A probe measures
-        `examples` of them; `pool` rows are drawn where a schedule may want more.
+    data: the probe set, as `Tracker` takes it; default: the first examples that the model is fed in training. A probe
+        measures `examples` of them; `pool` are kept where a schedule may want more. The probe of step 0 is of what the
+        first update is made with, if that is fewer.
     run: the run's directory, which must be new unless training resumes; default: a free name like that of the
-        Trainer's output directory, in `runs/`.
+        Trainer's output directory, in `runs/`. A further training of the same callback is tracked in `<run>-2`.
+    blocks: as `find_blocks` makes them, or what it is to make them by, with `head` and `embeddings`.
     reporters: names of dashboards to report to as well (tensorboard, wandb, mlflow, trackio).
-    What is left is for `Tracker`: labels, blocks, granularity, effective_dimension, noise_scale, diagonals, …
+    What is left is for `Tracker`: labels, output, granularity, effective_dimension, noise_scale, diagonals, …
+
+    Raises `InputError` for what cannot be right before training begins; after that nothing stops the training.
     """
+
+    off: str | None = None
+    strict = True
+    gives_way = False
+    tracker: Tracker | None = None
+    journal = LateJournal()
+    _entry: Entry | None = None
+    _state: Any = None
+    _ended = True
 
     def __init__(
         self,
@@ -68,10 +79,11 @@ class FisherCallback(TrainerCallback):
         run: str | Path | None = None,
         examples: int = 128,
         pool: int | None = None,
-        batch_size: int = 32,
+        blocks: Sequence[Block] | str | None = None,
         seed: int = 0,
         factors: dict[str, Any] | None = None,
         reporters: Iterable[str] = (),
+        journal: LateJournal | None = None,
         **tracker_options: Any,
     ):
         unknown = tracker_options.keys() - inspect.signature(Tracker).parameters.keys()
@@ -79,38 +91,65 @@ class FisherCallback(TrainerCallback):
             raise InputError(f"FisherCallback has no option {sorted(unknown)[0]!r}")
         self.every, self.clock = every, make_clock(every)
         self.data, self.run, self.examples, self.pool = data, run, examples, pool
-        self.batch_size, self.seed = batch_size, seed
+        self.blocks, self.seed = blocks, seed
         self.factors, self.reporters, self.options = dict(factors or {}), tuple(reporters), tracker_options
         check_reporters(self.reporters)
-        self.tracker: Tracker | None = None
-        self._ended = True
+        if examples < 1:
+            raise InputError(f"a probe of {examples} examples measures nothing; expected 1 or more")
+        self._beside = journal
+        self._runs: set[Path] = set()
         self._last_step_end = 0.0
 
     # -- what the Trainer calls -------------------------------------------------------------------------------------
 
-    def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if isinstance(model, nn.Module):
-            _tracking[model] = self
+    @guarded_beginning
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.begin(args, state, model)
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **_: Any
-    ) -> None:
-        self.begin(args, state, model, train_dataloader)
-
+    @guarded
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.tracker is not None:
-            self.tracker.step(state.global_step)
+        if self.tracker is None:
+            return
+        if isinstance(self.tracker.probe_set, FedExamples):
+            self.tracker.probe_set.update = state.global_step + 1
+        if self.tracker.ready:
+            self._open()
+            self._say_what_is_measured()
+        self.tracker.step(state.global_step)
 
+    @guarded
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The weights are still those of `state.global_step`, and the model has been fed."""
+        if self.tracker is None or self._ended:
+            return
+        fed = self.tracker.probe_set
+        if isinstance(fed, FedExamples) and not fed.full:
+            fed.end_of_update()
+        if self.tracker.ready:
+            self._open()
+            self._say_what_is_measured()
+            self.tracker.catch_up()
+        elif isinstance(fed, FedExamples) and (fed.off or state.global_step > self._first_step):
+            raise InputError(
+                fed.off
+                or "the model was not called, with gradients enabled and a batch, in the first updates; give data="
+            )
+
+    @guarded
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last_step_end = time.perf_counter()
         if self.tracker is not None and state.global_step >= state.max_steps:
             self.tracker.step(state.global_step)  # the last weights: no further step begins
 
+    @guarded
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._stop_listening()  # every row has been fed once: more would be the same examples again
+
+    @guarded
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        writer = self.tracker.writer if self.tracker is not None else None
-        if writer is None or not logs or "loss" not in logs or self.tracker is None:
+        if self.tracker is None or not logs or "loss" not in logs:
             return
-        writer.write(
+        self.journal.write(
             "train",
             state.global_step,
             loss=_number(logs["loss"]),
@@ -120,63 +159,164 @@ class FisherCallback(TrainerCallback):
             seconds=self.tracker.seconds,
         )
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        if self.tracker is None:
-            return
-        if not self._ended:
-            self.tracker.leave_out(time.perf_counter() - self._last_step_end)
-        self._write_scores(args, state, metrics or {}, "eval_", "validation")
+    @guarded
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
+    ) -> None:
+        if self.tracker is not None and not self._ended:
+            now = time.perf_counter()
+            self.tracker.leave_out(now - self._last_step_end)
+            self._last_step_end = now
+        self._write_scores(args, state, metrics or {}, model, "validation")
 
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        if self.tracker is not None:
-            self._write_scores(args, state, metrics or {}, "test_", "test")
+    @guarded
+    def on_predict(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
+    ) -> None:
+        self._write_scores(args, state, metrics or {}, model, "test")
 
+    @guarded
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.tracker is not None and self.tracker.writer is not None:
-            directory = str(self.tracker.writer.path.parent.resolve())
-            write_state(args, state, STATE_FILE, {"run": directory})
+        if self.journal.run is not None and not self._ended and self._beside is None:
+            write_run(args, state, self.journal.run)
+        self._save_examples()
 
+    @guarded
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write how it ended, but keep the journal open: scripts evaluate after training."""
         self.end("finished", step=state.global_step, best_step=getattr(state, "best_global_step", None))
 
     # -- the tracker's life -----------------------------------------------------------------------------------------
 
-    def begin(self, args: Any, state: Any, model: nn.Module, dataloader: Any) -> Tracker | None:
-        """The tracker of this training, made when first asked for; None in processes other than the first.
+    def begin(self, args: Any, state: Any, model: nn.Module) -> None:
+        """Prepare to track this training, once; in processes other than the first there is nothing to do.
 
         Raises `InputError` when nothing can be measured or written.
         """
-        other = _tracking.get(model)
-        if other is not None and other is not self and not other._ended:
+        if self._state is state:
+            return
+        self.end("interrupted", error="another training began")
+        self._state, self.off, self.tracker, self._entry = state, None, None, None
+        self.journal, self._scores = LateJournal(), Scores()
+        self._measures_all = self._said_so_far = False
+        self._args, self._first_step = args, state.global_step
+        if state.is_world_process_zero and self._beside is None:
+            self._entry = Entry(account_place(), type(model).__name__)
+        self._take_over(state, model)
+        _tracking[id(model)] = (weakref.ref(model), weakref.ref(self))
+        if not state.is_world_process_zero:
+            return
+        self._place()  # a name that is taken is said before training
+        data = self.data if self.data is not None else FedExamples(model, self.examples, self.pool)
+        try:
+            if isinstance(data, FedExamples):
+                self._load_examples(data)
+                data.listen()
+            self.tracker = Tracker(
+                model,
+                data,
+                writer=self._beside or self.journal,
+                every=self.clock,
+                examples=self.examples,
+                blocks=self.blocks,
+                seed=self.seed,
+                **{"autocast": _autocast(args), **self.options},
+            )
+        except BaseException:
+            if isinstance(data, FedExamples):
+                data.stop()
+            raise
+        self._ended = False
+        self._last_step_end = time.perf_counter()
+        atexit.register(shielded, _end_at_exit, weakref.ref(self))
+
+    def tracks(self, state: Any) -> bool:
+        """Is it this training that the callback tracks, in whichever process?"""
+        return (
+            self._state is state
+            and not self.off
+            and (self.tracker is not None or not state.is_world_process_zero)
+        )
+
+    def _take_over(self, state: Any, model: Any) -> None:
+        """Two callbacks do not track one training; one that was interrupted has ended."""
+        other = callback_of(model)
+        if other is None or other is self or other._ended:
+            return
+        if other._state is not state:
+            other.end("interrupted", error="another training began")
+        elif other.gives_way:
+            other.withdraw()
+        elif not self._beside:
             raise InputError(
                 "two callbacks track one model: put FisherCallback before UnfreezeCallback, and only once"
             )
-        _tracking[model] = self
-        if not self._ended or not state.is_world_process_zero:
-            return self.tracker
-        run, resumed = self._place(args, state)
-        data = self.data if self.data is not None else self._draw(dataloader)
-        factors = {"model": _name_of(model), "seed": args.seed, "every": str(self.every), **self.factors}
-        self.tracker = Tracker(
-            model,
-            data,
-            run=run,
-            every=self.clock,
-            examples=self.examples,
-            seed=self.seed,
-            factors=factors,
-            seeds={"trainer": args.seed, "data": args.data_seed},
-            resumed_from_step=resumed,
-            **{"autocast": _autocast(args), **self.options},
-        )
-        self.tracker.reporters = make_reporters(
-            self.reporters, run, {key: str(v) for key, v in factors.items()}
-        )
-        self._ended = False
-        self._last_step_end = time.perf_counter()
-        atexit.register(_end_at_exit, weakref.ref(self))
-        return self.tracker
+
+    def withdraw(self) -> None:
+        """Another callback tracks this training: nothing was written yet."""
+        if self._entry is not None:
+            self._entry.dropped()
+        self.end("interrupted")  # of nothing: no journal was opened
+        self.tracker = None
+
+    def _open(self) -> None:
+        """Prove that the examples can be measured and open the journal, once."""
+        assert self.tracker is not None
+        if self.journal.writer is not None or self._beside is not None:
+            return
+        self.tracker.prove()
+        run, resumed, asked = self._place()
+        factors = described(self._factors())
+        seeds = {"probe": self.seed, "trainer": self._args.seed, "data": self._args.data_seed}
+        start = {**self.tracker.start_record(), "factors": factors, "seeds": seeds}
+        self.journal.open(JournalWriter.open(run, start, resumed))
+        self._runs.add(run.resolve())
+        if self._entry is not None:
+            self._entry.tracked(run, resumed, asked)
+        if asked is not None:
+            self.tracker.note(
+                self._first_step, f"goes on in {run}, not in {asked}: the checkpoint belongs to it"
+            )
+        self.tracker.reporters = make_reporters(self.reporters, run, {k: str(v) for k, v in factors.items()})
+
+    def _load_examples(self, fed: FedExamples) -> None:
+        """A training that resumes is measured on the examples of before."""
+        run = run_of_checkpoint(self._args, self._state) if self._first_step else None
+        if run is not None:
+            fed.load(run / self._examples_file, self._first_step)
+
+    def _save_examples(self) -> None:
+        run = (self._beside or self.journal).run
+        if self.tracker is None or run is None or not isinstance(self.tracker.probe_set, FedExamples):
+            return
+        try:
+            self.tracker.probe_set.save(run / self._examples_file)
+        except Exception as error:  # safetensors has its own kinds for a refusing disk
+            text = f"the examples of the probes could not be kept, a resumed run takes others: {first_line(error)}"
+            self.tracker.note(self.tracker.last_step, text)
+
+    @property
+    def _examples_file(self) -> str:
+        return "examples.safetensors" if self._beside is None else "examples-schedule.safetensors"
+
+    def _say_what_is_measured(self) -> None:
+        """Which examples the probes are of, in the journal: from the first one on, and once there are enough."""
+        assert self.tracker is not None
+        fed, step = self.tracker.probe_set, self.tracker.last_step
+        if not isinstance(fed, FedExamples) or not fed.batches or self._measures_all:
+            return
+        if fed.full:
+            self._measures_all = True
+            self.tracker.note(step, f"from here on probes are of the {fed.described()}", level="info")
+        elif not self._said_so_far:
+            self._said_so_far = True
+            text = f"{fed.described()}: a probe is of what was fed so far, until there are {fed.examples}"
+            self.tracker.note(step, f"the first probe is of the {text}", level="info")
+
+    def _factors(self) -> dict[str, Any]:
+        assert self.tracker is not None
+        known = {"model": _name_of(self.tracker.model), "seed": self._args.seed, "every": str(self.every)}
+        return {**known, **self.factors}
 
     def end(
         self, status: str, *, step: int | None = None, error: str | None = None, best_step: int | None = None
@@ -185,86 +325,94 @@ class FisherCallback(TrainerCallback):
         if self._ended or self.tracker is None:
             return
         self._ended = True
-        if _tracking.get(self.tracker.model) is self:
-            del _tracking[self.tracker.model]
-        writer = self.tracker.writer
+        self._stop_listening()
         for reporter in self.tracker.reporters:
             reporter.close()
-        if writer is not None:
-            last = self.tracker.last_step if step is None else step
-            writer.write("end", last, status=status, error=error, best_step=best_step)
+        trouble = self.tracker.trouble
+        if trouble and self._entry is not None:
+            self._entry.untracked(trouble)
+        last = self.tracker.last_step if step is None else step
+        self.journal.write("end", last, status=status, error=error, best_step=best_step)
 
-    def _place(self, args: Any, state: Any) -> tuple[Path, int | None]:
-        """The run's directory, and the step it goes on from (None: a new run)."""
-        stored = read_state(args, state, STATE_FILE)
-        if self.run is not None:
-            place = Path(self.run)
-        elif stored is not None:
-            place = Path(stored["run"])
+    @guarded
+    def end_with(self, error: BaseException | None) -> None:
+        """The program ends, with an error or without one."""
+        if error is None or isinstance(error, KeyboardInterrupt):
+            self.end("interrupted", error=None if error is None else "KeyboardInterrupt")
         else:
-            place = free_name(Path("runs") / (Path(args.output_dir).resolve().name or "run"))
-        return place, state.global_step if state.global_step > 0 else None
+            self.end("failed", error=f"{type(error).__name__}: {first_line(error)}")
 
-    def _draw(self, dataloader: Any) -> list[Any]:
-        """Batches of rows drawn from the data loader's data set, collated as it would."""
-        dataset = getattr(dataloader, "dataset", None)
-        if dataset is None or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise InputError(
-                f"probe rows cannot be drawn from a {type(dataset).__name__}, which has no length: give "
-                "FisherCallback(data=…), batches of your own"
+    def failed(self, error: BaseException) -> None:
+        """Called by the guard: this training is not tracked, or not to its end. It goes on."""
+        self.off = reason(error)
+        run, step = self.journal.run, self.tracker.last_step if self.tracker is not None else 0
+        if run is None:
+            say(f"this training is NOT TRACKED, because {self.off}")
+        else:
+            say(f"tracking in {run} has stopped, because {self.off}; the training goes on")
+        if self._entry is not None:
+            self._entry.untracked(self.off if run is None else f"tracking stopped at step {step}: {self.off}")
+        if run is not None and not self._ended:
+            self.journal.write("note", step, level="error", text=f"tracking has stopped: {self.off}")
+        self.end("failed", step=step, error=f"tracking has stopped: {self.off}")
+        self._ended = True
+
+    def _stop_listening(self) -> None:
+        if self.tracker is not None and isinstance(self.tracker.probe_set, FedExamples):
+            self.tracker.probe_set.stop()
+
+    def _place(self) -> tuple[Path, int | None, Path | None]:
+        """The run's directory, the step it goes on from (None: a new run), and a name that was asked for in vain.
+
+        Raises `InputError` if the name is taken.
+        """
+        step = self._state.global_step or None
+        stored = run_of_checkpoint(self._args, self._state) if step else None
+        asked = self._asked()
+        if stored is not None and (
+            asked is None or self._goes_on_with(stored) or stored.resolve() == asked.resolve()
+        ):
+            named = asked if asked is not None and stored.resolve() != asked.resolve() else None
+            return stored, step, named
+        if asked is None:
+            return (
+                free_name(Path("runs") / (Path(self._args.output_dir).resolve().name or "run")),
+                step,
+                None,
             )
-        wanted = min(max(self.examples, self.pool or 0), len(dataset))
-        chosen = random.Random(f"probe/{self.seed}").sample(range(len(dataset)), wanted)
-        parts = [chosen[i : i + self.batch_size] for i in range(0, wanted, self.batch_size)]
-        with observing(
-            nn.Identity(), ()
-        ):  # a data set or collator may use random numbers: put their states back
-            return [dataloader.collate_fn([dataset[row] for row in part]) for part in parts]
+        if attempts(asked) and step is None:
+            if asked.resolve() not in self._runs:
+                raise InputError(f"{asked} already holds a run: resume it, or choose another name")
+            asked = free_name(asked)
+        return asked, step, None
 
-    def _write_scores(self, args: Any, state: Any, metrics: dict[str, Any], prefix: str, split: str) -> None:
-        """Metrics as the script computed them: whether they are points or fractions is its affair."""
-        writer = self.tracker.writer if self.tracker is not None else None
-        if writer is None:
+    def _asked(self) -> Path | None:
+        """The name that the user has given."""
+        return None if self.run is None else Path(self.run)
+
+    def _goes_on_with(self, stored: Path) -> bool:
+        """Does the run of the checkpoint go on, whatever name was given? One that has finished may begin another."""
+        return not has_finished(stored)
+
+    def _write_scores(self, args: Any, state: Any, metrics: dict[str, Any], model: Any, split: str) -> None:
+        """To the journal of this training, or of the last one of the model: a second Trainer may evaluate it."""
+        if self.tracker is None:
+            other = callback_of(model)
+            if other is not None and other is not self and other.tracker is not None:
+                other._write_scores_at(other.tracker.last_step, args, state, metrics, split)
             return
-        best = (args.metric_for_best_model or "").removeprefix("eval_")
-        for name, value in metrics.items():
-            metric = name.removeprefix(prefix)
-            value = _number(value)
-            if metric == name or metric in NOT_SCORES or value is None:
-                continue
-            writer.write(
-                "eval", state.global_step, split=split, language=None, metric=metric, value=value,
-                headline=metric == best, best=metric == best and _is_best(args, state, value),
+        self._write_scores_at(state.global_step, args, state, metrics, split)
+
+    def _write_scores_at(self, step: int, args: Any, state: Any, metrics: dict[str, Any], split: str) -> None:
+        wanted = args.metric_for_best_model or ""
+        wanted = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
+        for score in self._scores.of(metrics, split):
+            headline = score.key == wanted
+            self.journal.write(
+                "eval", step, split=score.split, language=score.language, metric=score.metric, value=score.value,
+                unit=score.unit, headline=headline,
+                best=headline and _is_best(args, state, float(metrics[score.key])),
             )  # fmt: skip
-
-
-def write_state(args: Any, state: Any, name: str, content: dict[str, Any]) -> None:
-    """Beside the Trainer's checkpoint, because callback state of its own is restored on request only.
-
-    A disk that refuses is a warning: the checkpoint itself is the Trainer's affair.
-    """
-    if not state.is_world_process_zero:
-        return
-    place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-    unfinished = place / f"{name}.writing"
-    try:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(place / name)
-    except OSError as error:
-        warnings.warn(f"fishlens: {place / name} could not be written: {error.strerror}", stacklevel=2)
-
-
-def read_state(args: Any, state: Any, name: str) -> dict[str, Any] | None:
-    """What `write_state` left at the checkpoint that training goes on from; None if there is none."""
-    if state.global_step == 0:
-        return None
-    places = [Path(args.output_dir) / f"checkpoint-{state.global_step}"]
-    if isinstance(args.resume_from_checkpoint, str):
-        places.insert(0, Path(args.resume_from_checkpoint))
-    for place in places:
-        if (place / name).is_file():
-            return json.loads((place / name).read_text(encoding="utf-8"))
-    return None
 
 
 def _is_best(args: Any, state: Any, value: float) -> bool:
@@ -289,19 +437,8 @@ def _name_of(model: Any) -> str:
     return getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
 
 
-def free_name(place: Path) -> Path:
-    """`place`, or `place-2`, … : the first that holds no run."""
-    number, free = 1, place
-    while attempts(free):
-        number += 1
-        free = place.with_name(f"{place.name}-{number}")
-    return free
-
-
 def _end_at_exit(callback: "weakref.ref[FisherCallback]") -> None:
     """The interpreter ends while training has not: say with what."""
     there = callback()
     if there is not None:
-        error = getattr(sys, "last_value", None)
-        text = f"{type(error).__name__}: {error}" if error is not None else None
-        there.end("failed" if error is not None else "interrupted", error=text)
+        there.end_with(getattr(sys, "last_value", None))

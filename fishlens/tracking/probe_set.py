@@ -1,7 +1,6 @@
-"""The examples that every probe of a run measures: fixed, in one order, and more of them where a choice needs them."""
+"""The examples that the probes of a run measure: given, or what the model was fed; more where a choice needs them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fishlens.errors import InputError
@@ -9,31 +8,39 @@ from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.observe import random_states_kept
 
 
-@dataclass(frozen=True)
 class ProbeSet:
-    """Batches as the model takes them. A probe measures the first `base` of them, a choice may go on to the others."""
+    """Batches as the model takes them. A probe measures the first `base` of them, a choice may go on to the others.
 
-    batches: Sequence[Batch] = field(repr=False)
-    base: int
+    wanted: how many examples a probe measures, rounded up to whole batches; None: all of them.
+    """
+
+    def __init__(self, batches: list[Batch], wanted: int | None):
+        if wanted is not None and wanted < 1:
+            raise InputError(f"a probe of {wanted} examples measures nothing; expected 1 or more")
+        self.batches, self.wanted = batches, wanted
 
     @classmethod
     def of(cls, data: Any, examples: int | None = None) -> "ProbeSet":
         """From one batch or an iterable of batches, which is read once and kept.
 
-        `examples`: how many a probe measures, rounded up to whole batches; None: all of them. Raises `InputError`
-        when there is no example.
+        Raises `InputError` when there is no example.
         """
+        if isinstance(data, ProbeSet):
+            return data
         with random_states_kept(data):
             batches = list(batches_of(data))
         if not batches:
             raise InputError("the probe set has no batches; expected at least one example")
-        if examples is not None and examples < 1:
-            raise InputError(f"a probe of {examples} examples measures nothing; expected 1 or more")
-        return cls(batches, _enough(batches, examples) if examples else len(batches))
+        return cls(batches, examples)
+
+    @property
+    def base(self) -> int:
+        """How many batches a probe measures."""
+        return _enough(self.batches, self.wanted) if self.wanted else len(self.batches)
 
     @property
     def examples(self) -> int:
-        """How many examples a probe measures."""
+        """How many examples a probe measures when there are enough."""
         return self.examples_in(self.base)
 
     def examples_in(self, batches: int) -> int:
@@ -43,6 +50,29 @@ class ProbeSet:
     def until(self, examples: int | None) -> int:
         """How many batches hold at least `examples` examples, and at least the base; all if there are not enough."""
         return max(self.base, _enough(self.batches, examples)) if examples else self.base
+
+    def kinds(self) -> list[Batch]:
+        """A batch of every kind: of other keys, types or dimensions, and the longest of each kind."""
+        found: dict[Any, Batch] = {}
+        longest: dict[Any, Batch] = {}
+        for batch in self.batches:
+            kind = tuple((name, str(t.dtype), t.dim()) for name, t in batch_tensors(batch))
+            found.setdefault(kind, batch)
+            if kind not in longest or _length(batch) > _length(longest[kind]):
+                longest[kind] = batch
+        chosen = list(found.values())
+        chosen += [batch for batch in longest.values() if all(batch is not other for other in chosen)]
+        return chosen
+
+
+def batch_tensors(batch: Batch) -> list[tuple[Any, Any]]:
+    """(name or position, tensor) of everything a batch holds."""
+    parts = [*enumerate(batch.args), *batch.inputs.items(), *batch.labels.items()]
+    return [(name, value) for name, value in parts if hasattr(value, "dtype")]
+
+
+def _length(batch: Batch) -> float:
+    return sum(value.numel() for _, value in batch_tensors(batch)) / batch.size
 
 
 def _enough(batches: Sequence[Batch], examples: int) -> int:

@@ -1,6 +1,7 @@
 """Several processes, one decision: what the first one computes, all of them get."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -41,3 +42,11 @@ def from_first(compute: Callable[[], Any], device: torch.device) -> Any:
     if "error" in received:
         raise RuntimeError(f"the first process failed: {received['error']}")
     return received["value"]
+
+
+def rank() -> int:
+    """This process's number among those that train together; launchers tell it before the processes meet."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    told = os.environ.get("RANK", "0")
+    return int(told) if told.isdecimal() else 0

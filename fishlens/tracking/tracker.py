@@ -2,16 +2,13 @@
 
 A probe that fails (out of memory, weights that are not finite) costs that probe: the journal says what was lost and
 why, and training goes on. Whatever can be known to fail is raised before the first step instead, by a trial on one
-batch when the tracker is made.
+batch of every kind, when the tracker is made or the first examples are there.
 """
 
-import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +16,24 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fishlens.errors import InputError
-from fishlens.fisher import Block, FisherEstimate, estimate_fisher, find_blocks, merge
+from fishlens.errors import InputError, first_line
+from fishlens.fisher import Block, FisherEstimate, estimate_fisher, merge
 from fishlens.fisher.batches import Batch
-from fishlens.fisher.blocks import not_measured, unmeasured
+from fishlens.fisher.blocks import not_measured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
+from fishlens.fisher.labels import check_labels
 from fishlens.fisher.observe import observing
+from fishlens.fisher.outputs import find_output
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
+from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
 from fishlens.schedules.base import SOURCE, TARGETS
 from fishlens.tracking.clock import Clock, Spent, make_clock
+from fishlens.tracking.fed import FedExamples
+from fishlens.tracking.guard import guarded, reason, say
 from fishlens.tracking.languages import (
     InLanguage,
     nothing_beside,
@@ -39,7 +41,19 @@ from fishlens.tracking.languages import (
     split_by_language,
     target_probe_sets,
 )
+from fishlens.tracking.late import LateJournal
+from fishlens.tracking.measurement import (
+    Measured,
+    blocks_of,
+    output_of,
+    scores_of,
+    summed_up,
+    unseen,
+    weight_norms,
+)
+from fishlens.tracking.plain import described
 from fishlens.tracking.probe_set import ProbeSet
+from fishlens.tracking.processes import rank
 
 if TYPE_CHECKING:
     from fishlens.tracking.reporters import Reporter
@@ -69,16 +83,17 @@ class Tracker:
         tracker.close("finished")
 
     data: the probe set, one batch or an iterable of batches (read once and kept), as the model takes them, with
-        labels where the label source needs them. `examples`: how many of them a probe measures (whole batches);
-        the others serve `measure` when a choice needs more. Or `{language: such data}`, the source language first:
-        every probe then measures the other languages too, whose labels nobody looks at, but for which tokens of a
-        tagged sentence or masked text they leave out.
+        labels where the label source needs them; or `FedExamples`, what the model is going to be fed. `examples`: how
+        many of them a probe measures (whole batches); the others serve `measure` when a choice needs more. Or
+        `{language: such data}`, the source language first: every probe then measures the other languages too, whose
+        labels nobody looks at, but for which tokens of a tagged sentence or masked text they leave out.
     in_language: `in_language("de")` is a context manager in which the model is ready for German (its language
         adapter active), and which restores what was before. Default: the model takes every language as it is.
     run: directory of the run; or `writer`, an open journal that somebody else closes. Without either nothing is
-        written.
+        written. Of several processes that train together, the first one measures and writes; the others do nothing.
     every: `50` steps, `[0, 10, 100]`, or `"2%"` of the training time.
-    blocks, labels, samples, granularity, output, seed, preset, mode, autocast: as `estimate_fisher` takes them.
+    labels, samples, granularity, output, seed, preset, mode, autocast: as `estimate_fisher` takes them.
+    blocks: as `find_blocks` makes them, or what it is to make them by (`by`), with `head` and `embeddings`.
     effective_dimension, noise_scale: measure these too. The gradient noise scale is of the empirical gradient, so
         that with other `labels` it costs one more backward pass, and needs labels in the probe set.
     beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
@@ -87,8 +102,11 @@ class Tracker:
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
 
-    Raises `InputError` when nothing can be measured or written, before the first step.
+    Raises `InputError` when nothing can be measured or written, before the first step; later nothing but `measure`
+    raises: what goes wrong is said on standard error and in the journal.
     """
+
+    off: str | None = None
 
     def __init__(
         self,
@@ -96,10 +114,12 @@ class Tracker:
         data: Any,
         *,
         run: str | os.PathLike[str] | None = None,
-        writer: JournalWriter | None = None,
+        writer: JournalWriter | LateJournal | None = None,
         every: int | str | Collection[int] | Clock = 50,
         examples: int | None = None,
-        blocks: Sequence[Block] | None = None,
+        blocks: Sequence[Block] | str | None = None,
+        head: bool = True,
+        embeddings: bool = False,
         labels: str = "auto",
         samples: int = 1,
         granularity: str = "example",
@@ -123,13 +143,7 @@ class Tracker:
         if run is not None and writer is not None:
             raise InputError("a tracker was given both run and writer; expected one of them")
         self.model = model
-        self.blocks = list(find_blocks(model) if blocks is None else blocks)
-        source, data, targets = split_by_language(data)
-        left_out = unmeasured(model, self.blocks)
-        if left_out and blocks is None:
-            warnings.warn(f"fishlens: {not_measured(left_out)}", stacklevel=2)
-        self.probe_set = ProbeSet.of(data, examples)
-        self.targets = target_probe_sets(targets, examples, labels, preset)
+        self.blocks = blocks_of(model, blocks, head=head, embeddings=embeddings)
         self._in_language = in_language
         self._beside = beside
         self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
@@ -138,9 +152,16 @@ class Tracker:
         self._of_source: FisherEstimate | None = None  # at the present step
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
-            "labels": labels, "samples": samples, "granularity": granularity, "output": output, "seed": seed,
-            "preset": preset, "mode": mode, "autocast": autocast,
+            "labels": labels, "samples": samples, "granularity": granularity,
+            "output": output_of(model, output), "seed": seed, "preset": preset, "mode": mode, "autocast": autocast,
         }  # fmt: skip
+        self._silent = rank() > 0 and writer is None
+        source, data, targets = split_by_language(data)
+        self.probe_set, self.targets = ProbeSet([], None), {}
+        if not self._silent:
+            with observing(nn.Identity(), ()):  # reading may draw random numbers, as a DataLoader does
+                self.probe_set = ProbeSet.of(data, examples)
+                self.targets = target_probe_sets(targets, examples, labels, preset)
         self._effective_dimension = effective_dimension and granularity == "example"
         self._noise_scale = noise_scale
         self._diagonals = frozenset(diagonals)
@@ -149,28 +170,82 @@ class Tracker:
         self._began: float | None = None
         self._left_out = 0.0
         self._training_seconds = training_seconds
-        self._last = _Measured(())
+        self._last = Measured(())
         self._plan = Plan()
         self._first_step: int | None = None
         self._last_step = 0
-        self._went_back = False
-        self.identity = self._trial()
+        self._due: int | None = None
+        self._said: set[str] = set()
+        self._probes_lost, self._last_lost = 0, ""
+        self._identity: dict[str, Any] | None = None
+        self.writer, self.seed = writer, seed
         self._owns_writer = run is not None
-        self.writer = writer
+        if self._silent:
+            return
+        check_labels(labels, samples, seed)
+        find_output(model, self._options["output"])
+        refuse_what_cannot_be_measured(model, self.blocks, mode)
+        if self.probe_set.batches:
+            self.prove()
         if run is not None:
             start = {
                 **self.start_record(),
-                "factors": {
-                    **({"source": source, "targets": list(targets)} if source else {}),
-                    **(factors or {}),
-                },
-                "seeds": {"probe": seed, **(seeds or {})},
+                "factors": described(
+                    {**({"source": source, "targets": list(targets)} if source else {}), **(factors or {})}
+                ),
+                "seeds": described({"probe": seed, **(seeds or {})}),
             }
             self.writer = JournalWriter.open(Path(run), start, resumed_from_step, fsync)
-            if left_out:
-                self.writer.write(
-                    "note", resumed_from_step or 0, level="warning", text=not_measured(left_out)
-                )
+        left_out = unmeasured(model, self.blocks)
+        if left_out:
+            self.note(resumed_from_step or 0, not_measured(left_out), aloud=blocks is None)
+
+    @property
+    def ready(self) -> bool:
+        """Are there examples to measure?"""
+        return bool(self.probe_set.batches)
+
+    def prove(self) -> None:
+        """Measures a batch of every kind, once: raises what is wrong with the input, and learns what the numbers are
+        called. What is proved about the model here need not be proved again by the probes (`Plan`)."""
+        if self._identity is not None:
+            return
+        kinds = self.probe_set.kinds()
+        first = next((batch for batch in (*kinds, *self.probe_set.batches) if batch.scored), kinds[0])
+        meta = self._estimate([first], 0).meta
+        if NOTHING_SCORED in meta["notes"]:
+            raise InputError(f"the probe set measures nothing: {NOTHING_SCORED}")
+        self._options["output"] = meta["output"]  # what the labels mean never changes under way
+        for batch in kinds:
+            if batch is not first:
+                self._estimate([batch], 0)
+        for language, probe_set in self.targets.items():
+            try:
+                with self._in_language(language):
+                    for batch in probe_set.kinds():
+                        self._estimate([batch], 0)
+            except InputError as error:
+                raise InputError(f"language {language!r}: {error}") from error
+        self._identity = {
+            **{key: meta[key] for key in IDENTITY},
+            "output_from": meta["output_from"],
+            "examples": self.probe_set.examples,
+        }
+
+    @property
+    def trouble(self) -> str | None:
+        """What went wrong so far, in words."""
+        if self.off:
+            return self.off
+        count = f"{self._probes_lost} probes were" if self._probes_lost > 1 else "a probe was"
+        return f"{count} lost, the last because of {self._last_lost}" if self._probes_lost else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the numbers are called in the journal."""
+        if self._identity is None:
+            raise RuntimeError("nothing has been measured yet")
+        return self._identity
 
     def start_record(self) -> dict[str, Any]:
         """What the tracker knows of a journal's start record: `blocks`, `estimator`, `device`."""
@@ -201,19 +276,28 @@ class Tracker:
         """So many seconds just past were no training (an evaluation): the overhead is not measured against them."""
         self._left_out += seconds
 
+    @guarded
     def step(self, step: int) -> FisherEstimate | None:
         """Call before every update, with the number of completed ones: probes if it is time to.
 
         Returns the estimate, or None when it was not time or the probe was lost.
         """
         self._at(step)
-        if not (self._clock.due(step, self._spent_now()) or step in self._diagonals):
+        if self._silent or not (self._clock.due(step, self._spent_now()) or step in self._diagonals):
             return None
-        self._of_source = estimate = self._probe(step, "track", self.probe_set.base)
-        for language in self.targets:
-            self._probe_target(step, language)
-        self._of_source = None
-        return estimate
+        if not self.ready:
+            self._due = step
+            return None
+        return self._probe_all(step)
+
+    @guarded
+    def catch_up(self) -> FisherEstimate | None:
+        """Call before the optimizer's step: the probe that `step` could not take, because nothing had been fed yet, is
+        taken now. The weights are still those of its step."""
+        if self._due is None or not self.ready:
+            return None
+        due, self._due = self._due, None
+        return self._probe_all(due)
 
     def measure(self, step: int, examples: int | None = None, on: str = SOURCE) -> Scores:
         """The scores of all blocks at the present weights, of at least `examples` examples (if there are so many).
@@ -223,6 +307,9 @@ class Tracker:
         of the source's. Raises `RuntimeError` if the probe fails: nobody can choose by nothing.
         """
         self._at(step)
+        if not self.ready:
+            raise RuntimeError(f"the blocks cannot be measured at step {step}: there are no examples here")
+        self.prove()
         if on == TARGETS:
             return scores_of(self._measured_on_targets(step))
         estimate = self._probe(step, "select", self.probe_set.until(examples))
@@ -267,7 +354,9 @@ class Tracker:
         status: finished, interrupted or failed; anything else is an `InputError`.
         """
         check_status(status)
-        if self._owns_writer and self.writer is not None:
+        if isinstance(self.probe_set, FedExamples):
+            self.probe_set.stop()
+        if self._owns_writer and isinstance(self.writer, JournalWriter):
             self.writer.close(status, step=self._last_step, error=error, best_step=best_step)
         for reporter in self.reporters:
             reporter.close()
@@ -288,46 +377,45 @@ class Tracker:
     def _at(self, step: int) -> None:
         if self._began is None or self._first_step is None:
             self._began, self._first_step = time.perf_counter(), step
-        if step < self._last_step and not self._went_back:
-            self._went_back = True
+        if step < self._last_step:
             text = (
-                f"step {step} was given after step {self._last_step}: a step is the number of updates completed since "
-                "training began, not since the epoch began; the series of this run is not in order"
+                "a step is the number of updates completed since training began, not since the epoch began; the series "
+                "of this run is not in order"
             )
-            warnings.warn(f"fishlens: {text}", stacklevel=3)
-            if self.writer is not None:
-                self.writer.write("note", step, level="warning", text=text)
+            self.note(step, text, shown=f"step {step} was given after step {self._last_step}: {text}")
         self._last_step = step
 
-    def _trial(self) -> dict[str, Any]:
-        """Measures the first batch with labels: raises what is wrong with it, and learns what the numbers are called.
+    def note(
+        self, step: int, text: str, *, level: str = "warning", shown: str | None = None, aloud: bool = True
+    ) -> None:
+        """A sentence for the journal, once; one that is more than information is said on standard error too."""
+        if text in self._said:
+            return
+        self._said.add(text)
+        if aloud and level != "info":
+            say(shown or text)
+        if self.writer is not None:
+            self.writer.write("note", step, level=level, text=shown or text)
 
-        What is proved about the model here need not be proved again by the probes (`Plan`).
-        """
-        batches = self.probe_set.batches
-        meta = self._estimate(
-            [next((one for one in batches if one.scored), batches[0])], first_example=0
-        ).meta
-        if NOTHING_SCORED in meta["notes"]:
-            raise InputError(f"the probe set measures nothing: {NOTHING_SCORED}")
-        self._options["output"] = meta["output"]  # what the labels mean never changes under way
-        for language, probe_set in self.targets.items():
-            try:
-                with self._in_language(language):
-                    self._estimate(probe_set.batches[:1], first_example=0)
-            except InputError as error:
-                raise InputError(f"language {language!r}: {error}") from error
-        return {
-            **{key: meta[key] for key in IDENTITY},
-            "output_from": meta["output_from"],
-            "examples": self.probe_set.examples,
-        }
+    def failed(self, error: BaseException) -> None:
+        """Called by the guard: something went wrong that is not the loss of a probe."""
+        self.off = reason(error)
+        text = f"tracking has stopped at step {self._last_step} and the training goes on: {self.off}"
+        self.note(self._last_step, text, level="error")
+
+    def _probe_all(self, step: int) -> FisherEstimate | None:
+        """The probe of a step: of the source, and of every target language."""
+        self._of_source = estimate = self._probe(step, "track", self.probe_set.base)
+        for language in self.targets:
+            self._probe_target(step, language)
+        self._of_source = None
+        return estimate
 
     def _probe(self, step: int, purpose: str, batches: int) -> FisherEstimate | None:
         """Measure the first `batches` batches, or use what was measured, and write a record of it."""
         weights = self._weights_key(step)
         if self._last.weights != weights:
-            self._last = _Measured(weights)
+            self._last = Measured(weights)
         if purpose == "select" and batches in self._last.estimates:
             return self._last.estimates[batches]  # the unfreeze record will hold the scores
         estimate, fields = self._attempt(
@@ -335,11 +423,14 @@ class Tracker:
             lambda found: self._describe(found, step, purpose),
             nullcontext,
             step,
+            blame=lambda error: self._blame(error, batches),
         )
         last = fields["seconds"] if purpose == "track" else max(fields["seconds"], self._spent.last_probe)
         self._spent = Spent(self._spent.probes + fields["seconds"], last)
         self._last.lost = fields["lost"]
         self._write(step, {**fields, "purpose": purpose})
+        for note in summed_up(estimate.meta["notes"]) if estimate is not None else ():
+            self.note(step, note, level="info")
         return estimate
 
     def _probe_target(self, step: int, language: str, purpose: str = "track") -> None:
@@ -372,6 +463,7 @@ class Tracker:
         prepared: Callable[[], AbstractContextManager[Any]],
         step: int,
         of: str = "",
+        blame: Callable[[Exception], str] = lambda error: "",
     ) -> tuple[FisherEstimate | None, dict[str, Any]]:
         """(estimate, a record's fields with what it cost); whatever goes wrong costs this probe alone."""
         began = time.perf_counter()
@@ -386,12 +478,28 @@ class Tracker:
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-            estimate, lost = None, f"{type(error).__name__}: {error}".splitlines()[0]
+            estimate, lost = None, f"{type(error).__name__}: {first_line(error)}{blame(error)}"
+            self._probes_lost, self._last_lost = self._probes_lost + 1, lost
             fields = {"trace": {}, "examples": 0}
-            warnings.warn(
-                f"fishlens: the probe at step {step}{of} is lost, training goes on: {lost}", stacklevel=4
-            )
+            self._say_lost(step, of, lost)
         return estimate, {**fields, "seconds": time.perf_counter() - began, "lost": lost}
+
+    def _blame(self, error: Exception, batches: int) -> str:
+        """Which batch of the probe set is to blame for an error, if one is."""
+        if batches == 1 or isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return ""
+        for number, batch in enumerate(self.probe_set.batches[:batches], start=1):
+            try:
+                self._estimate([batch], 0)
+            except Exception:
+                return f" (batch {number} of the probe set's {batches})"
+        return ""
+
+    def _say_lost(self, step: int, of: str, lost: str) -> None:
+        """On standard error, once for a reason: the journal has every lost probe."""
+        if lost + of not in self._said:
+            self._said.add(lost + of)
+            say(f"the probe at step {step}{of} is lost, training goes on: {lost}")
 
     def _measured(self, batches: int) -> FisherEstimate:
         """The estimate of the first `batches` batches at the present weights: the base, and what comes on top of it."""
@@ -407,15 +515,16 @@ class Tracker:
         return known[batches]
 
     def _estimate(self, batches: Sequence[Batch], first_example: int) -> FisherEstimate:
-        return estimate_fisher(
-            self.model,
-            batches,
-            blocks=self.blocks,
-            diagonal=self._effective_dimension or bool(self._diagonals),
-            first_example=first_example,
-            plan=self._plan,
-            **self._options,
-        )
+        with unseen():
+            return estimate_fisher(
+                self.model,
+                batches,
+                blocks=self.blocks,
+                diagonal=self._effective_dimension or bool(self._diagonals),
+                first_example=first_example,
+                plan=self._plan,
+                **self._options,
+            )
 
     def _weights_key(self, step: int) -> tuple[int, ...]:
         """Changes whenever an update has changed a block's weights: torch counts writes into every tensor."""
@@ -476,10 +585,10 @@ class Tracker:
     def _noise_scales(self, estimate: FisherEstimate) -> dict[str, float] | None:
         batches = self.probe_set.batches[: self.probe_set.base]
         options = {**self._options, "labels": "empirical", "samples": 1, "preset": None}
-        measured = estimate_fisher(
-            self.model, batches, blocks=self.blocks, noise_scale=True, plan=self._plan, **options
-        )
-        return measured.noise_scale
+        with unseen():
+            return estimate_fisher(
+                self.model, batches, blocks=self.blocks, noise_scale=True, plan=self._plan, **options
+            ).noise_scale
 
     def memory(self) -> dict[str, Any]:
         """What the next probe is compared with, as plain values: for a checkpoint, so that a resumed run says the
@@ -498,7 +607,7 @@ class Tracker:
 
     def _save_diagonal(self, estimate: FisherEstimate, step: int, language: str | None) -> str | None:
         """The diagonal as safetensors, under its name only when it is whole; a refusing disk loses it, and says so."""
-        if self.writer is None or estimate.diagonal is None:
+        if self.writer is None or self.writer.path is None or estimate.diagonal is None:
             return None
         name = f"diagonals/step-{step}{f'-{language}' if language else ''}.safetensors"
         final = self.writer.path.parent / name
@@ -509,9 +618,7 @@ class Tracker:
             unfinished.replace(final)
         except Exception as error:  # safetensors has its own kinds for a refusing disk
             Path(unfinished).unlink(missing_ok=True)
-            self.writer.write(
-                "note", step, level="warning", text=f"the diagonal of step {step} is lost: {error}"
-            )
+            self.note(step, f"the diagonal of step {step} is lost: {first_line(error)}")
             return None
         return name
 
@@ -532,32 +639,3 @@ class Tracker:
             since = 0.0 if self._began is None else time.perf_counter() - self._began
             training = since - self._spent.probes - self._left_out
         return Spent(self._spent.probes, self._spent.last_probe, max(training, 0.0))
-
-
-@dataclass
-class _Measured:
-    """What is known at one state of the weights: the estimate by how many batches it is of, or why there is none."""
-
-    weights: tuple[int, ...]
-    estimates: dict[int, FisherEstimate] = field(default_factory=dict)
-    lost: str | None = None
-
-
-def scores_of(estimate: FisherEstimate) -> Scores:
-    """What a schedule may look at, in plain numbers."""
-    return Scores(
-        trace=estimate.trace,
-        stderr=estimate.stderr,
-        per_example={block: values.tolist() for block, values in estimate.per_example.items()},
-        examples=estimate.examples,
-    )
-
-
-def weight_norms(blocks: Iterable[Block]) -> dict[str, float]:
-    """‖θ_b‖ of every block, in one transfer from the device."""
-    blocks = list(blocks)
-    squares = [
-        torch.stack([p.detach().float().square().sum() for p in block.parameters.values()]).sum()
-        for block in blocks
-    ]
-    return {block.name: math.sqrt(s) for block, s in zip(blocks, torch.stack(squares).tolist(), strict=True)}

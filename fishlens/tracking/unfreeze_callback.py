@@ -20,8 +20,10 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.blocks import HEAD, unmeasured
 from fishlens.schedules import Scores, State, budget_warning, make_schedule
 from fishlens.tracking import callback as tracking
+from fishlens.tracking.calls import at_first_call
 from fishlens.tracking.clock import Never
 from fishlens.tracking.processes import from_first, several_processes
+from fishlens.tracking.resumption import read_state, write_state
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 
 STATE_FILE = "fishlens-unfreezing.json"
@@ -63,13 +65,12 @@ class UnfreezeCallback(TrainerCallback):
         self.options = schedule_options
         self.unfreezing: Unfreezing | None = None
         self._fisher: tracking.FisherCallback | None = None
+        self._own: tracking.FisherCallback | None = None
+        self._nothing_fed = True
         self._device = torch.device("cpu")
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._claim(model, control)
-        fisher = tracking.callback_of(model) if model is not None else None
-        if fisher is not None:
-            fisher.factors.update(self._factors())
 
     def on_train_begin(
         self,
@@ -77,7 +78,6 @@ class UnfreezeCallback(TrainerCallback):
         state: Any,
         control: Any,
         model: Any = None,
-        train_dataloader: Any = None,
         optimizer: Any = None,
         **_: Any,
     ) -> None:
@@ -94,12 +94,7 @@ class UnfreezeCallback(TrainerCallback):
             seed=args.seed if self.seed is None else self.seed,
             **self.options,
         )
-        self._fisher = tracking.callback_of(model)
-        if self._fisher is None:
-            pool = getattr(schedule, "max_examples", None) if getattr(schedule, "confident", False) else None
-            self._fisher = tracking.FisherCallback(Never(), pool=pool, blocks=blocks)
-            self._fisher.factors.update(self._factors())
-        self._fisher.begin(args, state, model, train_dataloader)
+        self._fisher = self._measuring(args, state, control, model, blocks, schedule)
         self.unfreezing = Unfreezing(schedule, blocks, self._stored_state(args, state))
         if not any(p.requires_grad for p in model.parameters()):
             raise InputError(
@@ -109,13 +104,30 @@ class UnfreezeCallback(TrainerCallback):
         if warning:
             self._write("note", state.global_step, level="warning", text=warning)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         assert self.unfreezing is not None
-        step, number = state.global_step, self.unfreezing.state.events
+        self._pass_on("on_step_begin", (args, state, control), {})
+        step, schedule = state.global_step, self.unfreezing.schedule
+        needed = self.unfreezing.is_due(step) and schedule.needs_scores(step, self.unfreezing.state)
+        if self._nothing_fed and needed and not from_first(self._ready, self._device):
+            # there is nothing to measure yet: the event waits for the first batch, which is before its forward pass
+            at_first_call(unwrapped(model), lambda: self._event(step))
+        else:
+            self._event(step)
+
+    def _ready(self) -> bool:
+        return self._fisher is not None and self._fisher.tracker is not None and self._fisher.tracker.ready
+
+    def _event(self, step: int) -> None:
+        assert self.unfreezing is not None
+        number = self.unfreezing.state.events
         event = self.unfreezing.at(step, lambda examples: self._scores(step, examples))
         if event is not None:
             self._write("unfreeze", step, **unfreeze_record(event, number, self.unfreezing.trainable))
             self.unfreezing.before_update(step)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._pass_on("on_pre_optimizer_step", (args, state, control), {})
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """After the update and before its gradients are dropped: what was thawed must have moved, if it could."""
@@ -127,8 +139,15 @@ class UnfreezeCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         assert self.unfreezing is not None
         content = {"schedule": self.schedule, "every": self.every, "state": self.unfreezing.state.to_json()}
-        tracking.write_state(args, state, STATE_FILE, content)
+        write_state(args, state, STATE_FILE, content)
         self._pass_on("on_save", (args, state, control), {})
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._nothing_fed = False
+        self._pass_on("on_step_end", args, kwargs)
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._pass_on("on_epoch_end", args, kwargs)
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
         self._pass_on("on_evaluate", args, kwargs)
@@ -155,19 +174,37 @@ class UnfreezeCallback(TrainerCallback):
             )
         _unfreezing[model] = (weakref.ref(self), control)
 
-    def _factors(self) -> dict[str, Any]:
-        """What this callback adds to what the run is, in the journal's start record."""
-        return {"schedule": self.schedule, "schedule_every": self.every}
+    def _measuring(
+        self, args: Any, state: Any, control: Any, model: Any, blocks: Sequence[Block], schedule: Any
+    ) -> tracking.FisherCallback:
+        """What measures for the schedule: the `FisherCallback` of the same Trainer, or one of our own. Whether a script
+        runs under `fishlens track` must not matter to what it thaws, so that only the journal is shared with that."""
+        factors = {"schedule": self.schedule, "schedule_every": self.every}
+        theirs = tracking.callback_of(model)
+        if theirs is not None and not theirs.tracks(state):
+            theirs = None
+        if theirs is not None:
+            theirs.factors = {**theirs.factors, **factors}
+        if theirs is None or theirs.gives_way:
+            pool = getattr(schedule, "max_examples", None) if getattr(schedule, "confident", False) else None
+            journal = theirs.journal if theirs is not None else None
+            self._own = tracking.FisherCallback(
+                Never(), pool=pool, blocks=blocks, factors=factors, journal=journal
+            )
+            theirs = self._own
+            theirs.begin(args, state, model)
+        self._nothing_fed = theirs.data is None
+        return theirs
 
     def _pass_on(self, event: str, args: Any, kwargs: Any) -> None:
         """To the callback of our own, which the Trainer does not know."""
-        if self._fisher is not None and isinstance(self._fisher.clock, Never):
-            getattr(self._fisher, event)(*args, **kwargs)
+        if self._own is not None:
+            getattr(self._own, event)(*args, **kwargs)
 
     def _stored_state(self, args: Any, state: Any) -> State | None:
         if state.global_step == 0:
             return None
-        stored = tracking.read_state(args, state, STATE_FILE)
+        stored = read_state(args, state, STATE_FILE)
         if stored is None:
             raise InputError(
                 f"training resumes at step {state.global_step}, but its checkpoint has no {STATE_FILE}: it was written "

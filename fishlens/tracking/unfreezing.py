@@ -30,10 +30,15 @@ class Unfreezing:
         """Names of the blocks that train, bottom to top, the head among them."""
         return [name for name in self._blocks if name == HEAD or name in self.state.thawed]
 
+    def is_due(self, step: int) -> bool:
+        """Is there an event before `step` that has not been yet?"""
+        last = self.state.last_step
+        return self.schedule.is_event(step) and (last is None or step > last)
+
     def at(self, step: int, measure: Measure) -> Event | None:
         """Before the forward pass of `step`: apply its event, if it has one that changes something or is the first."""
         schedule = self.schedule
-        if not schedule.is_event(step) or (self.state.last_step is not None and step <= self.state.last_step):
+        if not self.is_due(step):
             return None
         scores = None
         if schedule.needs_scores(step, self.state):

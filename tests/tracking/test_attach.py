@@ -15,7 +15,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fishlens import FisherCallback, load_runs
 from fishlens.tracking import attach
+from fishlens.tracking.account import lines, read
 from fishlens.tracking.attached import AttachedCallback
+from fishlens.tracking.settings import VARIABLE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_classification.py"
 FISHLENS = [sys.executable, "-c", "from fishlens.cli import main; main()"]
@@ -91,7 +93,9 @@ def attached(tmp_path, monkeypatch):
         "labels": "auto",
         "factors": {"script": "x"},
     }
-    monkeypatch.setenv(attach.VARIABLE, json.dumps({**settings, "process": -1}))
+    account = tmp_path / "account.jsonl"
+    account.touch()
+    monkeypatch.setenv(VARIABLE, json.dumps({**settings, "process": -1, "account": str(account)}))
     monkeypatch.setattr(
         transformers.trainer, "DEFAULT_CALLBACKS", list(transformers.trainer.DEFAULT_CALLBACKS)
     )
@@ -101,10 +105,19 @@ def attached(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+def account(run):
+    """What would be said at the end."""
+    return lines(read(run.with_name("account.jsonl")))
+
+
 def test_every_trainer_is_tracked_each_in_a_run_of_its_own(attached, make_model, make_trainer):
     for name in ("one", "two"):
         make_trainer(make_model(), output=name).train()
-    assert attach.journals(attached) == [attached, attached.with_name("run-2")]
+    assert account(attached) == [
+        "2 trainings began, 2 tracked",
+        f"training 1 (BertAdapterModel) tracked in {attached}",
+        f"training 2 (BertAdapterModel) tracked in {attached}-2",
+    ]
     runs = load_runs(attached.parent)
     assert set(runs.runs.run) == {"run", "run-2"} and set(runs.runs.script) == {"x"}
     assert runs.fisher.groupby("run", observed=True).step.unique().map(list).tolist() == [[0, 4, 8]] * 2
@@ -113,26 +126,29 @@ def test_every_trainer_is_tracked_each_in_a_run_of_its_own(attached, make_model,
 def test_report_to_fishlens_does_not_track_twice(attached, make_model, make_trainer):
     trainer = make_trainer(make_model(), report_to=["fishlens"])
     trainer.train()
-    assert attach.journals(attached) == [attached]
+    assert account(attached) == [f"tracked in {attached}"]
     assert len(load_runs(attached).fisher) == 3 * 4
 
 
 def test_a_script_with_a_callback_of_its_own_is_left_to_it(attached, tmp_path, make_model, make_trainer):
     make_trainer(make_model(), [FisherCallback(every=8, run=tmp_path / "own", examples=8)]).train()
-    assert attach.journals(attached) == [] and len(load_runs(tmp_path / "own").runs) == 1
+    assert account(attached) == [f"tracked in {tmp_path / 'own'}"] and not attached.exists()
+    assert len(load_runs(tmp_path / "own").runs) == 1
 
 
 def test_a_training_that_cannot_be_tracked_goes_on_and_is_said_to_be_untracked(
-    attached, make_model, make_trainer
+    attached, capsys, make_model, make_trainer
 ):
     model = make_model()
     trainer = make_trainer(model, max_steps=1)
     trainer.callback_handler.callbacks = [c for c in trainer.callback_handler.callbacks if c is not None]
     (callback,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, AttachedCallback))
     callback.options["labels"] = "zebra"
-    with pytest.warns(UserWarning, match="NOT TRACKED: .*zebra"):
-        trainer.train()
-    assert trainer.state.global_step == 1 and attach.journals(attached) == []
+    trainer.train()
+    assert "this training is NOT TRACKED, because labels='zebra' is unknown" in capsys.readouterr().err
+    assert trainer.state.global_step == 1 and not attached.exists()
+    nothing, why = account(attached)
+    assert nothing == "NOTHING WAS TRACKED" and why.startswith("NOT TRACKED, because labels='zebra'")
 
 
 # -- a public-style script, tracked and untracked ------------------------------------------------------------------
@@ -212,4 +228,5 @@ def test_an_unmodified_script_ends_in_the_same_bits_tracked_or_not(task_folder):
     assert runs.runs.status[0] == "finished" and sorted(set(runs.fisher.step)) == [0, 2, 4, 6]
     assert set(runs.fisher.block) == {"layer.0", "layer.1", "head"}
     accuracy = runs.evaluation[runs.evaluation.metric == "accuracy"]
-    assert accuracy.value.tolist() == [float(dict(numbers.findall(tracked.stdout))["accuracy"])]
+    # fractions of a known metric are points in the journal
+    assert accuracy.value.tolist() == [100 * float(dict(numbers.findall(tracked.stdout))["accuracy"])]

@@ -1,0 +1,214 @@
+"""The probe set of a training that was given none: what the model itself is fed in its first updates.
+
+Nothing of the user's is called or drawn from: no data set, collator, loader or sampler. The arguments of the model's
+own calls in training are detached and cloned, where they are, until there are enough examples; then nothing is watched
+any more. They are what training used, after whatever a `compute_loss` has done to them: masked, shuffled, without the
+columns that it took out.
+"""
+
+import enum
+import inspect
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fishlens.errors import InputError
+from fishlens.fisher.batches import Batch
+from fishlens.fisher.outputs import LABEL_KEYS
+from fishlens.tracking.calls import Watch
+from fishlens.tracking.guard import guarded
+from fishlens.tracking.kept_examples import load_examples, save_examples
+from fishlens.tracking.probe_set import ProbeSet
+
+MOST_BYTES = 256 * 2**20
+"""Kept examples take no more memory than this, beside the first batch."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, enum.Enum)
+
+
+class FedExamples(ProbeSet):
+    """Grows with the calls of `model` until it holds `examples` examples, and `pool` for choices that want more.
+
+    Nothing is kept before `listen`, or after `stop`, when it is `full`. `update` is the number of the
+    update that is under way (1, 2, …), set by whoever knows; `updates` says of each batch which update it was fed to.
+    `off`: why nothing can be kept.
+    """
+
+    def __init__(
+        self, model: nn.Module, examples: int = 128, pool: int | None = None, most_bytes: int = MOST_BYTES
+    ):
+        super().__init__([], examples)
+        self._model, self._most_examples, self._most_bytes = model, max(examples, pool or 0), most_bytes
+        self.updates: list[int] = []
+        self.update = 1
+        self.off: str | None = None
+        self._bytes = self._saved = 0
+        self._last: weakref.ref[Tensor] | None = None
+        self._in_evaluation_mode: list[tuple[Any, ...]] = []
+        self.full = False
+        self._watch: Watch | None = None
+
+    @property
+    def examples(self) -> int:
+        assert self.wanted is not None
+        return min(self.wanted, self.examples_in(len(self.batches))) if self.full else self.wanted
+
+    def listen(self) -> "FedExamples":
+        """Begin to keep what the model is called with."""
+        if not self.full and self._watch is None:
+            self._watch = Watch(self._model, self._hear)
+        return self
+
+    def stop(self) -> None:
+        """Keep no more."""
+        self.full = True
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = None
+        self._in_evaluation_mode.clear()
+
+    def failed(self, error: BaseException) -> None:
+        """Called by the guard: keep no more, and remember why."""
+        self.off = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        self.stop()
+
+    def save(self, place: Path) -> None:
+        """Keep them in a file for a training that resumes; nothing is written where nothing is new."""
+        if len(self.batches) == self._saved:
+            return
+        save_examples(place, self.batches, self.updates)
+        self._saved = len(self.batches)
+
+    def load(self, place: Path, until: int) -> None:
+        """Begin with what was kept of the updates until `until`."""
+        device = next((parameter.device for parameter in self._model.parameters()), "cpu")
+        self.batches, self.updates = load_examples(place, until, device)
+        self._saved = 0
+        if self.examples_in(len(self.batches)) >= self._most_examples:
+            self.stop()
+
+    def end_of_update(self) -> None:
+        """Before the optimizer's step: a model that trains in evaluation mode was fed all the same."""
+        if not self.batches and self._watch is not None:
+            for args, kwargs in list(self._in_evaluation_mode):
+                self._keep(args, kwargs)
+            if not self.batches:
+                self._watch.look_again()
+        self._in_evaluation_mode.clear()
+
+    def described(self) -> str:
+        """What has been kept, in words."""
+        first, last = self.updates[0], self.updates[-1]
+        of = f"update {first}" if first == last else f"updates {first} to {last}"
+        return f"{self.examples_in(self.base)} examples that the model was fed in {of}"
+
+    @guarded
+    def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._model.training:
+            self._keep(args, kwargs)
+        elif not self.batches and len(self._in_evaluation_mode) < 4:
+            self._in_evaluation_mode.append((_kept(args), _kept(kwargs)))
+
+    def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        first = _first_tensor(args, kwargs)
+        if first is None or first.dim() == 0 or len(first) == 0 or self.full:
+            return
+        if self._last is not None and self._last() is first:
+            return  # the same examples once more: a second pass over them, or a wrapper's call passed on
+        self._last = weakref.ref(first)
+        batch = self._rows(_batch(self._model, args, kwargs, len(first)))
+        self._bytes += sum(tensor.numel() * tensor.element_size() for tensor in _tensors(batch))
+        if self.batches and self._bytes > self._most_bytes:
+            self.stop()
+            return
+        self.batches.append(batch)
+        self.updates.append(self.update)
+        if self.examples_in(len(self.batches)) >= self._most_examples:
+            self.stop()
+
+    def _rows(self, batch: Batch) -> Batch:
+        """The batch, cut to what is wanted: rows of every tensor whose leading dimension is the number of examples."""
+        count = self._most_examples
+        if batch.size <= count:
+            return batch
+
+        def cut(value: Any) -> Any:
+            rows = isinstance(value, Tensor) and value.dim() > 0 and len(value) == batch.size
+            return value[:count].clone() if rows else value
+
+        return Batch(
+            tuple(map(cut, batch.args)),
+            {key: cut(value) for key, value in batch.inputs.items()},
+            {key: cut(value) for key, value in batch.labels.items()},
+            count,
+        )
+
+
+def _batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], size: int) -> Batch:
+    """A call's arguments as a probe takes them: labels apart, unless the model cannot be called without."""
+    parameters = _parameters(model)
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if any(name in LABEL_KEYS for name in positional[: len(args)]):
+        args, kwargs = args[len(positional) :], {**dict(zip(positional, args, strict=False)), **kwargs}
+    needed = {p.name for p in parameters if p.default is p.empty}
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and not _decoder_inputs(kwargs):
+        needed.add("labels")  # the model makes its decoder's inputs of them
+    inputs = {key: _kept(value, key) for key, value in kwargs.items()}
+    labels = {k: v for k, v in inputs.items() if k in LABEL_KEYS and isinstance(v, Tensor)}
+    without = {k: v for k, v in inputs.items() if k not in LABEL_KEYS or k in needed}
+    return Batch(tuple(_kept(arg) for arg in args), without, labels, size)
+
+
+def _decoder_inputs(kwargs: Mapping[str, Any]) -> bool:
+    return any(kwargs.get(key) is not None for key in ("decoder_input_ids", "decoder_inputs_embeds"))
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _kept(value: Any, name: str = "an argument") -> Any:
+    """A copy that training can no longer change. Raises `InputError` for what cannot be copied without being called."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, _PLAIN) or callable(value):
+        return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_kept(item, name) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_kept(item, name) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _kept(item, str(key)) for key, item in value.items()}
+    raise InputError(
+        f"the model is called with {name!r}, a {type(value).__name__}, which cannot be kept for a probe; give data=, "
+        "batches of your own"
+    )
+
+
+def _tensors(*parts: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for part in parts:
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif isinstance(part, Batch):
+            found += _tensors(part.args, part.inputs, part.labels)
+        elif isinstance(part, Mapping):
+            found += _tensors(*part.values())
+        elif isinstance(part, (list, tuple)):
+            found += _tensors(*part)
+    return found
+
+
+def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    for key in ("input_ids", "inputs_embeds", "pixel_values"):
+        if isinstance(kwargs.get(key), Tensor):
+            return kwargs[key]
+    inputs = {key: value for key, value in kwargs.items() if key not in LABEL_KEYS}
+    return next(iter(_tensors(args, inputs)), None)

@@ -1,0 +1,90 @@
+"""What a probe needs to know of a model and its data, and what it makes of them in plain numbers."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fishlens.fisher import Block, FisherEstimate, find_blocks
+from fishlens.fisher.anatomy import unwrapped
+from fishlens.schedules import Scores
+from fishlens.tracking.calls import unheard
+
+
+@dataclass
+class Measured:
+    """What is known at one state of the weights: the estimate by how many batches it is of, or why there is none."""
+
+    weights: tuple[int, ...]
+    estimates: dict[int, FisherEstimate] = field(default_factory=dict)
+    lost: str | None = None
+
+
+def blocks_of(
+    model: nn.Module, blocks: Sequence[Block] | str | None, *, head: bool = True, embeddings: bool = False
+) -> list[Block]:
+    """Blocks as they were given, or those that `find_blocks` makes by a name or pattern."""
+    if blocks is None or isinstance(blocks, str):
+        return list(find_blocks(model, by=blocks or "auto", head=head, embeddings=embeddings))
+    return list(blocks)
+
+
+def output_of(model: nn.Module, output: str) -> str:
+    """The output shape; an encoder-decoder's is one softmax a token of the target: given the data's tokens before it,
+    each is independent of the others, as in a tagger."""
+    config = getattr(model, "config", None)
+    generates = "ForConditionalGeneration" in "".join(
+        kind.__name__ for kind in type(unwrapped(model)).__mro__
+    )
+    if output == "auto" and generates and getattr(config, "is_encoder_decoder", False):
+        return "tagging"
+    return output
+
+
+def summed_up(notes: Iterable[str]) -> list[str]:
+    """Notes of the form "parameter: sentence", one a sentence: three of the parameters by name, the others counted."""
+    by_sentence: dict[str, list[str]] = {}
+    for note in notes:
+        name, separator, sentence = note.partition(": ")
+        by_sentence.setdefault(sentence if separator else note, []).append(name if separator else "")
+    found = []
+    for sentence, names in by_sentence.items():
+        more = f" and {len(names) - 3} more parameters" if len(names) > 3 else ""
+        found.append(f"{', '.join(names[:3])}{more}: {sentence}" if names[0] else sentence)
+    return found
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Our own calls of the model are not what it is fed, and neither use nor leave weights in the cache of an autocast
+    that is under way."""
+    cached = torch.is_autocast_cache_enabled()
+    with unheard():
+        torch.set_autocast_cache_enabled(False)
+        try:
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(cached)
+
+
+def scores_of(estimate: FisherEstimate) -> Scores:
+    """What a schedule may look at, in plain numbers."""
+    return Scores(
+        trace=estimate.trace,
+        stderr=estimate.stderr,
+        per_example={block: values.tolist() for block, values in estimate.per_example.items()},
+        examples=estimate.examples,
+    )
+
+
+def weight_norms(blocks: Iterable[Block]) -> dict[str, float]:
+    """‖θ_b‖ of every block, in one transfer from the device."""
+    blocks = list(blocks)
+    squares = [
+        torch.stack([p.detach().float().square().sum() for p in block.parameters.values()]).sum()
+        for block in blocks
+    ]
+    return {block.name: math.sqrt(s) for block, s in zip(blocks, torch.stack(squares).tolist(), strict=True)}
