@@ -19,7 +19,7 @@ from torch import nn
 from fishlens.errors import InputError, first_line
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, merge
 from fishlens.fisher.batches import Batch
-from fishlens.fisher.blocks import not_measured
+from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.labels import check_labels
 from fishlens.fisher.observe import observing

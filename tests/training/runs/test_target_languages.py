@@ -116,7 +116,7 @@ def test_the_numbers_of_a_language_are_the_reference_s_through_its_own_adapter(r
 
 def test_an_exception_in_a_target_probe_loses_that_probe_alone_and_restores_everything(
     recipe, tmp_path, monkeypatch
-):
+, capsys):
     from fishlens.training.madx import MadX as Assembly
 
     real = Assembly.in_language
@@ -137,8 +137,9 @@ def test_an_exception_in_a_target_probe_loses_that_probe_alone_and_restores_ever
     def arm(step):
         failing.armed = step < 7
 
-    with pytest.warns(UserWarning, match="the probe at step 4 in 'de' is lost, training goes on: .*out of luck"):
-        train(settings, tmp_path / "with", on_step=arm)
+    train(settings, tmp_path / "with", on_step=arm)
+    said = capsys.readouterr().err
+    assert "the probe at step 4 in 'de' is lost, training goes on: RuntimeError: out of luck" in said
     lost = [r for r in read_run(tmp_path / "with").records if r["kind"] == "fisher" and r["lost"]]
     assert [(r["step"], r["language"]) for r in lost] == [(4, "de")]
     assert_same_bits(tmp_path / "with", tmp_path / "without")
