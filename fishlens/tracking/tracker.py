@@ -324,13 +324,13 @@ class Tracker:
 
     def rehearse(self) -> None:
         """All that a probe measures, written nowhere: for a forecast of its cost. Raises whatever goes wrong."""
-        self._last = _Measured(())
+        self._last = Measured(())
         self._describe(self._measured(self.probe_set.base), -1, "track")
         for language, probe_set in self.targets.items():
             with self._in_language(language):
                 estimate = self._estimate(probe_set.batches[: probe_set.base], 0)
                 self._describe(estimate, -1, "track", language)
-        self._last = _Measured(())
+        self._last = Measured(())
         self._histograms = {}
 
     def _measured_on_targets(self, step: int) -> FisherEstimate:
