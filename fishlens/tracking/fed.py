@@ -155,16 +155,10 @@ def _batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], size
     if any(name in LABEL_KEYS for name in positional[: len(args)]):
         args, kwargs = args[len(positional) :], {**dict(zip(positional, args, strict=False)), **kwargs}
     needed = {p.name for p in parameters if p.default is p.empty}
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and not _decoder_inputs(kwargs):
-        needed.add("labels")  # the model makes its decoder's inputs of them
     inputs = {key: _kept(value, key) for key, value in kwargs.items()}
     labels = {k: v for k, v in inputs.items() if k in LABEL_KEYS and isinstance(v, Tensor)}
     without = {k: v for k, v in inputs.items() if k not in LABEL_KEYS or k in needed}
     return Batch(tuple(_kept(arg) for arg in args), without, labels, size)
-
-
-def _decoder_inputs(kwargs: Mapping[str, Any]) -> bool:
-    return any(kwargs.get(key) is not None for key in ("decoder_input_ids", "decoder_inputs_embeds"))
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

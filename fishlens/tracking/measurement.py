@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from fishlens.fisher import Block, FisherEstimate, find_blocks
-from fishlens.fisher.anatomy import unwrapped
 from fishlens.schedules import Scores
 from fishlens.tracking.calls import unheard
 
@@ -30,18 +29,6 @@ def blocks_of(
     if blocks is None or isinstance(blocks, str):
         return list(find_blocks(model, by=blocks or "auto", head=head, embeddings=embeddings))
     return list(blocks)
-
-
-def output_of(model: nn.Module, output: str) -> str:
-    """The output shape; an encoder-decoder's is one softmax a token of the target: given the data's tokens before it,
-    each is independent of the others, as in a tagger."""
-    config = getattr(model, "config", None)
-    generates = "ForConditionalGeneration" in "".join(
-        kind.__name__ for kind in type(unwrapped(model)).__mro__
-    )
-    if output == "auto" and generates and getattr(config, "is_encoder_decoder", False):
-        return "tagging"
-    return output
 
 
 def summed_up(notes: Iterable[str]) -> list[str]:

@@ -18,15 +18,16 @@ from torch import nn
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, merge
+from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
 from fishlens.fisher.labels import check_labels
 from fishlens.fisher.observe import observing
-from fishlens.fisher.outputs import find_output
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
+from fishlens.fisher.which_output import find_output
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
@@ -45,7 +46,6 @@ from fishlens.tracking.late import LateJournal
 from fishlens.tracking.measurement import (
     Measured,
     blocks_of,
-    output_of,
     scores_of,
     summed_up,
     unseen,
@@ -153,7 +153,7 @@ class Tracker:
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
             "labels": labels, "samples": samples, "granularity": granularity,
-            "output": output_of(model, output), "seed": seed, "preset": preset, "mode": mode, "autocast": autocast,
+            "output": output, "seed": seed, "preset": preset, "mode": mode, "autocast": autocast,
         }  # fmt: skip
         self._silent = rank() > 0 and writer is None
         source, data, targets = split_by_language(data)
@@ -183,7 +183,7 @@ class Tracker:
         if self._silent:
             return
         check_labels(labels, samples, seed)
-        find_output(model, self._options["output"])
+        find_output(unwrapped(model), output)
         refuse_what_cannot_be_measured(model, self.blocks, mode)
         if self.probe_set.batches:
             self.prove()
