@@ -50,6 +50,10 @@ package: environment
 	rm -rf dist build/empty && $(BIN)/python -m build --outdir dist . > build/package.log 2>&1 || { tail -n 20 build/package.log; exit 1; }
 	$(BIN)/python -m twine check --strict dist/*
 
+# 100,000 damaged inputs; the tests try some of them each time (10,000 with FISHLENS_FUZZ=10000)
+fuzz: environment
+	FISHLENS_FUZZ=100000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 tests/fuzz
+
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -96,7 +96,7 @@ def test_overrides_reach_any_field_and_options_too():
         ("train.batch_size=big", "train.batch_size is 'big': input should be a valid integer"),
         ("train.batch_size=0", "train.batch_size is 0: input should be greater than or equal to 1"),
         ("train.lr_schedule=cosine", "train.lr_schedule is 'cosine': input should be 'linear' or 'constant'"),
-        ("data.targets=[no]", r"data.targets.0 is False: input should be a valid string"),
+        ("data.targets=[false]", r"data.targets.0 is False: input should be a valid string"),
         ("speed=3", "there is no field speed"),
         ("tracking.labels=gold", "tracking.labels is 'gold'"),
         ("train.steps=null", "train: give either steps or epochs"),
