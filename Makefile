@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: environment quickstart test test-transformers-5 test-lowest lint types docs package clean
+.PHONY: environment quickstart test fuzz test-transformers-5 test-lowest lint types docs package clean
 
 environment: $(STAMP)
 

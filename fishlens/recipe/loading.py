@@ -130,7 +130,10 @@ def _apply(tree: Tree, settings: Any) -> None:
 def _check_variants(variants: Any, origin: str) -> list[Tree]:
     for variant in variants if isinstance(variants, list) else [None]:
         if not isinstance(variant, dict) or {*variant} != {"when", "set"}:
-            raise InputError(f"{origin}: variants is a list of {{when: …, set: …}}, got {variant!r}")
+            raise InputError(f"{origin}: variants is a list of {{when: …, set: …}}, got {variant!r:.100}")
+        for part, fields in variant.items():
+            if not isinstance(fields, dict) or not all(isinstance(path, str) for path in fields):
+                raise InputError(f"{origin}: variants: {part} is {fields!r:.100}, expected fields and values")
     return variants
 
 

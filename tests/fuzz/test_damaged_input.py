@@ -4,6 +4,7 @@ Each input is a good file with one to three of: bytes cut, replaced, inserted; l
 field set to a strange value or taken away. The same seed gives the same inputs; `make fuzz` tries 100,000 of them.
 """
 
+import copy
 import json
 import os
 import random
@@ -121,7 +122,7 @@ def _changed(value, generator):
         else:
             value[key] = _changed(value[key], generator)
         return value
-    return generator.choice(STRANGE)
+    return copy.deepcopy(generator.choice(STRANGE))
 
 
 BYTES = [

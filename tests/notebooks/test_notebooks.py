@@ -1,6 +1,5 @@
-"""Every notebook runs from top to bottom, in a kernel of its own, in under two minutes, and leaves nothing behind."""
+"""Every notebook runs from top to bottom, in a kernel of its own, and leaves nothing behind."""
 
-import time
 from pathlib import Path
 
 import nbformat
@@ -8,7 +7,8 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-SECONDS = 120
+SECONDS = 1800
+"""for one cell: a guard against hanging, never against a busy machine"""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -18,11 +18,9 @@ def test_a_notebook_runs_and_shows_pictures(path, tmp_path, monkeypatch):
     book = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells), "a notebook is kept without its outputs"
     assert book.cells[0].source.startswith("# "), "a notebook begins with its title"
-    began = time.monotonic()
     place = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(book, timeout=SECONDS, kernel_name="python3", resources=place)
     client.execute()
-    assert time.monotonic() - began < SECONDS
     pictures = [
         output
         for cell in book.cells

@@ -164,6 +164,14 @@ def test_paths_are_kept_as_they_are_written(tmp_path, monkeypatch):
     assert hub.model == "somewhere/encoder"
 
 
+@pytest.mark.parametrize(
+    "part", [{"when": "seed", "set": {}}, {"when": {}, "set": ["x"]}, {"when": {3: 1}, "set": {}}]
+)
+def test_a_variant_of_anything_but_fields_and_values_is_refused(part):
+    with pytest.raises(InputError, match=r"variants: (when|set) is .*, expected fields and values"):
+        load_recipe({**MINIMAL, "variants": [part]})
+
+
 def test_no_is_norwegian_and_true_is_true():
     recipe = load_recipe(MINIMAL, overrides=["data.targets=[sv, no, on]", "data.test_source=false"])
     assert recipe.data.targets == ["sv", "no", "on"] and recipe.data.test_source is False

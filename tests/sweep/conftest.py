@@ -23,9 +23,9 @@ def study_file(tmp_path, recipe) -> Path:
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Waits for a condition, at most a minute (on a busy machine a process takes its time to start)."""
+    """Waits for a condition; half an hour is only a guard against hanging."""
 
-    def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def wait(condition: Callable[[], bool], seconds: float = 1800.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"

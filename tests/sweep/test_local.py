@@ -84,7 +84,7 @@ def test_an_interrupted_sweep_leaves_resumable_runs(study_file, tmp_path, wait_u
     process = start(run.folder, run.recipe, threads=1)
     wait_until(lambda: '"train"' in journal_text(run.folder))
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 1
+    assert process.wait(1800) == 1
     assert state_of(run.folder)[0] is Status.INTERRUPTED
     assert "the same command resumes it" in (run.folder / "output.log").read_text()
 

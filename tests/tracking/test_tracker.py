@@ -2,7 +2,7 @@
 
 import errno
 import os
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -191,15 +191,25 @@ def test_a_measurement_leaves_no_trace_in_the_model(model, batches):
         assert parameter.grad is before is None or torch.equal(parameter.grad, before)
 
 
-def test_the_overhead_is_probe_seconds_per_second_of_training(model, batches):
+def test_the_overhead_is_probe_seconds_per_second_of_training(model, batches, monkeypatch):
+    """By a clock of the test's own: a probe takes a second, training ten, of which four were an evaluation."""
+    now = [0.0]
+    measure = module.estimate_fisher
+
+    def one_second(*arguments, **options):
+        now[0] += 1.0
+        return measure(*arguments, **options)
+
     tracker = Tracker(model, batches[:1], every=1)
+    monkeypatch.setattr(module, "estimate_fisher", one_second)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     tracker.step(0)
     assert tracker.overhead is None  # nothing has been trained yet
-    time.sleep(0.3)
+    now[0] += 10.0
     tracker.step(1)
-    first = tracker.overhead
-    tracker.leave_out(0.2)  # of the time since, so much was an evaluation
-    assert 0 < first < 1 and tracker.overhead > 2 * first
+    assert tracker.overhead == pytest.approx(2 / 10)
+    tracker.leave_out(4.0)
+    assert tracker.overhead == pytest.approx(2 / 6)
 
 
 def test_a_tracker_in_a_failing_program_says_so(tmp_path, model, batches):

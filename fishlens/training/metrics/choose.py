@@ -19,7 +19,12 @@ def choose_metrics(
     Raises:
         InputError: a name that is neither offered nor can be imported, or one that is there twice.
     """
-    names = [wanted] if isinstance(wanted, str) else list(default if wanted is None else wanted)
+    given = default if wanted is None else [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise InputError(
+            f"task {task!r}: metrics is {wanted!r:.100}, expected a list of some of {', '.join(offered)}"
+        )
+    names = list(given)
     if not names:
         raise InputError(f"task {task!r} is given no metric: expected some of {', '.join(offered)}")
     chosen: dict[str, Metric] = {}

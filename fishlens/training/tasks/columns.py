@@ -56,14 +56,20 @@ class ColumnTask(Task):
     ) -> None:
         super().__init__(layout, files)
         self.columns = self._columns(columns or {})
-        if header is not None and (isinstance(header, str) or not header):
+        if header is not None and not _are_names(header):
             raise InputError(f"header is {header!r}: expected the list of the file's columns")
+        if not isinstance(quoting, bool):
+            raise InputError(f"quoting is {quoting!r:.100}: expected true or false")
         self.header, self.quoting = header, quoting
         if hub is not None:
             self.hub = hub_places(
                 hub, named_by_language=any(LANGUAGE in name for name in self.columns.values())
             )
         self.metrics = choose_metrics(self.name, self.offered, metrics, self.default_metrics)
+        if headline is not None and not isinstance(headline, str):
+            raise InputError(
+                f"headline is {headline!r:.100}: expected one of the metrics {', '.join(self.metrics)}"
+            )
         self.headline = headline or next(iter(self.metrics))  # type: ignore[misc]
         if self.headline not in self.metrics:
             raise InputError(
@@ -110,6 +116,10 @@ class ColumnTask(Task):
 
     def score(self, split: Split, predictions: Sequence[Prediction]) -> dict[str, float]:
         return points(self.metrics, [p.gold for p in predictions], [p.predicted for p in predictions])
+
+
+def _are_names(given: Any) -> bool:
+    return isinstance(given, list | tuple) and bool(given) and all(isinstance(name, str) for name in given)
 
 
 def as_text(where: str, column: str, value: Any) -> str:

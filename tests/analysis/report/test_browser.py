@@ -60,7 +60,7 @@ def look_at(page: str, folder: Path) -> Seen:
         "--dump-dom",
     ]
     done = subprocess.run(
-        [*command, file.as_uri()], capture_output=True, text=True, timeout=60, check=True, encoding="utf-8"
+        [*command, file.as_uri()], capture_output=True, text=True, timeout=1800, check=True, encoding="utf-8"
     )
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return Seen(done.stdout, console, requests_of_the_page(json.loads(log.read_text(encoding="utf-8"))))

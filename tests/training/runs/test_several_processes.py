@@ -50,7 +50,7 @@ def run_in_two_processes(place):
         command = [sys.executable, "-c", WORKER, str(place), rank]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     for process in processes:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=1800)
         assert process.returncode == 0, errors[-3000:]
 
 
