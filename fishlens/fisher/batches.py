@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
+from fishlens.fisher.documents import taken_apart
 from fishlens.fisher.outputs import IGNORED, LABEL_KEYS
 
 
@@ -70,8 +71,11 @@ class Batch:
 
 
 def batches_of(data: Any) -> Iterator[Batch]:
-    """`data` as a stream of batches: one batch (a mapping, a tensor, an (inputs, labels) pair), or an
-    iterable of them."""
+    """`data` as a stream of batches: one batch (a mapping, a tensor, an (inputs, labels) pair, also as the list that a
+    `DataLoader` of a `TensorDataset` gives), or an iterable of them.
+
+    Raises `InputError` for what could be either.
+    """
     if isinstance(data, (Mapping, Tensor, Batch)) or _is_pair(data):
         yield as_batch(data)
         return
@@ -82,14 +86,45 @@ def batches_of(data: Any) -> Iterator[Batch]:
 
 
 def _is_pair(data: Any) -> bool:
-    return isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+    """Whether a sequence of tensors is one batch of inputs and labels; `InputError` if it is one of other columns."""
+    if not isinstance(data, (tuple, list)) or len(data) < 2 or not all(isinstance(x, Tensor) for x in data):
+        return False
+    first, second = data[0], data[1]
+    if isinstance(data, tuple) and len(data) == 2:
+        return True
+    if len({tuple(x.shape[:1]) for x in data}) > 1:
+        return False  # batches of inputs, the last of another size
+    alike = len({(x.shape[1:], x.dtype) for x in data}) == 1
+    if alike and len(data) > 2 and not _looks_like_a_mask(second):
+        return False  # batches of inputs
+    if len(data) == 2 and not alike and not _is_mask_of(first, second):
+        return True
+    shapes = ", ".join(str(list(x.shape)) for x in data)
+    raise InputError(
+        f"a list of {len(data)} tensors of shapes {shapes} could be columns of one batch or several batches: "
+        "give {'input_ids': …, 'attention_mask': …, 'labels': …}, a tuple (inputs, labels), or an iterator of batches"
+    )
+
+
+def _is_mask_of(inputs: Tensor, other: Tensor) -> bool:
+    whole = not inputs.is_floating_point() and not other.is_floating_point()
+    return whole and inputs.shape == other.shape and inputs.dim() == 2 and _looks_like_a_mask(other)
+
+
+def _looks_like_a_mask(x: Tensor) -> bool:
+    return not x.is_floating_point() and x.dim() > 1 and bool(((x == 0) | (x == 1)).all()) and bool(x.any())
 
 
 def as_batch(item: Any) -> Batch:
-    """One batch (or the `Batch` itself); `InputError` if it holds no input tensor or no example."""
+    """One batch (or the `Batch` itself), documents that share a row taken apart.
+
+    Raises `InputError` if it holds no input tensor or no example, a single row, pairs, or columns without names.
+    """
     if isinstance(item, Batch):
         return item
     if isinstance(item, Mapping):
+        _refuse_pairs(item)
+        item = taken_apart(item)
         labels = {k: v for k, v in item.items() if k in LABEL_KEYS and isinstance(v, Tensor)}
         inputs = {k: v for k, v in item.items() if k not in LABEL_KEYS}
         args: tuple[Any, ...] = ()
@@ -98,16 +133,36 @@ def as_batch(item: Any) -> Batch:
     elif (
         isinstance(item, (tuple, list)) and len(item) == 2 and all(isinstance(part, Tensor) for part in item)
     ):
+        if _is_mask_of(item[0], item[1]):
+            raise InputError(
+                "a pair of token ids and a tensor of the same shape with nothing but 0 and 1: an attention mask, or "
+                "labels? Give a mapping, {'input_ids': …, 'attention_mask': …} or {'input_ids': …, 'labels': …}"
+            )
         args, inputs, labels = (item[0],), {}, {"labels": item[1]}
     else:
         kind = type(item).__name__
+        if isinstance(item, (tuple, list)):
+            kind = f"{kind} of {len(item)}"
         raise InputError(
             f"a batch is a {kind}; expected a mapping of tensors, a tensor, or a pair (inputs, labels)"
         )
     first = _first_tensor(args, inputs)
     if first.dim() == 0 or first.shape[0] == 0:
         raise InputError(f"a batch has an input of shape {list(first.shape)}; expected at least one example")
+    if "input_ids" in inputs and first.dim() == 1:
+        raise InputError(
+            f"a batch has input_ids of shape {list(first.shape)}, a single row; expected [examples, tokens]"
+        )
     return Batch(args, dict(inputs), labels, first.shape[0])
+
+
+def _refuse_pairs(item: Mapping[str, Any]) -> None:
+    pairs = [str(key) for key in item if "rejected" in str(key) or "chosen" in str(key)]
+    if pairs:
+        raise InputError(
+            f"the batch holds pairs ({', '.join(sorted(pairs))}): their loss is not a distribution of the labels "
+            "of one example; give batches of single texts ('input_ids'), with output= where it cannot be told"
+        )
 
 
 def _first_tensor(args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Tensor:

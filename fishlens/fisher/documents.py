@@ -1,0 +1,96 @@
+"""Rows that hold several documents, taken apart: the documents are the examples.
+
+Packing puts documents one after the other into a row and says where each begins: position ids that start again, a
+document number per token, cumulative lengths. Each document becomes a row of its own, padded on the right.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fishlens.errors import InputError
+
+_NUMBERED = ("seq_idx", "document_ids", "segment_ids")
+_LENGTHS = ("cu_seq_lens_q", "cu_seqlens", "cu_seq_lens")
+_SAYS_WHERE = {*_NUMBERED, *_LENGTHS, "cu_seq_lens_k", "max_length_q", "max_length_k", "position_ids"}
+
+
+def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The batch with one document a row; the batch itself where every row is one document already.
+
+    Raises `InputError` for a column that cannot be taken apart.
+    """
+    ids = item.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        return item
+    numbers = _document_numbers(item, ids)
+    if numbers is None:
+        return item
+    spans = [span for row, of_row in enumerate(numbers) for span in _spans(row, of_row)]
+    if len(spans) <= len(ids):
+        return item
+    longest = max(stop - start for _, start, stop in spans)
+    columns: dict[str, Any] = {}
+    for key, value in item.items():
+        if key in _SAYS_WHERE or key == "attention_mask":
+            continue
+        if not isinstance(value, Tensor):
+            columns[key] = value
+        elif value.shape[:2] == ids.shape:
+            columns[key] = _padded(value, spans, longest, -100 if key in ("labels", "label_ids") else 0)
+        else:
+            raise InputError(
+                f"the rows of the batch are packed documents, and {key!r} of shape {list(value.shape)} is not one "
+                "value a token: which document it belongs to cannot be told; give one document a row"
+            )
+    columns["attention_mask"] = _padded(torch.ones_like(ids), spans, longest, 0)
+    return columns
+
+
+def _document_numbers(item: Mapping[str, Any], ids: Tensor) -> Tensor | None:
+    """`[N, T]`: another number wherever another document begins, 0 for padding; None if nothing says so."""
+    mask = item.get("attention_mask")
+    whole = not isinstance(mask, Tensor) or bool((mask != 0).all())
+    if (
+        isinstance(mask, Tensor)
+        and mask.shape == ids.shape
+        and not mask.is_floating_point()
+        and bool((mask > 1).any())
+    ):
+        return mask
+    for key in _NUMBERED:
+        value = item.get(key)
+        if isinstance(value, Tensor) and value.shape == ids.shape:
+            return value - value.min() + 1 if whole else (value - value.min() + 1) * (mask != 0)
+    for key in _LENGTHS:
+        value = item.get(key)
+        if isinstance(value, Tensor) and value.dim() == 1 and len(ids) == 1:
+            begins = torch.zeros_like(ids)
+            begins[0, value[(value >= 0) & (value < ids.shape[1])].long()] = 1
+            return begins.cumsum(1)
+    positions = item.get("position_ids")
+    if isinstance(positions, Tensor) and positions.shape == ids.shape and whole:
+        begins = torch.ones_like(positions)
+        begins[:, 1:] = (positions[:, 1:] != positions[:, :-1] + 1).to(positions.dtype)
+        starts_low = bool((positions[begins.bool()] == positions[:, :1].min()).all())
+        return begins.cumsum(1) if starts_low else None
+    return None
+
+
+def _spans(row: int, numbers: Tensor) -> list[tuple[int, int, int]]:
+    changes = [0, *((numbers[1:] != numbers[:-1]).nonzero().flatten() + 1).tolist(), len(numbers)]
+    return [
+        (row, start, stop)
+        for start, stop in itertools.pairwise(changes)
+        if stop > start and int(numbers[start]) != 0
+    ]
+
+
+def _padded(value: Tensor, spans: list[tuple[int, int, int]], longest: int, filler: int) -> Tensor:
+    out = value.new_full((len(spans), longest, *value.shape[2:]), filler)
+    for n, (row, start, stop) in enumerate(spans):
+        out[n, : stop - start] = value[row, start:stop]
+    return out
