@@ -6,9 +6,11 @@
 from .build import build_report
 from .page import to_html
 from .parts import Column, Group, Missing, Picture, Report, Section, Table
-from .plain_formats import table_to_csv, to_csv, to_latex, to_markdown
+from .plain_formats import named_tables, table_to_csv, to_csv, to_latex, to_markdown
+from .spread import SPREADS, with_spread
 
 __all__ = [
+    "SPREADS",
     "Column",
     "Group",
     "Missing",
@@ -17,9 +19,11 @@ __all__ = [
     "Section",
     "Table",
     "build_report",
+    "named_tables",
     "table_to_csv",
     "to_csv",
     "to_html",
     "to_latex",
     "to_markdown",
+    "with_spread",
 ]

@@ -41,7 +41,7 @@ def about_features(evidence: Evidence | None, runs: str = "these runs") -> State
     claim = _claim(first, given, sure, level)
     parts = [
         f"{'' if sure else 'Strongest: '}{_coefficient(first, level)} over {int(first['n'])} runs, p "
-        f"{_equals(first['p'])}, corrected for {len(rows)} features {_equals(first[corrected])}"
+        f"{_equals(first['p'])}, {p_text(first[corrected])} corrected for {len(rows)} features"
         f"{'; ' + first['note'] if first['note'] else ''}.",
         _given_words(given, evidence),
         _gain_words(evidence),

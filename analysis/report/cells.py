@@ -72,9 +72,8 @@ def cell_text(column: Column, row: Mapping[str, Any]) -> str:
     value = row.get(column.key)
     if column.p_value:
         return p_text(value)
-    beside = [column.plus_minus] if column.plus_minus else list(column.interval or ())
-    numbers = [float(row[key]) for key in beside if not is_nothing(row.get(key))]
-    digits = _supported(column, numbers if len(numbers) == len(beside) else [])
+    beside, numbers = _beside(column, row)
+    digits = printed_digits(column, row)
     if column.bounded and isinstance(value, Real) and not math.isinf(float(value)) and not is_nothing(value):
         text = _written(_no_negative_zero(float(value), digits), digits, tiny=False)
     else:
@@ -84,6 +83,18 @@ def cell_text(column: Column, row: Mapping[str, Any]) -> str:
     tiny = _is_tiny(float(value), digits) and not column.bounded
     written = [_written(n, digits, tiny=tiny and n != 0) for n in numbers]
     return f"{text} ± {written[0]}" if column.plus_minus else f"{text} [{', '.join(written)}]"
+
+
+def _beside(column: Column, row: Mapping[str, Any]) -> tuple[list[str], list[float]]:
+    """The keys of what stands beside a value, and those of their numbers that there are."""
+    beside = [column.plus_minus] if column.plus_minus else list(column.interval or ())
+    return beside, [float(row[key]) for key in beside if not is_nothing(row.get(key))]
+
+
+def printed_digits(column: Column, row: Mapping[str, Any]) -> int | None:
+    """The decimals that a cell is written with."""
+    beside, numbers = _beside(column, row)
+    return _supported(column, numbers if len(numbers) == len(beside) else [])
 
 
 def _supported(column: Column, beside: Sequence[float]) -> int | None:

@@ -3,11 +3,16 @@
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 
-from .cells import cell_text, is_nothing, is_number
-from .parts import Missing, Picture, Report, Section, Statement, Table
+from fishlens.errors import InputError
 
+from .cells import cell_text, is_nothing, is_number, printed_digits
+from .parts import Group, Missing, Picture, Report, Section, Statement, Table
+
+IN_ONE_COLUMN = 4  # columns of a table that fit into one of a paper's two columns
+HEADING = 14  # letters of a heading's line in LaTeX
 _CAVEAT = "Figures are in the HTML report."
 
 
@@ -109,25 +114,92 @@ def to_csv(report: Report) -> dict[str, str]:
     return {f"{report.file_name(group, table)}.csv": table_to_csv(table) for group, table in report.tables}
 
 
-def to_latex(report: Report) -> str:
-    r"""All tables for `\usepackage{booktabs}`, one `table` environment each, with the runs behind them as comments."""
+def to_latex(report: Report, table: str | None = None) -> str:
+    r"""Tables for `\usepackage{booktabs}`, one `table` environment each, with the runs behind them as comments: all of
+    them, or those called `table`.
+
+    In columns of scores the best is bold and the second underlined, by the number printed: what prints alike is marked
+    alike. Raises `InputError` for a table that there is not.
+    """
     lines = ["% " + _one_line(report.made), r"% needs \usepackage{booktabs}", ""]
-    for group, table in report.tables:
-        caption = f"{group.title}: {table.title}" if len(report.groups) > 1 else table.title
-        lines += _latex_table(table, caption, label=f"tab:{report.file_name(group, table)}")
+    for group, one in named_tables(report, table):
+        caption = f"{group.title}: {one.title}" if len(report.groups) > 1 else one.title
+        lines += _latex_table(one, caption, label=f"tab:{report.file_name(group, one)}")
     return "\n".join(lines)
+
+
+def named_tables(report: Report, name: str | None) -> list[tuple[Group, Table]]:
+    """The tables of this name (`table-1`: of every group; `g2-…-table-1`: of one), all where none is given."""
+    if name is None:
+        return report.tables
+    found = [(group, one) for group, one in report.tables if name in (one.name, report.file_name(group, one))]
+    if not found:
+        names = dict.fromkeys(one.name for _, one in report.tables)
+        raise InputError(f"the report has no table {name!r}: expected one of {', '.join(names)}")
+    return found
+
+
+def _marks(table: Table) -> dict[tuple[int, str], str]:
+    """(row, key of a column) → `textbf` for the best score of its column or row, `underline` for the second."""
+    ranked = [column for column in table.columns if column.ranked]
+    printed = {
+        (i, column.key): float(f"{row[column.key]:.{printed_digits(column, row) or 0}f}")
+        for i, row in enumerate(table.rows)
+        for column in ranked
+        if not is_nothing(row.get(column.key))
+    }
+    lines = {column.key for column in ranked} if table.best == "column" else range(len(table.rows))
+    marks = {}
+    for line in lines:
+        cells = {
+            cell: value for cell, value in printed.items() if line == cell[1 if table.best == "column" else 0]
+        }
+        highest = sorted(set(cells.values()), reverse=True)[:2]
+        for cell, value in cells.items() if len(highest) > 1 else ():
+            if value in highest:
+                marks[cell] = "textbf" if value == highest[0] else "underline"
+    return marks
 
 
 def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     rows = table.rows
     align = "".join("r" if is_number(column, rows) else "l" for column in table.columns)
     lines = [f"% {_one_line(what)}: {_one_line(' '.join(runs))}" for what, runs in table.behind.items()]
-    lines += [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{{label}}}"]
+    kind = "table" if len(table.columns) <= IN_ONE_COLUMN else "table*"
+    lines += [rf"\begin{{{kind}}}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{{label}}}"]
+    if len(table.columns) > 2 * IN_ONE_COLUMN - 1:
+        lines.append(r"\footnotesize\setlength{\tabcolsep}{4pt}")
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    lines += [" & ".join(_tex(column.label) for column in table.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(_tex(cell_text(column, row)) for column in table.columns) + r" \\" for row in rows]
-    note = [rf"\par\smallskip\footnotesize {_tex(table.note)}"] if table.note else []
-    return [*lines, r"\bottomrule", r"\end{tabular}", *note, r"\end{table}", ""]
+    heads = [_heading(column.label, side) for column, side in zip(table.columns, align, strict=True)]
+    lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    marks = _marks(table)
+    for i, row in enumerate(rows):
+        cells = [
+            _marked(_tex(cell_text(column, row)), marks.get((i, column.key))) for column in table.columns
+        ]
+        lines.append(" & ".join(cells) + r" \\")
+    said = (
+        f"{table.note} Bold: the highest of its {table.best}; underlined: the second."
+        if marks
+        else table.note
+    )
+    note = [rf"\par\smallskip\footnotesize {_tex(said)}"] if said else []
+    return [*lines, r"\bottomrule", r"\end{tabular}", *note, rf"\end{{{kind}}}", ""]
+
+
+def _heading(label: str, side: str) -> str:
+    """A column's heading; a long one on several lines."""
+    parts = [_tex(part) for part in textwrap.wrap(label, HEADING)]
+    lines = r" \\ ".join(parts)
+    return rf"\shortstack[{side}]{{{lines}}}" if len(parts) > 1 else lines
+
+
+def _marked(cell: str, mark: str | None) -> str:
+    """The number of a cell marked, not its spread."""
+    if mark is None:
+        return cell
+    number, *rest = re.split(r"( \$\\pm\$| \[)", cell, maxsplit=1)
+    return rf"\{mark}{{{number}}}" + "".join(rest)
 
 
 def _one_line(text: str) -> str:

@@ -22,8 +22,3 @@ OUTCOME_WORDS = {
     "average": "average without source",
     "lowest": "each run's own lowest",
 }
-SPREADS = {
-    "sd": "standard deviation over runs",
-    "se": "standard error of the mean over runs",
-    "interval": "95% interval of the mean over runs (Student's t)",
-}

@@ -11,6 +11,7 @@ import typer
 
 from fishlens import __version__, own_code
 from fishlens.cli.check import check
+from fishlens.cli.cite import cite
 from fishlens.cli.evaluate import evaluate
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
@@ -58,6 +59,7 @@ app.command("export")(export)
 app.command("recipes")(recipes)
 app.command("report")(report)
 app.command("schedule")(schedule)
+app.command("cite")(cite)
 app.command("sweep")(sweep)
 app.command("train-language-adapter")(train_language_adapter)
 app.command("pretrain")(pretrain)

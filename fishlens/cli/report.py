@@ -2,13 +2,16 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fishlens.cli.output import say
 from fishlens.errors import InputError
 from fishlens.files import write_file
+
+if TYPE_CHECKING:
+    from fishlens.analysis.report import Picture, Report
 
 
 class Format(str, Enum):
@@ -22,6 +25,18 @@ ENDINGS = {
     "": Format.html, ".html": Format.html, ".htm": Format.html, ".md": Format.md, ".tex": Format.latex,
     ".csv": Format.csv,
 }  # fmt: skip
+
+
+class Spread(str, Enum):
+    sd = "sd"
+    se = "se"
+    interval = "interval"
+    none = "none"
+
+
+class Style(str, Enum):
+    page = "page"
+    paper = "paper"
 
 
 class FigureFormat(str, Enum):
@@ -77,18 +92,32 @@ def report(
         Path | None, typer.Option(help="Also write every figure into this folder, as a file of its own.")
     ] = None,
     figure_format: Annotated[FigureFormat, typer.Option(help="Of --figures.")] = FigureFormat.pdf,
-    table: Annotated[str | None, typer.Option(help="csv: only the table of this name.")] = None,
+    figure: Annotated[
+        str | None, typer.Option(help="Only the figure of this name, to -o as .pdf, .svg or .png.")
+    ] = None,
+    width: Annotated[float | None, typer.Option(help="Of --figure and --figures, in inches.")] = None,
+    style: Annotated[
+        Style, typer.Option(help="Of figures; paper: serif letters of 8 points, 3.3 inches unless --width.")
+    ] = Style.page,
+    table: Annotated[str | None, typer.Option(help="csv, latex: only the table of this name.")] = None,
+    spread: Annotated[
+        Spread, typer.Option(help="What stands beside a mean over runs; interval: 95%, Student's t.")
+    ] = Spread.sd,
 ) -> None:
     """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
-    from fishlens.analysis.figures import to_file
     from fishlens.analysis.listing import chosen, listed
-    from fishlens.analysis.report import build_report, to_csv, to_html, to_latex, to_markdown
+    from fishlens.analysis.report import build_report, to_html, to_latex, to_markdown, with_spread
     from fishlens.analysis.selection import only as only_runs
     from fishlens.journal import load_runs
 
-    wanted = _format(kind, output)
-    if table and wanted is not Format.csv:
-        raise InputError(f"--table picks one table of --format csv, and the format is {wanted.value}")
+    wanted = _format(kind, output) if figure is None else Format.html
+    if table and wanted not in (Format.csv, Format.latex):
+        raise InputError(
+            f"--table picks one table of --format csv or latex, and the format is {wanted.value}"
+        )
+    if width is not None and not 0.5 <= width <= 40:
+        raise InputError(f"--width is {width:g}: expected inches between 0.5 and 40")
+    ending = _figure_ending(output) if figure is not None else ""
     if margin is not None and not margin > 0:
         raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
     loaded = load_runs(runs)
@@ -106,16 +135,23 @@ def report(
         metric=metric,
         only=only or [],
     )
+    built = with_spread(built, spread.value)
     for run, reason in built.left_out.items():
         say(f"left out: {run} ({reason})", err=True)
     if figures is not None:
         for shared, picture in built.pictures:
             file = figures / f"{built.file_name(shared, picture)}.{figure_format.value}"
-            _write(to_file(picture.figure, figure_format.value), str(file))
-    if wanted is Format.csv:
-        _write_csv(to_csv(built), output, table)
+            _write(_drawn(picture, figure_format.value, width, style), str(file))
+    if figure is not None:
+        _write(_drawn(_picture(built, figure), ending, width, style), str(output))
         return
-    text = {Format.html: to_html, Format.md: to_markdown, Format.latex: to_latex}[wanted](built)
+    if wanted is Format.csv:
+        _write_csv(built, output, table)
+        return
+    if wanted is Format.latex:
+        _write(to_latex(built, table), output or "-")
+        return
+    text = {Format.html: to_html, Format.md: to_markdown}[wanted](built)
     _write(text, output or ("report.html" if wanted is Format.html else "-"))
 
 
@@ -129,6 +165,30 @@ def write_page(run: Path) -> Path:
     return page
 
 
+def _drawn(picture: "Picture", ending: str, width: float | None, style: Style) -> bytes:
+    from fishlens.analysis import figures
+
+    inches = width or (figures.COLUMN if style is Style.paper else None)
+    with figures.style(style.value):
+        return figures.to_file(picture.draw(**({} if inches is None else {"width": inches})), ending)
+
+
+def _picture(built: "Report", name: str) -> "Picture":
+    """The figure of this name; of several groups' one with the group's name before it."""
+    found = {built.file_name(shared, picture): picture for shared, picture in built.pictures}
+    alike = [picture for picture in found.values() if picture.name == name]
+    if name in found or len(alike) == 1:
+        return found.get(name) or alike[0]
+    raise InputError(f"the report has no figure {name!r}: expected one of {', '.join(found)}")
+
+
+def _figure_ending(output: str | None) -> str:
+    ending = Path(output or "").suffix.lower().removeprefix(".")
+    if ending not in [kind.value for kind in FigureFormat]:
+        raise InputError(f"--figure is written to -o with .pdf, .svg or .png: {output or 'no -o was given'}")
+    return ending
+
+
 def _format(kind: Format | None, output: str | None) -> Format:
     if kind is not None:
         return kind
@@ -140,13 +200,17 @@ def _format(kind: Format | None, output: str | None) -> Format:
     return ENDINGS[ending]
 
 
-def _write_csv(files: dict[str, str], output: str | None, table: str | None) -> None:
+def _write_csv(built: "Report", output: str | None, table: str | None) -> None:
+    from fishlens.analysis.report import named_tables, table_to_csv, to_csv
+
+    files = to_csv(built)
     if table is not None:
-        if f"{table}.csv" not in files:
-            names = ", ".join(name.removesuffix(".csv") for name in files)
-            raise InputError(f"the report has no table {table!r}: expected one of {names}")
-        _write(files[f"{table}.csv"], output or "-")
-    elif output in (None, "-"):
+        found = named_tables(built, table)
+        if len(found) == 1:
+            _write(table_to_csv(found[0][1]), output or "-")
+            return
+        files = {f"{built.file_name(group, one)}.csv": table_to_csv(one) for group, one in found}
+    if output in (None, "-"):
         for name, text in files.items():
             say(f"# {name}\n{text}")
     else:

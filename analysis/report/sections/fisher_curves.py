@@ -83,7 +83,13 @@ def _at_the_end(study: Study) -> Picture:
 
 def _columns(names: dict[str, str], *, spread: bool) -> list[Column]:
     return [
-        Column(name, LABELS[name], _DIGITS.get(name, 3), plus_minus=f"{name}_sd" if spread else None)
+        Column(
+            name,
+            LABELS[name],
+            _DIGITS.get(name, 3),
+            plus_minus=f"{name}_sd" if spread else None,
+            count="runs" if spread else None,
+        )
         for name in names
     ]
 
@@ -128,7 +134,7 @@ def _by_block(study: Study) -> Table:
     found = _averaged(block_features(study.runs, window=study.window), "block", CURVE_FEATURES)
     rows = [{"block": block, **found[block]} for block in [*study.blocks, "head"] if block in found]
     columns = [Column("block", "block"), Column("runs", "runs"), *_columns(CURVE_FEATURES, spread=True)]
-    note = "Raw traces; mean ± standard deviation over all runs, whatever their schedule."
+    note = "Raw traces; mean ± standard deviation over runs, all runs, whatever their schedule."
     behind = {str(row["block"]): study.all_runs["all runs"] for row in rows}
     if len(study.factors) > 40:
         behind = dict(study.all_runs)

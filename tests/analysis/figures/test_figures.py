@@ -1,6 +1,7 @@
 """What a figure shows is what the frame says; it keeps its size, its settings and its names to itself."""
 
 import itertools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
@@ -9,10 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from fishlens.analysis import figures
+from fishlens.analysis.figures import fonts as font_list
 from fishlens.analysis.figures.style import GRID, INK, block_labels, shortened
 from fishlens.analysis.figures.svg import inline_svg
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from fishlens.errors import InputError
 
 BLOCKS = [f"layer.{i}" for i in range(4)]
 
@@ -256,3 +261,109 @@ def test_a_panel_with_fewer_probes_than_another_has_no_gaps_between_them():
         figure = figures.block_heat_map(pd.DataFrame(frame), BLOCKS)
         panels = [np.asarray(axes.get_images()[0].get_array().filled(np.nan)) for axes in figure.axes[:2]]
         assert np.isnan(panels[0]).any() == gaps and not np.isnan(panels[1]).any()
+
+
+def test_a_readers_own_settings_go_before_ours(curves):
+    with matplotlib.rc_context({"font.size": 11, "axes.labelsize": 15, "lines.linewidth": 3.5}):
+        figure = figures.trace_over_steps(curves)
+        assert figures.trace_over_steps(curves).axes[0].yaxis.label.get_fontsize() == 15
+    assert figure.axes[0].get_xticklabels()[0].get_fontsize() == 10.5
+    assert {line.get_linewidth() for line in figure.axes[0].lines} == {3.5}
+
+
+def test_the_style_of_papers_is_serif_and_ends_where_it_is_left(curves):
+    with figures.style("paper"):
+        letters = figures.trace_over_steps(curves).axes[0].yaxis.label.get_fontname()
+    assert letters == "STIXGeneral"
+    assert figures.trace_over_steps(curves).axes[0].yaxis.label.get_fontname() == "DejaVu Sans"
+    with pytest.raises(InputError, match="no style of figures 'poster'"), figures.style("poster"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["trace", "forest", "bars", "grid", "scatter", "order", "end", "map"])
+def test_a_figure_is_drawn_into_the_callers_axes(curves, order, name):
+    mine = Figure(figsize=(6, 3))
+    left, right = mine.subplots(1, 2)
+    rows = pd.DataFrame({"label": ["a"], "series": ["s"], "estimate": [0.5], "low": [0.1], "high": [0.8]})
+    fisher = pd.DataFrame([("fun", "r", s, b, 1.0 + s) for s in (0, 10) for b in BLOCKS],
+                          columns=["schedule", "run", "step", "block", "trace"])  # fmt: skip
+    scores = pd.DataFrame(
+        [("fun", "de", 60.0), ("gu", "de", 50.0)], columns=["schedule", "language", "value"]
+    )
+    differences = pd.DataFrame(
+        {"outcome": "o", "schedule": ["fun"], "difference": 1.0, "low": 0.0, "high": 2.0}
+    )
+    points = pd.DataFrame({"schedule": "fun", "x": [1.0, 2, 3], "y": [1.0, 3, 2]})
+    drawn = {
+        "trace": lambda ax: figures.trace_over_steps(curves, ax=ax),
+        "forest": lambda ax: figures.forest(rows, ax=ax),
+        "bars": lambda ax: figures.relative_performance(differences, baseline="gu", ax=ax),
+        "grid": lambda ax: figures.language_grid(scores, ax=ax),
+        "scatter": lambda ax: figures.correlation_scatter(points, feature="f", outcome="o", ax=ax),
+        "order": lambda ax: figures.unfreezing_order(order, BLOCKS, ax=ax),
+        "end": lambda ax: figures.blocks_at_the_end(fisher, BLOCKS, ax=ax),
+        "map": lambda ax: figures.block_heat_map(fisher, BLOCKS, ax=ax),
+    }[name](left)
+    assert drawn is mine and mine.get_size_inches().tolist() == [6, 3]
+    assert left.has_data() and not right.has_data()
+    figures.to_svg(mine)
+
+
+def test_several_schedules_do_not_fit_one_map():
+    fisher = pd.DataFrame({"schedule": ["a", "b"], "step": 0, "block": BLOCKS[0], "trace": 1.0})
+    with pytest.raises(InputError, match="ax is one panel, and these are 2 schedules"):
+        figures.block_heat_map(fisher, BLOCKS, ax=Figure().subplots())
+
+
+def test_lines_within_schedules_have_the_slope_that_all_schedules_share():
+    points = pd.DataFrame(
+        {"schedule": ["a"] * 3 + ["b"] * 3, "x": [0.0, 1, 2, 10, 11, 12], "y": [5.0, 7, 9, 0, 2, 4]}
+    )
+    axes = figures.correlation_scatter(points, feature="f", outcome="o", within=True).axes[0]
+    slopes = [
+        np.diff(line.get_ydata())[0] / np.diff(line.get_xdata())[0]
+        for line in axes.lines
+        if len(line.get_xdata()) == 2
+    ]
+    assert slopes == pytest.approx([2.0, 2.0])  # over all runs together it is negative
+
+
+def test_a_peak_that_was_not_reached_has_no_line_but_a_triangle(curves):
+    rising = curves.assign(value=curves["step"] + 1.0)
+    top = figures.trace_with_validation(rising, curves).axes[0]
+    assert not any(len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2 for line in top.lines)
+    assert sum(line.get_marker() == (3, 0, -90) for line in top.lines) == 2
+    falling = figures.trace_with_validation(curves, curves).axes[0]
+    assert not any(line.get_marker() == (3, 0, -90) for line in falling.lines)
+
+
+def test_the_ends_of_training_are_geometric_means_by_block():
+    traces = pd.DataFrame([("fun", f"r{r}", b, (1.0, 100.0)[r]) for r in (0, 1) for b in BLOCKS],
+                          columns=["schedule", "run", "block", "trace"])  # fmt: skip
+    (line,) = figures.blocks_at_the_end(traces, BLOCKS).axes[0].lines
+    assert line.get_ydata() == pytest.approx([10.0] * 4)
+
+
+@pytest.mark.parametrize("fonts", ["all", "none"])
+def test_no_letter_is_an_empty_box(curves, monkeypatch, fonts):
+    """With a font it is drawn; without, a file names the letter and a page leaves it to the browser's fonts."""
+    if fonts == "none":
+        monkeypatch.setattr(font_list, "_installed", lambda: ())
+        font_list._drawable.cache_clear()
+    named = curves.assign(schedule=curves["schedule"].replace("fun", "中文"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.to_file(figures.trace_over_steps(named), "png")
+        token = font_list.SHOWN_ELSEWHERE.set(True)
+        svg = inline_svg(figures.trace_over_steps(named), "x", "d")
+        font_list.SHOWN_ELSEWHERE.reset(token)
+    if fonts == "none":
+        labels = [text.get_text() for text in figures.trace_over_steps(named).legends[0].get_texts()]
+        assert any("U+4E2D" in label for label in labels)
+        assert "中文" in svg.split("<svg", 1)[1] and "<text" in svg
+    font_list._drawable.cache_clear()
+
+
+def test_schedules_of_one_name_stand_in_the_order_of_their_intervals():
+    names = ["gu (every 20)", "fun", "gu (every 5)", "standard", "own"]
+    assert figures.schedule_order(names) == ["standard", "gu (every 5)", "gu (every 20)", "fun", "own"]
