@@ -67,7 +67,13 @@ def paired_difference(
         "percentile": "paired percentile bootstrap",
     }
     smallest = 2 / 2**n
-    note = f"with {n} pairs no p is below {smallest:.3g}" if smallest > 1 - level else ""
+    notes = [f"with {n} pairs no p is below {smallest:.3g}"] if smallest > 1 - level else []
+    if interval == "t" and (low > 0 or high < 0) and p >= 1 - level:
+        notes.append(
+            f"the interval leaves 0 out and p is {p:.3g}: the interval takes the differences as normal, the sign-flip "
+            "test counts arrangements and takes them as symmetric only"
+        )
+    note = "; ".join(notes)
     method = f"{how[interval]}; sign-flip p, {'all' if exact else 'random'} {len(signs)}"
     return Estimate(quantity, mean, low, high, level, p, n, n, method, seed, note)
 
@@ -114,8 +120,10 @@ def compare(
     """Every level of `by` against `baseline`, one row each (the baseline first, without a difference).
 
     `scores`: one row per run with columns `by`, `pair` and `outcome` (see `scored_runs`). Columns: `by`, outcome,
-    runs, mean, sd (over runs), then as `Estimate` for the difference to the baseline, p_holm, p_bh over the rows,
-    and with a `margin` equivalence_p and equivalent. `sd` is NaN for a single run.
+    runs, mean, sd (over runs), mean_paired and baseline_paired (over the seeds that both have: the difference is
+    between these), then as `Estimate` for the difference to the baseline, p_holm, p_bh over the rows, and with a
+    `margin` equivalence_p, equivalence_p_holm and equivalent (by the corrected one). `sd` is NaN for a single run.
+    `by="adapter"` compares adapters (the paper's Table 7) where schedule and task are the same.
     Raises `InputError` when the baseline is not there, or two runs have the same schedule and seed.
     """
     wide = _paired(scores, outcome, by=by, pair=pair)
@@ -134,6 +142,9 @@ def compare(
         }
         if name != baseline:
             differences = (wide[name] - wide[baseline]).to_numpy()
+            both = np.isfinite(differences)
+            row["mean_paired"] = float(wide[name][both].mean()) if both.any() else math.nan
+            row["baseline_paired"] = float(wide[baseline][both].mean()) if both.any() else math.nan
             result = paired_difference(
                 differences, interval=interval, level=level, resamples=resamples, seed=seed
             )
@@ -146,7 +157,6 @@ def compare(
             if margin is not None:
                 tost = equivalence(differences, margin, level=level)
                 row["equivalence_p"] = tost.p if isinstance(tost, Estimate) else math.nan
-                row["equivalent"] = isinstance(tost, Estimate) and tost.p < 1 - level
         rows.append(row)
     empty = not_enough("mean difference", 0, NEEDED, "seeds", n=0).as_row()
     table = pd.DataFrame(rows)
@@ -154,6 +164,11 @@ def compare(
     p = table["p"].to_numpy(dtype=float)
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(p))
     table.insert(table.columns.get_loc("p_holm") + 1, "p_bh", benjamini_hochberg(p))
+    if margin is not None and "equivalence_p" in table:
+        corrected = holm(table["equivalence_p"].to_numpy(dtype=float))
+        place = int(table.columns.get_indexer_for(["equivalence_p"])[0])
+        table.insert(place + 1, "equivalence_p_holm", corrected)
+        table.insert(place + 2, "equivalent", corrected < 1 - level)
     return table
 
 

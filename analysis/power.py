@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from fishlens.analysis.inference.clusters import codes_of
+from fishlens.analysis.inference.layout import layout
 from fishlens.analysis.inference.permutation import sign_flips
 from numpy.typing import NDArray
 from scipy import stats
@@ -51,6 +53,38 @@ def paired_power(
     flipped = np.abs(differences @ signs.T) / seeds
     p = np.mean(flipped >= np.abs(mean)[:, None] * (1 - 1e-9), axis=1)
     return float(np.mean(p < 1 - level))
+
+
+def pilot_spread(
+    scores: pd.DataFrame, outcome: str = "average", *, baseline: str = "standard", task: str = "task"
+) -> dict[str, tuple[float, int]]:
+    """Task → the standard deviation of paired differences between schedules, and its degrees of freedom.
+
+    Of runs laid out by schedule and seed: sqrt(2 MS), MS the mean square of what is left after both (what a schedule
+    adds to all its runs, or a seed to all of its, is in no paired difference's spread). Every pair of schedules tells
+    about it, so that two or three seeds already do. `scores`: one row per run with task, schedule, seed and `outcome`
+    (`compare.scored_runs`). Tasks that leave no degree of freedom are left out.
+    Raises `InputError` when none is left, or the baseline is in none.
+    """
+    for name in ("schedule", "seed", outcome):
+        if name not in scores:
+            raise InputError(f"the runs have no {name!r}: expected one of {', '.join(scores.columns)}")
+    known = scores[scores[["schedule", "seed", outcome]].notna().all(axis=1)]
+    if baseline not in set(known["schedule"]):
+        there = ", ".join(sorted(map(str, set(known["schedule"])))) or "no schedule"
+        raise InputError(f"no scored run has the schedule {baseline!r}: there is {there}")
+    groups = known.groupby(task, observed=True) if task in known else [("all runs", known)]
+    found = {}
+    for name, rows in groups:
+        factors = [codes_of(rows[factor].to_numpy(), len(rows)) for factor in ("schedule", "seed")]
+        space = layout(factors)
+        values = rows[outcome].to_numpy(dtype=float)
+        if space.freedom > 0:
+            squares = float((space.residual(values - values.mean()) ** 2).sum())
+            found[str(name)] = (math.sqrt(2 * squares / space.freedom), space.freedom)
+    if not found:
+        raise InputError("no task of the pilot has two schedules on the same two seeds: give --sd")
+    return found
 
 
 def correlation_power(

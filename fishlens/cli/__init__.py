@@ -17,6 +17,7 @@ from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
 from fishlens.cli.output import quiet_streams, say
 from fishlens.cli.pocket import pocket
+from fishlens.cli.power import power
 from fishlens.cli.recipes import recipes
 from fishlens.cli.report import report
 from fishlens.cli.runs import export, watch
@@ -58,6 +59,7 @@ app.command("runs")(runs)
 app.command("export")(export)
 app.command("recipes")(recipes)
 app.command("report")(report)
+app.command("power")(power)
 app.command("schedule")(schedule)
 app.command("cite")(cite)
 app.command("sweep")(sweep)

@@ -110,3 +110,12 @@ def test_the_interval_belongs_to_the_p_value():
     t = row["estimate"] / row["error"]
     assert row["p"] == pytest.approx(2 * stats.t.sf(abs(t), row["freedom"]))
     assert (row["low"] > 0 or row["high"] < 0) == (row["p"] < 0.1)
+
+
+def test_statsmodels_started_at_our_optimum_finds_the_same():
+    found = mixed_model(study(schedules=4, seeds=4), ["peak"])
+    theirs = found.statsmodels()
+    row = found.fixed.set_index("term").loc["peak"]
+    assert theirs.params["peak"] == pytest.approx(row["estimate"], rel=1e-4)
+    assert theirs.llf <= found.log_likelihood + 1e-4
+    assert theirs.llf == pytest.approx(found.log_likelihood, abs=0.05)
