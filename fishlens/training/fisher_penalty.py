@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fishlens.fisher.batches import as_batch
 from fishlens.fisher.labels import MonteCarlo
 from fishlens.fisher.observe import observing
-from fishlens.fisher.outputs import find_output
+from fishlens.fisher.which_output import find_output
 
 _OWN_STREAM = 2**40  # added to the seed: no label of a probe is drawn again
 
