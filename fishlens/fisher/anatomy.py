@@ -34,12 +34,22 @@ _HEAD_WORDS = re.compile(
 _PROMPT_WORDS = re.compile(r"prompt|prefix")
 
 
+_WRAPPERS = ("DeepSpeedEngine", "_FabricModule")
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module itself, out of `torch.compile`, `DataParallel` and `DistributedDataParallel`."""
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return unwrapped(model.module)
-    return model
+    """The module itself, out of `torch.compile`, `DataParallel`, `DistributedDataParallel`, DeepSpeed's engine and
+    Fabric's wrapper, in any order."""
+    while True:
+        kinds = {kind.__name__ for kind in type(model).__mro__}
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or kinds.intersection(
+            _WRAPPERS
+        ):
+            model = model.module  # type: ignore[assignment]
+        else:
+            return model
 
 
 @dataclass(frozen=True)

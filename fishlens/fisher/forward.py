@@ -18,7 +18,7 @@ def predict(
 ) -> Prediction:
     """The prediction for `batch`, under autocast if a dtype is given.
 
-    Raises `InputError` if the logits are not those of the batch's examples.
+    Raises `InputError` if the model does not take the batch, or the logits are not those of its examples.
     """
     device = next(model.parameters()).device.type
     inputs = output.arguments(model, taken_by(model, batch.inputs), batch.labels)
@@ -56,3 +56,8 @@ def _arguments(model: Any) -> set[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return set(parameters)
+
+
+def ambient_autocast(device: torch.device) -> torch.dtype | None:
+    """The dtype of the caller's own autocast, if one is on."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None

@@ -17,7 +17,7 @@ from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
 from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
-from fishlens.fisher.forward import predict, taken_by
+from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing, random_states_kept
@@ -202,7 +202,7 @@ class Probe:
     left_out: frozenset[str] = frozenset()
     passes: int = 0
     certainties: list[torch.Tensor | None] = field(default_factory=list)
-    dtype: str = ""
+    ambient: torch.dtype | None = None
     one_by_one: dict[str, str] = field(default_factory=dict)  # parameter -> why
     unused: frozenset[str] = frozenset()
     notes: dict[str, None] = field(default_factory=dict)  # in order, each once
@@ -226,12 +226,13 @@ class Probe:
         taps, prediction, proof = self.proof_of(batch)
         self.certainties.append(certainty(prediction))
         draw = self._draw(prediction, batch, first)
-        self.tally.start(prediction.logits, batch.size, draw.passes, draw.samples, draw.invalid)
-        missing = taps.run(prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add)
+        self.tally.start(prediction.logits, batch.size, draw)
+        half = self._half(prediction, taps.autocast)
+        missing = taps.run(prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add, half)
         slow = {**proof.slow, **dict.fromkeys(missing, SILENT)}
         if slow:
             chosen = {name: self.parameters[name] for name in slow}
-            one_at_a_time(self.predict, self._draw, batch, first, chosen, self.tally.add)
+            one_at_a_time(self.predict, self._draw, batch, first, chosen, self.tally.add, half)
         self.tally.end(batch.size)
         self._remember(proof, slow)
 
@@ -284,6 +285,12 @@ class Probe:
         with keeping:
             return self.forwards.run(lambda: predict(self.model, self.output, batch, self.autocast))
 
+    def _half(self, prediction: Prediction, ambient: torch.dtype | None) -> bool:
+        """Whether float16 takes part in the backward pass; remembers in what precision the forward pass was."""
+        self.ambient = self.autocast or ambient or self.ambient
+        kinds = {prediction.logits.dtype, self.ambient, *(p.dtype for p in self.parameters.values())}
+        return torch.float16 in kinds
+
     def _draw(self, prediction: Prediction, batch: Batch, first: int) -> Draw:
         if self.source is None:
             self.source = choose_source(self.labels, self.samples, self.seed, self.max_passes, prediction)
@@ -297,9 +304,12 @@ class Probe:
         prediction = self.predict(batch)
         self.certainties.append(certainty(prediction))
         draw = self._draw(prediction, batch, first)
-        self.tally.start(prediction.logits, 1, draw.passes, draw.samples, draw.invalid)
+        self.tally.start(prediction.logits, 1, draw)
+        half = self._half(prediction, ambient_autocast(prediction.logits.device))
         terms = batch.size * (1 if self.preset is None else prediction.logits.shape[1])
-        batch_gradients(prediction.logits, draw, self.parameters, terms * batch.size**0.5, self.tally.add)
+        batch_gradients(
+            prediction.logits, draw, self.parameters, terms * batch.size**0.5, self.tally.add, half
+        )
         self.tally.end(batch.size)
 
     def finish(self, mode: str) -> FisherEstimate:
@@ -335,8 +345,8 @@ class Probe:
             "batches": self.tally.batches,
             "mode": mode,
             "dtype": dtype
-            if self.autocast is None
-            else f"{dtype} autocast {self.autocast}".replace("torch.", ""),
+            if self.ambient is None
+            else f"{dtype} autocast {self.ambient}".replace("torch.", ""),
             "seed": self.seed,
             "blocks": ", ".join(dict.fromkeys(block.defined_by for block in self.blocks)),
             "normalisation": normalisation,

@@ -9,6 +9,7 @@ from torch import Tensor
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.gradients import PerExampleGradient
+from fishlens.fisher.labels import Draw
 
 
 class Tally:
@@ -36,24 +37,22 @@ class Tally:
             name: [] for name in self.shapes
         }  # [passes, N, numel] per batch
 
-    def start(self, logits: Tensor, size: int, passes: int, samples: int, invalid: Tensor | None) -> None:
-        """Before the gradients of a batch: `size` contributions from `passes` passes, each weighing
-        1/`samples`.
+    def start(self, logits: Tensor, size: int, draw: Draw) -> None:
+        """Before the gradients of a batch: `size` contributions from the passes of `draw`.
 
         Remembers, without waiting for the device, whether the logits are finite and the labels in range.
         """
         self.device = logits.device
         self.dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        self.size, self.weight = size, 1 / samples
+        self.size, self.weight = size, 1 / draw.samples
         self.norms.append(torch.zeros(len(self.blocks), size, device=self.device, dtype=self.dtype))
         nonfinite = ~torch.isfinite(logits.detach()).all()
-        self.flags.append(
-            torch.stack([nonfinite, torch.zeros_like(nonfinite) if invalid is None else invalid])
-        )
+        invalid = torch.zeros_like(nonfinite) if draw.invalid is None else draw.invalid
+        self.flags.append(torch.stack([nonfinite, invalid]))
         if self.want_spectrum:
-            self._make_room(size * passes)
+            self._make_room(size * draw.passes)
             for name, shape in self.shapes.items():
-                self.kept[name].append(self._zeros(passes, size, shape.numel()))
+                self.kept[name].append(self._zeros(draw.passes, size, shape.numel()))
 
     def _make_room(self, gradients: int) -> None:
         width = sum(shape.numel() for shape in self.shapes.values())
@@ -93,9 +92,11 @@ class Tally:
     def per_example(self) -> dict[str, Tensor]:
         """Contributions to every block's trace, on the CPU; `InputError` if a batch was flagged."""
         norms, flags = torch.cat(self.norms, dim=1), torch.stack(self.flags)
-        flat = torch.cat([norms.double().flatten(), flags.double().flatten()]).cpu()
+        # wide on the CPU only: some devices have no float64
+        flat = torch.cat([norms.flatten(), flags.flatten().to(norms.dtype)]).cpu().double()
         table = self.scale * flat[: norms.numel()].view(norms.shape)
-        for number, (nonfinite, wrong) in enumerate(flat[norms.numel() :].view(-1, 2).tolist(), start=1):
+        seen = flat[norms.numel() :].view(-1, 2).tolist()
+        for number, (nonfinite, wrong) in enumerate(seen, start=1):
             if nonfinite:
                 raise InputError(
                     f"the logits of batch {number} are not finite (NaN or infinite); expected numbers"
@@ -130,7 +131,8 @@ class Tally:
                     torch.cat([self.kept[name][batch] for name in block.parameters], dim=2).flatten(0, 1)
                     for batch in range(self.batches)
                 ]
-            ).double()
+            )
+            rows = rows.double() if rows.device.type in ("cpu", "cuda") else rows.cpu().double()
             gram = rows @ rows.T / self.contributions
             found[block.name] = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)[: block.size].cpu()
         return found

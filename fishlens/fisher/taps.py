@@ -148,10 +148,12 @@ class Taps:
         passes: int,
         fast: frozenset[str],
         receive: Receive,
+        half: bool = False,
     ) -> frozenset[str]:
         """Back-propagates every cotangent; `receive` gets the gradients of the `fast` parameters.
 
-        Returns those of which no gradient came back.
+        `half`: float16 takes part, in which small gradients vanish. Returns those of which no gradient came
+        back.
         """
         if not fast or not logits.requires_grad:
             return fast
@@ -159,7 +161,7 @@ class Taps:
         seen: set[str] = set()
 
         def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            for name, found in self.gradients(tapped, gradient, fast).items():
+            for name, found in self.gradients(tapped, gradient, fast, unscale).items():
                 seen.add(name)
                 if self.calls[name] == 1:
                     receive(name, found, number)
@@ -168,6 +170,7 @@ class Taps:
 
         for number, cotangent in enumerate(cotangents):
             stop_if_interrupted()
+            cotangent, unscale = enlarged(cotangent, half)
             self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
             for name, parts in waiting.items():
                 receive(name, joined(parts), number)
@@ -175,12 +178,14 @@ class Taps:
         return fast - seen
 
     def gradients(
-        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str]
+        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str], unscale: Tensor | None = None
     ) -> dict[str, PerExampleGradient]:
         """The per-example gradients of the `wanted` parameters from one call, by name in the model."""
         if not wanted.intersection(tapped.names.values()):
             return {}
         a, g = self.per_example(tapped.call.stored), self.per_example(gradient)
+        if unscale is not None:
+            g = g * unscale.to(g).view(-1, 1, 1)
         found = tapped.rule.gradients(tapped.call.module, a, g)
         mine = {local: name for local, name in tapped.names.items() if name in wanted}
         return {mine[local]: value for local, value in found.items() if local in mine}
@@ -190,6 +195,23 @@ class Taps:
         if not x.is_floating_point():
             return x.reshape(self.examples, -1, 1)
         return widened(x).reshape(self.examples, -1, x.shape[-1])
+
+
+HALF_PEAK = 6  # cotangents of float16 peak at 2⁶: far from underflow, and from overflow inside the network
+
+
+def enlarged(cotangent: Tensor, half: bool) -> tuple[Tensor, Tensor | None]:
+    """The cotangent `[N, …]` with every example's times a power of two, and what undoes that, `[N]`, exactly.
+
+    Where the model is certain, the gradients of its loss are too small for float16.
+    """
+    if not half:
+        return cotangent, None
+    peaks = cotangent.float().abs().flatten(1).amax(1)
+    exponents = torch.where(peaks > 0, HALF_PEAK - torch.frexp(peaks).exponent, 0).clamp(-100, 100)
+    ones = torch.ones_like(peaks)
+    scale = torch.ldexp(ones, exponents).view(-1, *[1] * (cotangent.dim() - 1))
+    return cotangent.float() * scale, torch.ldexp(ones, -exponents)
 
 
 def gradient_of(

@@ -22,6 +22,7 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import not_measured, unmeasured
 from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
+from fishlens.fisher.fingerprint import fingerprint
 from fishlens.fisher.labels import check_labels
 from fishlens.fisher.observe import observing
 from fishlens.fisher.probe import NOTHING_SCORED
@@ -527,8 +528,8 @@ class Tracker:
             )
 
     def _weights_key(self, step: int) -> tuple[int, ...]:
-        """Changes whenever an update has changed a block's weights: torch counts writes into every tensor."""
-        return (step, *(p._version for block in self.blocks for p in block.parameters.values()))
+        """Changes whenever the model's weights do: by an update, or by a write that torch does not count."""
+        return (step, *fingerprint(self.model))
 
     def _describe(
         self, estimate: FisherEstimate, step: int, purpose: str, language: str | None = None
