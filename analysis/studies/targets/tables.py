@@ -64,7 +64,9 @@ def main(where: str) -> None:
     runs = load_runs(where)
     points = targets.language_points(runs, DISTANCE)
     counted = points.drop_duplicates("run").groupby("schedule").size().to_dict()
-    print(f"{counted}, {points['language'].nunique()} languages, steps {sorted(map(int, points['step'].unique()))}\n")
+    print(
+        f"{counted}, {points['language'].nunique()} languages, steps {sorted(map(int, points['step'].unique()))}\n"
+    )
     same = targets.agreement(runs)
     scores = points[points["step"] == points["step"].max()].groupby(["schedule", "language"])["score"].mean()
     pairs = same.groupby(["schedule", "language"])["agreement"].mean() if len(same) else None
