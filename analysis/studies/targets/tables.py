@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 from fishlens.analysis import targets
 
-from fishlens import load_runs
+from fishlens.journal import load_runs
 
 # of the pocket languages, to the source (docs/pocket.md)
 DISTANCE = {
