@@ -150,7 +150,8 @@ def _validated(tree: Tree, origin: str) -> Recipe:
     except ValidationError as error:
         details = error.errors(include_url=False)
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise InputError(f"{origin}: {_sentence(details[0])}{more}") from error
+        own = [d for d in details if d["type"] == "value_error" and d["loc"][:1] == details[0]["loc"][:1]]
+        raise InputError(f"{origin}: {_sentence((own or details)[0])}{more}") from error
 
 
 def _sentence(detail: Any) -> str:
@@ -168,7 +169,7 @@ def _sentence(detail: Any) -> str:
 
 def _is_union_member(word: str) -> bool:
     """pydantic puts the tried member of a union (`str`, `dict[str,str]`) into the location."""
-    return word in ("str", "int") or word.startswith(("dict[", "list["))
+    return word in ("str", "int", "[key]") or word.startswith(("dict[", "list[", "function-"))
 
 
 def _suggestion(path: str) -> str:

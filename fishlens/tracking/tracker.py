@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fishlens.errors import InputError, first_line
+from fishlens.files import own_folder, writing
 from fishlens.fisher import Block, FisherEstimate, estimate_fisher, merge
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch
@@ -612,13 +613,11 @@ class Tracker:
             return None
         name = f"diagonals/step-{step}{f'-{language}' if language else ''}.safetensors"
         final = self.writer.path.parent / name
-        unfinished = final.with_name(f"writing-{final.name}")
         try:
-            final.parent.mkdir(exist_ok=True)
-            save_file({key: value.contiguous().cpu() for key, value in estimate.diagonal.items()}, unfinished)
-            unfinished.replace(final)
+            own_folder(final.parent)
+            with writing(final) as beside:  # safetensors gives a file a mode of its own
+                save_file({key: value.contiguous().cpu() for key, value in estimate.diagonal.items()}, beside)
         except Exception as error:  # safetensors has its own kinds for a refusing disk
-            Path(unfinished).unlink(missing_ok=True)
             self.note(step, f"the diagonal of step {step} is lost: {first_line(error)}")
             return None
         return name
