@@ -218,3 +218,119 @@ def test_fsync_asks_the_disk_for_every_record(tmp_path, monkeypatch):
     with JournalWriter.open(tmp_path / "a", START, fsync=True) as journal:
         journal.write("train", 1, loss=0.0)
         assert len(calls) == 2
+
+
+def test_a_full_disk_at_the_start_is_one_sentence_and_with_room_the_same_call_works(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", FullDisk(10))
+        with pytest.raises(InputError, match=r"cannot write a journal in .*No space left on device"):
+            JournalWriter.open(tmp_path / "a", START)
+    assert not list((tmp_path / "a").iterdir())
+    JournalWriter.open(tmp_path / "a", START).close("finished")
+    assert read_run(tmp_path / "a").status == "finished"
+
+
+def test_a_journal_that_holds_nothing_is_no_run(tmp_path):
+    """As older versions left it on a full disk."""
+    (tmp_path / "journal-1.jsonl").touch()
+    JournalWriter.open(tmp_path, START).close("finished")
+    assert [attempt for attempt, _ in attempts(tmp_path)] == [1, 2] and read_run(
+        tmp_path
+    ).status == "finished"
+
+
+def replaced_by_a_copy(path):
+    """An editor, or a tool that synchronises folders."""
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+def replaced_by_an_older_copy(path):
+    whole = path.read_bytes()
+    path.with_name("copy").write_bytes(whole[: whole.rindex(b'{"kind"')])
+    path.with_name("copy").replace(path)
+
+
+@pytest.mark.parametrize("harm", [replaced_by_a_copy, replaced_by_an_older_copy, os.unlink])
+def test_a_journal_that_is_replaced_or_removed_while_it_is_written_loses_nothing(tmp_path, harm):
+    with JournalWriter.open(tmp_path / "a", START) as journal:
+        for step in (1, 2):
+            journal.write("train", step, loss=1.0)
+        harm(journal.path)
+        for step in (3, 4):
+            journal.write("train", step, loss=1.0)
+    assert [record["step"] for record in read_run(tmp_path / "a", strict=True).records] == [1, 2, 3, 4]
+
+
+def test_a_journal_that_is_replaced_by_something_else_says_so(tmp_path):
+    with JournalWriter.open(tmp_path / "a", START) as journal:
+        journal.write("train", 1, loss=1.0)
+        text = journal.path.read_text().replace('"loss":1.0', '"loss":7.0')
+        journal.path.with_name("edited").write_text(text)
+        journal.path.with_name("edited").replace(journal.path)
+        journal.write("train", 2, loss=1.0)
+    first, note, last = read_run(tmp_path / "a", strict=True).records
+    assert (first["loss"], last["step"]) == (7.0, 2) and "was replaced while it was written" in note["text"]
+
+
+def test_a_stale_handle_is_opened_anew(tmp_path, monkeypatch):
+    journal = JournalWriter.open(tmp_path / "a", START)
+    stale, real = journal._descriptor, os.write
+
+    def write(descriptor, data):
+        if descriptor == stale:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(descriptor, data)
+
+    spare = os.dup(stale)  # keeps the number of the handle from being used again
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr(os, "close", lambda descriptor: None)
+        journal.write("train", 1, loss=1.0)
+    os.close(spare)
+    journal.close("finished")
+    assert [record["kind"] for record in read_run(tmp_path / "a", strict=True).records] == ["train", "end"]
+
+
+def test_a_folder_that_is_renamed_under_way_is_one_sentence_before_anything_is_written_there(tmp_path):
+    journal = JournalWriter.open(tmp_path / "a", START)
+    (tmp_path / "a").rename(tmp_path / "b")
+    journal.write("train", 1, loss=1.0)
+    with pytest.raises(InputError, match="was renamed or removed"):
+        journal.check_place()
+    journal.close("failed", error="renamed")
+    assert read_run(tmp_path / "b").status == "failed" and not (tmp_path / "a").exists()
+
+
+def test_going_on_with_a_long_journal_reads_its_ends_alone(tmp_path, monkeypatch):
+    journal = JournalWriter.open(tmp_path / "a", START)
+    journal._waiting += b'{"kind":"train","time":1.0,"step":1,"loss":1.0}\n' * 200_000
+    journal.close("interrupted")
+    read = [0]
+    real = writer.last_record.__globals__["open_regular"]
+
+    def counted(path):
+        file = real(path)
+        take = file.read
+
+        class Counting:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+            def read(self, *size):
+                data = take(*size)
+                read[0] += len(data)
+                return data
+
+            def seek(self, *where):
+                return file.seek(*where)
+
+        return Counting()
+
+    monkeypatch.setitem(writer.last_record.__globals__, "open_regular", counted)
+    JournalWriter.open(tmp_path / "a", resumed_from_step=1).close("finished")
+    assert journal.path.stat().st_size > 9_000_000 and 0 < read[0] < 500_000
