@@ -127,6 +127,17 @@ class Tracking(Section):
     budget: float | None = Field(
         None, gt=0, lt=1, description="instead of every: as often as this share of the training time allows"
     )
+    blocks: dict[str, str | list[str]] | None = Field(
+        None,
+        description="own blocks: {attention: '*.attention.*', mlp: '*.output.*'}, patterns over names of parameters "
+        "that can train; null: the schedule's blocks",
+    )
+    noise_scale: bool = Field(
+        False, description="measure the gradient noise scale too (one more backward pass)"
+    )
+    split: Literal["train", "validation"] = Field(
+        "train", description="whose examples are measured, in the source language; of schedules' scores too"
+    )
     languages: str | list[str] = Field(
         [],
         description="target languages that every probe measures too, without labels (docs/targets.md); targets: all of "

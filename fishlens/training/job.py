@@ -108,8 +108,11 @@ def make_job(
     assembly.model.train()
     source = recipe.data.source if recipe.data.train_language_adapter else None
     assembly.activate_language(source)
+    probe_rows = train_rows
+    if recipe.tracking.split == "validation":
+        probe_rows = task.encode(validation, assembly.tokenizer, max_length=length, train=True)
     probes = Probes(
-        recipe, schedule, task, assembly, train_rows, lambda: trainer_state.seconds, tracked, optimizer
+        recipe, schedule, task, assembly, probe_rows, lambda: trainer_state.seconds, tracked, optimizer
     )
     if start is not None:
         probes.remember(start.state.get("probes", {}))  # absent before 0.2

@@ -1,7 +1,8 @@
 """What the trainer asks for during a run: follow the Fisher information, and score the blocks for a schedule."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 import torch.distributed as dist
 
 from fishlens.errors import InputError
+from fishlens.fisher import Block
+from fishlens.fisher.blocks import check_blocks
 from fishlens.fisher.relative_gradient import relative_gradient_norms
 from fishlens.journal import JournalWriter
 from fishlens.recipe.recipe import Recipe
@@ -24,6 +27,24 @@ from fishlens.training.tasks import Task
 
 ROWS = 16  # per batch of a probe: its memory, not its result, depends on it
 PUBLISHED_BATCHES = 41
+
+
+def own_blocks(assembly: Assembly, patterns: Mapping[str, str | list[str]]) -> list[Block]:
+    """Blocks of what can train, by patterns (globs) over the names of its parameters.
+
+    Raises `InputError` for a block that has no parameter, or a parameter that is in two.
+    """
+    parameters, blocks = assembly.parameters(), []
+    for name, given in patterns.items():
+        globs = [given] if isinstance(given, str) else given
+        mine = {n: p for n, p in parameters.items() if any(fnmatchcase(n, glob) for glob in globs)}
+        if not mine:
+            raise InputError(
+                f"tracking.blocks: {name!r} matches no parameter that can train: {globs} of {len(parameters)}, "
+                f"{next(iter(parameters))} among them"
+            )
+        blocks.append(Block(name, mine, None, f"own blocks {', '.join(patterns)}"))
+    return check_blocks(blocks)
 
 
 class Probes:
@@ -58,6 +79,11 @@ class Probes:
         tracked = settings.every is not None or settings.budget is not None
         self._tracked = tracked
         scored = schedule.scores_by is not None and not self._by_gradient
+        if scored and settings.blocks:
+            raise InputError(
+                f"tracking.blocks cannot be measured while the schedule {schedule.name!r} chooses by the Fisher "
+                "information of its own blocks: leave it out, or take another schedule"
+            )
         self._beside = Beside(
             recipe,
             task,
@@ -76,7 +102,8 @@ class Probes:
                 self._data(targets),
                 every=f"{100 * settings.budget}%" if settings.budget else settings.every or 1,
                 examples=self._examples,
-                blocks=assembly.blocks,
+                blocks=own_blocks(assembly, settings.blocks) if settings.blocks else assembly.blocks,
+                noise_scale=settings.noise_scale,
                 labels=settings.labels,
                 samples=settings.samples,
                 granularity=settings.granularity,
