@@ -63,7 +63,7 @@ OF_FAMILY = {
 
 INTRODUCTION = """\
 Which blocks there are, and how each parameter is measured, on tiny random models of other people's architectures. The
-last column compares every example's contribution to every block with a loop of plain autograd (float64, largest relative
+last column compares every example's contribution to every block with a loop of plain autograd (float64; relative
 difference; norms of Llama, Qwen2, Mixtral and T5 compute in float32, hence their bound). Printed by
 `python benchmarks/architectures.py --markdown`; the tests make each row again and compare."""
 HEADINGS = "| trained | blocks | parameters by how they are measured | agreement |\n|---|---|---|---|"
