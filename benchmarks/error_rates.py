@@ -281,7 +281,11 @@ def rate(row: tuple[str, int], studies: int) -> str:
     rejects = float(np.mean(p[told] <= 0.05 + 1e-12))
     covered = [one[1] for one in found if one[1] is not None]
     lost = f" (of {told.sum()})" if told.sum() < studies else ""
-    cells.append(_cell(rejects, 0.03, 0.07, ceiling=name.startswith("smallest")) + lost)
+    null = study.rho == 0 or "truth 0" in study.words
+    said = (
+        _cell(rejects, 0.03, 0.07, ceiling=name.startswith("smallest")) if null else f"(power {rejects:.0%})"
+    )
+    cells.append(said + lost)
     cells.append(_cell(float(np.mean(covered)), 0.92, 0.97) if covered else "")
     return f"| {' | '.join(cells)} |"
 

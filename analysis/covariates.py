@@ -1,0 +1,73 @@
+"""What transfer is regressed on elsewhere, one number per language: distance from the source, and how the tokenizer
+cuts its text. Fisher information is judged beside these."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fishlens.errors import InputError
+
+DISTANCES = ("genetic", "geographic", "syntactic", "phonological", "inventory", "script")
+Tokenize = Callable[[str], Sequence[Any]]
+# two letters -> ISO 639-3, which URIEL+ knows languages by
+ISO3 = {
+    "am": "amh", "ar": "arb", "bg": "bul", "bn": "ben", "cs": "ces", "da": "dan", "de": "deu", "el": "ell", "en": "eng",
+    "es": "spa", "et": "ekk", "eu": "eus", "fa": "pes", "fi": "fin", "fr": "fra", "he": "heb", "hi": "hin", "ht": "hat",
+    "hu": "hun", "id": "ind", "it": "ita", "ja": "jpn", "ka": "kat", "ko": "kor", "nl": "nld", "pl": "pol", "pt": "por",
+    "qu": "quy", "ro": "ron", "ru": "rus", "sv": "swe", "sw": "swh", "ta": "tam", "te": "tel", "th": "tha", "tr": "tur",
+    "uk": "ukr", "ur": "urd", "vi": "vie", "yo": "yor", "zh": "cmn",
+}  # fmt: skip
+
+
+def language_distances(source: str, targets: Iterable[str], kinds: Sequence[str] = DISTANCES) -> pd.DataFrame:
+    """URIEL+'s distances of each target from the source, 0 (same) … 1: language and one column per kind.
+
+    Languages by two letters or ISO 639-3. Raises `InputError` without the package urielplus, for an unknown language,
+    or a kind of distance that there is not.
+    """
+    for kind in kinds:
+        if kind not in DISTANCES:
+            raise InputError(f"there is no distance {kind!r}: expected one of {', '.join(DISTANCES)}")
+    try:
+        from urielplus import urielplus
+    except ImportError:
+        raise InputError(
+            "language distances need the package urielplus: pip install 'fishlens[languages]'"
+        ) from None
+    known = urielplus.URIELPlus()
+    rows = []
+    for target in targets:
+        pair = [_iso3(source), _iso3(target)]
+        try:
+            found = [float(known.new_distance(kind, pair)) for kind in kinds]
+        except (SystemExit, Exception) as why:
+            raise InputError(f"urielplus has no distance between {pair[0]} and {pair[1]}: {why}") from None
+        rows.append([target, *found])
+    return pd.DataFrame(rows, columns=["language", *kinds])
+
+
+def _iso3(language: str) -> str:
+    code = ISO3.get(language, language)
+    if len(code) != 3:
+        raise InputError(f"the language {language!r} has no ISO 639-3 code here: give the three letters")
+    return code
+
+
+def tokens_per_word(texts: Iterable[str], tokenize: Tokenize) -> float:
+    """The tokenizer's pieces per word between spaces ("fertility"). `tokenize` is the run's own tokenizer's, without
+    special tokens. Raises `InputError` for texts without a word."""
+    listed = list(texts)
+    words = sum(len(text.split()) for text in listed)
+    if not words:
+        raise InputError("the texts have no word: expected some text of the language")
+    return sum(len(tokenize(text)) for text in listed) / words
+
+
+def token_overlap(source: Iterable[str], target: Iterable[str], tokenize: Tokenize) -> float:
+    """The share of the target's pieces, counted as often as they occur, that occur in the source's text."""
+    seen = {piece for text in source for piece in tokenize(text)}
+    pieces = [piece for text in target for piece in tokenize(text)]
+    if not pieces:
+        raise InputError("the target's texts have no token: expected some text of the language")
+    return sum(piece in seen for piece in pieces) / len(pieces)
