@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("task", ["choice", "pos", "topic", "nli", "qa"])
 def test_the_recipe_names_only_what_ships(task):
-    from fishlens.training.run import load_split, prepare_task
+    from fishlens.training.preparation import load_split, prepare_task
 
     recipe = load_recipe("quickstart", overrides=[f"task.name={task}"])
     family = make_family()
