@@ -85,6 +85,12 @@ def _listed(where: Sequence[str], copies: bool = False) -> "pd.DataFrame":
     alone = [one for one in places if Path(one, "journal-1.jsonl").exists()] if names else []
     loaded = load_runs(places or ["runs"], tables=["evaluation"], copies=copies)
     name_left_out(loaded.left_out)
+    for run, path, count in loaded.runs.loc[
+        loaded.runs["damaged"] > 0, ["run", "path", "damaged"]
+    ].to_numpy():
+        say(
+            f"{run}: {count} damaged lines or missing journals, which `fishlens watch {path}` names", err=True
+        )
     table = listed(loaded)
     table["date"] = [_date(value) for value in table["began"]]
     if not names:
