@@ -50,7 +50,7 @@ def choose_steps(
         own = own.sort_values("step")
         if len(own) >= 2:
             for name, value in _regrets(own, criteria, {LAST: len(own) - 1}).items():
-                found[name][run] = value
+                found[name][str(run)] = value
     return _table(found, units_of(points), level, resamples, seed)
 
 
