@@ -82,7 +82,8 @@ class Train(Section):
         32, description="rows per update, over all processes and accumulation together"
     )
     accumulate: Positive = Field(1, description="parts that one update's rows are split into, to save memory")
-    learning_rate: float = Field(5e-4, ge=0, allow_inf_nan=False, description="of AdamW, without warmup")
+    learning_rate: float = Field(5e-4, ge=0, allow_inf_nan=False, description="of AdamW, at its highest")
+    warmup: int = Field(0, ge=0, description="updates over which the learning rate rises to its highest")
     lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: to 0 at the last step")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on all parameters that train")
     max_gradient_norm: float | None = Field(
@@ -103,6 +104,8 @@ class Train(Section):
     def _one_length(self) -> "Train":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if self.steps is not None and self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup}, expected fewer than the {self.steps} steps")
         if self.fisher_penalty and self.precision == "fp16":
             raise ValueError(
                 "fisher_penalty squares gradients, which fp16 does not hold: set precision to bf16 or fp32"

@@ -15,10 +15,13 @@ def make_optimizer(blocks: Sequence[Block], settings: Train) -> torch.optim.Adam
 
 
 def learning_rate(step: int, steps: int, settings: Train) -> float:
-    """Of update number `step` (from 0) in a run of `steps`: no warmup; linear decay reaches 0 after the last one."""
+    """Of update number `step` (from 0) in a run of `steps`: linear warm-up over the first `settings.warmup`, then
+    constant, or linear decay that reaches 0 after the last one."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
     if settings.lr_schedule == "constant":
         return settings.learning_rate
-    return settings.learning_rate * max(0, steps - step) / steps
+    return settings.learning_rate * max(0, steps - step) / (steps - settings.warmup)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, weights: Mapping[str, float]) -> None:

@@ -83,3 +83,13 @@ def test_relative_gradient_norms_are_those_of_the_mean_loss_and_leave_no_trace()
         gradient = sum(p.grad.square().sum() for p in block.parameters.values()).sqrt()
         weight = sum(p.detach().square().sum() for p in block.parameters.values()).sqrt()
         assert found[block.name] == pytest.approx(float(gradient / weight), rel=1e-9)
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero_after_the_last_update():
+    settings = Train(steps=10, learning_rate=0.5, warmup=4)
+    rates = [learning_rate(step, 10, settings) for step in range(11)]
+    assert rates == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 5 / 12, 4 / 12, 0.25, 2 / 12, 1 / 12, 0])
+    assert all(
+        learning_rate(step, 10, Train(steps=10, learning_rate=0.5)) == 0.5 * (10 - step) / 10
+        for step in range(10)
+    )
