@@ -177,7 +177,7 @@ def _latex_table(table: Table, caption: str, label: str) -> list[str]:
         cells = [
             _marked(_tex(cell_text(column, row)), marks.get((i, column.key))) for column in table.columns
         ]
-        lines.append(" & ".join(cells) + r" \\")
+        lines.append(_after_break(" & ".join(cells)) + r" \\")
     said = (
         f"{table.note} Bold: the highest of its {table.best}; underlined: the second."
         if marks
@@ -189,9 +189,14 @@ def _latex_table(table: Table, caption: str, label: str) -> list[str]:
 
 def _heading(label: str, side: str) -> str:
     """A column's heading; a long one on several lines."""
-    parts = [_tex(part) for part in textwrap.wrap(label, HEADING)]
+    parts = [_after_break(_tex(part)) for part in textwrap.wrap(label, HEADING)]
     lines = r" \\ ".join(parts)
     return rf"\shortstack[{side}]{{{lines}}}" if len(parts) > 1 else lines
+
+
+def _after_break(text: str) -> str:
+    """Text that may follow a line break: LaTeX would take a bracket or an asterisk for an option of the break."""
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _marked(cell: str, mark: str | None) -> str:
