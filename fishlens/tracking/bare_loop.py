@@ -25,7 +25,7 @@ from fishlens.journal import JournalWriter, attempts
 from fishlens.tracking.account import Entry
 from fishlens.tracking.clock import Clock
 from fishlens.tracking.fed import FedExamples
-from fishlens.tracking.guard import guarded, reason, say
+from fishlens.tracking.guard import guarded, guarded_beginning, reason, say
 from fishlens.tracking.late import LateJournal
 from fishlens.tracking.plain import described
 from fishlens.tracking.processes import rank
@@ -48,11 +48,20 @@ class watching:
     directory, which must be new; default: a free name like that of the script, in `runs/`.
 
     `updates` counts the steps of the optimizers that hold parameters of the model (of several that take turns, those of
-    the one with the most). Raises `InputError` for bad arguments when it is made; nothing is raised inside the block.
+    the one with the most). Raises `InputError` for bad arguments when it is made; what
+    else goes wrong is said, and the loop goes on.
     """
 
     off: str | None = None
+    strict = True
+    updates = 0
+    tracker: Tracker
+    _entry: Entry | None = None
+    _fed: FedExamples | None = None
+    _hooks: Sequence[Any] = ()
+    _journal = LateJournal()
 
+    @guarded_beginning
     def __init__(
         self,
         model: nn.Module,
@@ -66,14 +75,14 @@ class watching:
         **tracker_options: Any,
     ):
         self.model = unwrapped(model)
+        self._entry = Entry(account_place(), type(self.model).__name__) if rank() == 0 else None
         self.run = free_name(Path("runs") / _script()) if run is None else Path(run)
         if attempts(self.run):
             raise InputError(f"{self.run} already holds a run: choose another name")
-        self.updates, self._steps = 0, dict[int, int]()
+        self._steps = dict[int, int]()
         self._factors, self._seeds = {"every": str(every), **(factors or {})}, seeds or {}
         self._journal = LateJournal()
         self._parameters = {id(parameter) for parameter in self.model.parameters()}
-        self._hooks: list[Any] = []
         self._asked = -1
         self._fed = FedExamples(self.model, examples)
         self.tracker = Tracker(
@@ -93,7 +102,7 @@ class watching:
 
     @guarded
     def _begin(self) -> None:
-        self._entry = Entry(account_place(), type(self.model).__name__)
+        assert self._fed is not None
         self._fed.listen()
         self._hooks = [
             register_optimizer_step_pre_hook(self._before_step),
@@ -108,6 +117,7 @@ class watching:
         if self._steps.get(id(optimizer), 0) < self.updates or self._asked == self.updates:
             return  # another optimizer of the same update
         self._asked = self.updates
+        assert self._fed is not None
         self._fed.end_of_update()
         if self._fed.off:
             raise InputError(self._fed.off)
@@ -121,6 +131,7 @@ class watching:
             return
         self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
         self.updates = max(self._steps.values())
+        assert self._fed is not None
         self._fed.update = self.updates + 1
 
     def _holds_ours(self, optimizer: Optimizer) -> bool:
@@ -134,7 +145,9 @@ class watching:
         seeds = described({"probe": self.tracker.seed, **self._seeds})
         start = {**self.tracker.start_record(), "factors": described(self._factors), "seeds": seeds}
         self._journal.open(JournalWriter.open(self.run, start, None))
+        assert self._entry is not None
         self._entry.tracked(self.run, None, None)
+        assert self._fed is not None
         text = f"the first probe is of the {self._fed.described()}: a probe is of what was fed so far"
         self.tracker.note(0, text, level="info")
 
@@ -142,6 +155,7 @@ class watching:
     def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         for hook in self._hooks:
             hook.remove()
+        assert self._fed is not None
         self._fed.stop()
         if self._journal.writer is None:
             if self._hooks:
@@ -154,7 +168,7 @@ class watching:
         if kind is None:
             self.tracker.step(self.updates)  # the last weights
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-        if self.tracker.trouble:
+        if self.tracker.trouble and self._entry is not None:
             self._entry.untracked(self.tracker.trouble)
         self._journal.write(
             "end",
@@ -169,10 +183,12 @@ class watching:
         self.off = reason(error)
         for hook in self._hooks:
             hook.remove()
-        self._fed.stop()
+        if self._fed is not None:
+            self._fed.stop()
         begun = self._journal.writer is not None
         say(f"{'tracking has stopped' if begun else 'NOT TRACKED'}, because {self.off}")
-        self._entry.untracked(f"tracking stopped: {self.off}" if begun else self.off)
+        if self._entry is not None:
+            self._entry.untracked(f"tracking stopped: {self.off}" if begun else self.off)
         if begun:
             self._journal.write(
                 "end", self.updates, status="failed", error=f"tracking stopped: {self.off}", best_step=None

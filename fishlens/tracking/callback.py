@@ -345,6 +345,7 @@ class FisherCallback(TrainerCallback):
     def failed(self, error: BaseException) -> None:
         """Called by the guard: this training is not tracked, or not to its end. It goes on."""
         self.off = reason(error)
+        self._stop_listening()
         run, step = self.journal.run, self.tracker.last_step if self.tracker is not None else 0
         if run is None:
             say(f"this training is NOT TRACKED, because {self.off}")

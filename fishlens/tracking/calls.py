@@ -33,7 +33,11 @@ class Watch:
     def __init__(self, model: nn.Module, listener: Listener):
         self._model, self._listener = model, listener
         self._modules: list[nn.Module] = []
-        self.look_again()
+        try:
+            self.look_again()
+        except BaseException:
+            self.stop()  # half a watch would keep the class from being left as it was
+            raise
 
     def look_again(self) -> None:
         """Find what is called instead of the model: it may have been compiled or replicated in the meantime."""
@@ -65,11 +69,12 @@ def at_first_call(model: nn.Module, then: Callable[[], None]) -> Watch:
 def unheard() -> Iterator[None]:
     """Inside, calls are our own and nobody is told."""
     global _ignoring
-    _ignoring += 1
+    before = _ignoring
     try:
+        _ignoring = before + 1
         yield
     finally:
-        _ignoring -= 1
+        _ignoring = before
 
 
 def _heard_by(module: nn.Module) -> list[Listener]:

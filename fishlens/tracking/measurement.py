@@ -50,8 +50,8 @@ def unseen() -> Iterator[None]:
     that is under way."""
     cached = torch.is_autocast_cache_enabled()
     with unheard():
-        torch.set_autocast_cache_enabled(False)
         try:
+            torch.set_autocast_cache_enabled(False)
             yield
         finally:
             torch.set_autocast_cache_enabled(cached)
