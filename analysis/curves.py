@@ -37,6 +37,11 @@ class BlockCurves:
     trace: Array  # NaN where the block was not measured or its trace was lost
     trainable: NDArray[np.bool_]
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The blocks that a schedule thaws, bottom to top: all but the head."""
+        return tuple(block for block in self.blocks if block != HEAD)
+
     def series(self, curve: str = "normalised") -> Array:
         """One value per probe, `[S]`; `curve` is one of `CURVES`, in tr(F)'s own unit (per block if normalised)."""
         if curve not in CURVES:

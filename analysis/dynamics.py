@@ -4,11 +4,15 @@ A curve is a series of probes (t_1, f_1) … (t_n, f_n), t in completed updates,
 (`curves.CURVES`), optionally smoothed by a moving average whose window is stated. Probes need not be regular: every
 integral is a trapezoid over the probes that are there. A lost probe (NaN) is left out and counted.
 A feature that a curve does not have is NaN and the `reason` column says why, feature by feature.
+
+`CURVE_FEATURES` and `RUN_FEATURES` are all that the tables, the report and the statistics know of features: a new one
+is a function and a `Feature` there.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,24 +24,49 @@ from scipy.integrate import trapezoid
 from fishlens.journal import Runs
 
 Array = NDArray[np.float64]
-CURVE_FEATURES = {  # name -> unit
-    "peak": "tr(F)",
-    "peak_step": "updates",
-    "width": "updates",
-    "area": "tr(F) × updates",
-    "early_area": "tr(F) × updates",
-    "final": "tr(F)",
-    "drop": "share of the peak",
-    "decay_rate": "per update",
-}
-RUN_FEATURES = {"depth_centroid": "0 bottom … 1 top", "order_agreement": "Kendall's τ, 1 = top-down"}
 NEEDED_PROBES = 3
 UNEQUAL = 0.05  # share by which runs may differ in length for their areas to be compared
 FINAL_SHARE = 0.1  # of the recorded updates
 
 
 class NoFeature(Exception):
-    """A curve does not have a feature; the text says why. Never leaves this file."""
+    """A curve does not have a feature; the text says why. Raised by `Feature.compute`, told as the `reason`."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The probes of one curve that have a value, at least three. `early`: the step at which the early period ends, if
+    known. `begin`: the step of the run's first probe."""
+
+    steps: Array
+    values: Array
+    early: float | None
+    begin: float | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The curves of all blocks of a run, and the event at which each block was thawed."""
+
+    curves: BlockCurves
+    thawed: Mapping[str, int]
+
+
+Source = TypeVar("Source", Curve, Blocks)
+
+
+@dataclass(frozen=True)
+class Feature(Generic[Source]):
+    """A number read off a curve. `compute` raises `NoFeature` with the reason where there is none.
+
+    unit: of the number. label: what it is called on a page. digits: after the decimal point, in tables.
+    """
+
+    name: str
+    unit: str
+    label: str
+    digits: int
+    compute: Callable[[Source], float]
 
 
 def peak(steps: Array, values: Array) -> tuple[float, float]:
@@ -126,6 +155,27 @@ def decay_rate(steps: Array, values: Array) -> float:
     return float(-(t @ log) / (t @ t))
 
 
+CURVE_FEATURES: dict[str, Feature[Curve]] = {
+    feature.name: feature
+    for feature in (
+        Feature("peak", "tr(F)", "peak", 3, lambda c: peak(c.steps, c.values)[0]),
+        Feature("peak_step", "updates", "peak at step", 0, lambda c: peak(c.steps, c.values)[1]),
+        Feature("width", "updates", "width at half peak (steps)", 0, lambda c: width(c.steps, c.values)),
+        Feature("area", "tr(F) × updates", "area", 3, lambda c: area(c.steps, c.values)),
+        Feature(
+            "early_area",
+            "tr(F) × updates",
+            "early area",
+            3,
+            lambda c: early_area(c.steps, c.values, c.early, c.begin),
+        ),
+        Feature("final", "tr(F)", "final level", 3, lambda c: final(c.steps, c.values)),
+        Feature("drop", "share of the peak", "drop from peak", 2, lambda c: drop(c.steps, c.values)),
+        Feature("decay_rate", "per update", "decay (per step)", 5, lambda c: decay_rate(c.steps, c.values)),
+    )
+}
+
+
 def curve_features(
     steps: ArrayLike, values: ArrayLike, *, early: float | None = None, begin: float | None = None
 ) -> dict[str, float | str]:
@@ -146,22 +196,20 @@ def curve_features(
     found |= dict.fromkeys(CURVE_FEATURES, math.nan)
     if len(t) < NEEDED_PROBES:
         return found | {"reason": f"all: {len(t)} probes with a value, at least {NEEDED_PROBES} are needed"}
-    found["peak"], found["peak_step"] = peak(t, f)
-    rest: dict[str, Callable[[], float]] = {
-        "width": lambda: width(t, f),
-        "area": lambda: area(t, f),
-        "early_area": lambda: early_area(t, f, early, start),
-        "final": lambda: final(t, f),
-        "drop": lambda: drop(t, f),
-        "decay_rate": lambda: decay_rate(t, f),
-    }
-    reasons = []
-    for name, compute in rest.items():
+    values, reasons = _computed(CURVE_FEATURES, Curve(t, f, early, start))
+    return found | values | {"reason": "; ".join(reasons)}
+
+
+def _computed(features: Mapping[str, Feature[Source]], source: Source) -> tuple[dict[str, float], list[str]]:
+    """Each feature, NaN where there is none, and the reasons."""
+    values, reasons = {}, []
+    for name, feature in features.items():
+        values[name] = math.nan
         try:
-            found[name] = compute()
+            values[name] = feature.compute(source)
         except NoFeature as why:
             reasons.append(f"{name}: {why}")
-    return found | {"reason": "; ".join(reasons)}
+    return values, reasons
 
 
 def depth_centroid(one: BlockCurves) -> float:
@@ -181,7 +229,7 @@ def depth_centroid(one: BlockCurves) -> float:
     return float(areas @ np.linspace(0, 1, len(areas)) / areas.sum())
 
 
-def order_agreement(events: dict[str, int], blocks: tuple[str, ...]) -> float:
+def order_agreement(events: Mapping[str, int], blocks: tuple[str, ...]) -> float:
     """Kendall's τ-b between the order in which blocks were thawed and top-down: 1 top-down, −1 bottom-up.
 
     `events` gives the event at which each block was thawed; `blocks` all of them, bottom to top. Blocks thawed by the
@@ -192,6 +240,27 @@ def order_agreement(events: dict[str, int], blocks: tuple[str, ...]) -> float:
     if len(set(when)) < 2:
         raise NoFeature("all blocks were thawed at once" if events else "no unfreezing was recorded")
     return float(stats.kendalltau(np.arange(len(blocks))[::-1], when).statistic)
+
+
+RUN_FEATURES: dict[str, Feature[Blocks]] = {
+    feature.name: feature
+    for feature in (
+        Feature(
+            "depth_centroid",
+            "0 bottom … 1 top",
+            "depth centroid",
+            3,
+            lambda blocks: depth_centroid(blocks.curves),
+        ),
+        Feature(
+            "order_agreement",
+            "Kendall's τ, 1 = top-down",
+            "agreement with top-down (τ)",
+            2,
+            lambda blocks: order_agreement(blocks.thawed, blocks.curves.layers),
+        ),
+    )
+}
 
 
 def features(
@@ -218,18 +287,8 @@ def features(
             one.steps[exists], smooth[exists], early=until, begin=float(one.steps[0])
         )
         reasons = [str(row.pop("reason"))]
-        layers = tuple(block for block in one.blocks if block != HEAD)
-        compute: dict[str, Callable[[], float]] = {
-            "depth_centroid": partial(depth_centroid, one),
-            "order_agreement": partial(order_agreement, _events(thawed.get(one.run)), layers),
-        }
-        for name, function in compute.items():
-            row[name] = math.nan
-            try:
-                row[name] = function()
-            except NoFeature as why:
-                reasons.append(f"{name}: {why}")
-        rows.append(row | {"reason": "; ".join(filter(None, reasons))})
+        values, missing = _computed(RUN_FEATURES, Blocks(one, _events(thawed.get(one.run))))
+        rows.append(row | values | {"reason": "; ".join(filter(None, [*reasons, *missing]))})
     names = ["run", "curve", "window", "probes", "lost", "first_step", "last_step"]
     table = pd.DataFrame(rows, columns=[*names, *CURVE_FEATURES, *RUN_FEATURES, "reason"])
     return _without_unequal_areas(table)

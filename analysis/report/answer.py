@@ -10,7 +10,7 @@ from .cells import not_enough_words, p_text, plain_text
 from .comparison import Comparison
 from .evidence import POWER, Evidence, Level
 from .parts import Row, Statement, rows_of
-from .words import BASELINE_WORDS, LABELS
+from .words import label
 
 ALPHA = 0.05
 
@@ -56,7 +56,7 @@ def corrected_by(found: pd.DataFrame) -> str:
 
 
 def _claim(first: Row, given: Row | None, sure: Sequence[Row], level: Level) -> str:
-    name = LABELS[first["feature"]]
+    name = label(first["feature"])
     if not sure:
         return "No feature of the Fisher curve was shown to go with transfer."
     more = f" (and {len(sure) - 1} more)" if len(sure) > 1 else ""
@@ -71,7 +71,7 @@ def _claim(first: Row, given: Row | None, sure: Sequence[Row], level: Level) -> 
 
 def _coefficient(row: Row, level: Level) -> str:
     ends = _interval(row["low"], row["high"], 2)
-    return f"{LABELS[row['feature']]}, ρ = {plain_text(row['estimate'], 2)}{ends} {level.words}"
+    return f"{label(row['feature'])}, ρ = {plain_text(row['estimate'], 2)}{ends} {level.words}"
 
 
 def _interval(low: float, high: float, digits: int) -> str:
@@ -89,7 +89,7 @@ def _row_of(found: pd.DataFrame | None, feature: str) -> Row | None:
 
 
 def _given_words(given: Row | None, evidence: Evidence) -> str:
-    names = ", ".join(BASELINE_WORDS[name] for name in evidence.baselines)
+    names = ", ".join(map(label, evidence.baselines))
     if given is None:
         return ""
     if math.isnan(given["estimate"]):

@@ -1,17 +1,9 @@
-"""What features, baselines and outcomes are called on the page."""
+"""What baselines and outcomes are called on the page; features bring their label with them (`Feature.label`)."""
 
-LABELS = {
-    "peak": "peak",
-    "peak_step": "peak at step",
-    "width": "width at half peak (steps)",
-    "area": "area",
-    "early_area": "early area",
-    "final": "final level",
-    "drop": "drop from peak",
-    "decay_rate": "decay (per step)",
-    "depth_centroid": "depth centroid",
-    "order_agreement": "agreement with top-down (τ)",
-}
+from typing import Any
+
+from ..dynamics import CURVE_FEATURES, RUN_FEATURES, Feature
+
 BASELINE_WORDS = {
     "source": "score in the source",
     "final_loss": "final loss",
@@ -22,3 +14,18 @@ OUTCOME_WORDS = {
     "average": "average without source",
     "lowest": "each run's own lowest",
 }
+
+
+def label(name: str) -> str:
+    """What a feature or a baseline is called."""
+    if name in BASELINE_WORDS:
+        return BASELINE_WORDS[name]
+    return _feature(name).label
+
+
+def unit(feature: str) -> str:
+    return _feature(feature).unit
+
+
+def _feature(name: str) -> Feature[Any]:
+    return CURVE_FEATURES.get(name) or RUN_FEATURES[name]

@@ -9,6 +9,7 @@ import pytest
 from fishlens.analysis import dynamics
 from fishlens.analysis.dynamics import (
     CURVE_FEATURES,
+    Feature,
     NoFeature,
     block_features,
     curve_features,
@@ -16,6 +17,7 @@ from fishlens.analysis.dynamics import (
     features,
     order_agreement,
 )
+from fishlens.analysis.report import build_report, to_markdown
 from scipy import integrate, optimize, stats
 
 TRIANGLE = np.array([0.0, 10, 20, 30, 40]), np.array([0.0, 4, 8, 2, 0])
@@ -64,8 +66,8 @@ def test_the_unit_of_the_trace_only_scales_what_has_its_unit():
         curve_features(*TRIANGLE, early=15),
         curve_features(TRIANGLE[0], 1e-6 * TRIANGLE[1], early=15),
     )
-    for name, unit in CURVE_FEATURES.items():
-        factor = 1e-6 if "tr(F)" in unit else 1
+    for name, feature in CURVE_FEATURES.items():
+        factor = 1e-6 if "tr(F)" in feature.unit else 1
         assert other[name] == pytest.approx(factor * one[name], rel=1e-9, nan_ok=True)
 
 
@@ -217,3 +219,19 @@ def test_areas_of_runs_of_different_lengths_are_not_compared(study):
     rows = features(replace(study, fisher=study.fisher[~short.to_numpy()])).set_index("run")
     assert math.isnan(rows.loc["gu-1", "area"]) and rows["area"].notna().sum() == 15
     assert "area: the last probe is at step 400, that of the longest run at 500" in rows.loc["gu-1", "reason"]
+
+
+def test_a_feature_is_declared_in_one_place(study, monkeypatch):
+    """A function and a `Feature`: tables and report take name, unit, label and digits from it."""
+    middle = Feature(
+        "middle", "tr(F)", "median of the curve", 1, lambda curve: float(np.median(curve.values))
+    )
+    first = Feature("first", "event", "first event", 0, lambda blocks: float(min(blocks.thawed.values())))
+    monkeypatch.setitem(dynamics.CURVE_FEATURES, "middle", middle)
+    monkeypatch.setitem(dynamics.RUN_FEATURES, "first", first)
+    assert features(study)["first"].eq(0).all()
+    rows = block_features(study).set_index(["run", "block"])
+    mine = study.fisher[((study.fisher["run"] == "gu-1") & (study.fisher["block"] == "layer.2")).to_numpy()]
+    assert rows.loc[("gu-1", "layer.2"), "middle"] == np.median(mine["trace"])
+    page = to_markdown(build_report(study))
+    assert "median of the curve" in page and "first event" in page

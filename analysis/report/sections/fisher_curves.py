@@ -1,17 +1,16 @@
 """tr(F) while the adapters trained: curves, features, blocks."""
 
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from fishlens.analysis import figures
-from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES, block_features
+from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES, Feature, block_features
 from fishlens.analysis.figures.bands import RANGE_UP_TO
 
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
-from ..words import LABELS
-
-_DIGITS = {"peak_step": 0, "width": 0, "drop": 2, "depth_centroid": 3, "order_agreement": 2, "decay_rate": 5}
 
 
 def fisher_curves(study: Study) -> Section:
@@ -81,20 +80,20 @@ def _at_the_end(study: Study) -> Picture:
     return Picture("blocks-end", "tr(F) by block at the end", caption, draw, study.by_schedule)
 
 
-def _columns(names: dict[str, str], *, spread: bool) -> list[Column]:
+def _columns(features: Mapping[str, Feature[Any]], *, spread: bool) -> list[Column]:
     return [
         Column(
             name,
-            LABELS[name],
-            _DIGITS.get(name, 3),
+            feature.label,
+            feature.digits,
             plus_minus=f"{name}_sd" if spread else None,
             count="runs" if spread else None,
         )
-        for name in names
+        for name, feature in features.items()
     ]
 
 
-def _averaged(frame: pd.DataFrame, by: str, names: dict[str, str]) -> dict[str, dict[str, float]]:
+def _averaged(frame: pd.DataFrame, by: str, names: Iterable[str]) -> dict[str, dict[str, float]]:
     """Group -> each feature's mean and `_sd` over runs (NaN for one run), and `runs`."""
     groups = frame.groupby(by, observed=True)
     means, sds = groups[list(names)].mean(), groups[list(names)].std(ddof=1).add_suffix("_sd")
@@ -103,10 +102,10 @@ def _averaged(frame: pd.DataFrame, by: str, names: dict[str, str]) -> dict[str, 
 
 
 def _by_schedule(study: Study) -> Table:
-    names = {**CURVE_FEATURES, **RUN_FEATURES}
-    found = _averaged(study.features, "schedule", names)
+    named: dict[str, Feature[Any]] = {**CURVE_FEATURES, **RUN_FEATURES}
+    found = _averaged(study.features, "schedule", named)
     rows = [{"schedule": schedule, **found[schedule]} for schedule in study.schedules if schedule in found]
-    columns = [Column("schedule", "schedule"), Column("runs", "runs"), *_columns(names, spread=True)]
+    columns = [Column("schedule", "schedule"), Column("runs", "runs"), *_columns(named, spread=True)]
     rising = _still_rising(study.features).groupby(study.features["schedule"]).sum()
     if rising.any():
         rows = [{**row, "rising": int(rising[row["schedule"]])} for row in rows]
@@ -142,13 +141,13 @@ def _by_block(study: Study) -> Table:
 
 
 def _by_run(study: Study) -> Table:
-    names = {**CURVE_FEATURES, **RUN_FEATURES}
+    named: dict[str, Feature[Any]] = {**CURVE_FEATURES, **RUN_FEATURES}
     reasons = study.features["reason"].where(
         ~_still_rising(study.features),
         "peak: not reached, the curve is highest at the last probe; " + study.features["reason"],
     )
     rows = rows_of(study.features.assign(reason=reasons.str.removesuffix("; ")))
-    columns = [Column("run", "run"), Column("schedule", "schedule"), *_columns(names, spread=False)]
+    columns = [Column("run", "run"), Column("schedule", "schedule"), *_columns(named, spread=False)]
     columns.append(Column("reason", "what is missing, and why"))
     behind = {row["run"]: (row["run"],) for row in rows}
     return Table("run-features", "Features by run", columns, rows, behind, folded=True)

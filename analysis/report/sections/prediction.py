@@ -6,7 +6,6 @@ from functools import partial
 import pandas as pd
 from fishlens.analysis import figures
 from fishlens.analysis.correlate.leadlag import lead_lag
-from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
 from fishlens.analysis.models import MixedModel, mixed_model
 from fishlens.analysis.outcomes import BASELINES
 
@@ -16,9 +15,7 @@ from ..cells import not_enough_words, reconciled
 from ..evidence import FEATURED, OUTCOME, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
 from ..parts import Behind, Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
-from ..words import BASELINE_WORDS, LABELS
-
-UNITS = {**CURVE_FEATURES, **RUN_FEATURES}
+from ..words import label, unit
 
 
 def prediction(study: Study) -> Section:
@@ -55,7 +52,7 @@ def forest(evidence: Evidence, behind: Behind) -> list[Picture]:
     rows = rows[rows["estimate"].notna()]
     if rows.empty:
         return []
-    rows = rows.assign(label=rows["feature"].map(LABELS))
+    rows = rows.assign(label=rows["feature"].map(label))
     caption = (
         "Spearman's ρ of each feature and the average over the target languages, with 95% intervals where there are "
         "any. Right of 0: more of the feature, better transfer. Intervals are not corrected for the number of "
@@ -86,7 +83,7 @@ def _correlations(evidence: Evidence, level: Level, behind: Behind) -> list[Item
         columns.insert(4, Column("p_max", "p (largest of all)", p_value=True))
     if level.cluster:
         columns.insert(2, Column("clusters", f"{level.cluster}s"))
-    rows = plain.assign(label=plain["feature"].map(LABELS), remark=_remarks(plain))
+    rows = plain.assign(label=plain["feature"].map(label), remark=_remarks(plain))
     note = f"{_methods(plain)}. Corrected over the features."
     baselines, given = evidence.baselines, evidence.given.get(level)
     if given is not None and given["estimate"].notna().any():
@@ -132,7 +129,7 @@ def _methods(found: pd.DataFrame) -> str:
 
 
 def _words(names: list[str]) -> str:
-    return ", ".join({**LABELS, **BASELINE_WORDS}[name] for name in names)
+    return ", ".join(map(label, names))
 
 
 def _summary(feature: str, found: Mapping[Level, pd.DataFrame]) -> str:
@@ -158,7 +155,7 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
         draw = partial(
             figures.correlation_scatter,
             points,
-            feature=f"{LABELS[feature]} ({UNITS[feature]})",
+            feature=f"{label(feature)} ({unit(feature)})",
             outcome="average without source (points)",
             summary=summary.replace("-", "−"),
             log=positive and bool(points["x"].max() > 20 * points["x"].min()),
@@ -171,7 +168,7 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
             if within
             else "The line is a least-squares fit, to guide the eye."
         )
-        title = f"{LABELS[feature].capitalize()} and average transfer"
+        title = f"{label(feature).capitalize()} and average transfer"
         name = f"scatter-{feature.replace('_', '-')}"
         pictures.append(
             Picture(name, title, f"{caption} Coefficients are Spearman's.", draw, study.by_schedule)
@@ -223,7 +220,7 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     rows, reasons, method = [], [], ""
     for feature in FEATURED:
         if table[feature].isna().all():
-            reasons.append(f"no run has {_a(LABELS[feature])}")
+            reasons.append(f"no run has {_a(label(feature))}")
             continue
         try:
             model = mixed_model(long, [feature, *controls], random=random)
@@ -233,11 +230,11 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
         if not isinstance(model, MixedModel):
             reasons.append(str(model))
         elif not model.converged:
-            reasons.append(f"{LABELS[feature]}: the model did not converge ({'; '.join(model.messages)})")
+            reasons.append(f"{label(feature)}: the model did not converge ({'; '.join(model.messages)})")
         else:
             method = model.method
             slope = model.fixed.set_index("term").loc[feature]
-            row = {"feature": LABELS[feature], "given": _words(controls), "rows": model.n, **slope}
+            row = {"feature": label(feature), "given": _words(controls), "rows": model.n, **slope}
             rows.append({**row, "runs": model.levels["run"], "note": "; ".join(model.messages)})
     if not rows:
         return [Missing("Not enough runs for a mixed model:", "; ".join(dict.fromkeys(reasons)))]
