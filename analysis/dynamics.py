@@ -1,7 +1,7 @@
 """Features of a tr(F) curve: when it peaks, how long it stays high, how much there is, and in which blocks.
 
 A curve is a series of probes (t_1, f_1) … (t_n, f_n), t in completed updates, f = tr(F) or a normalised sum of it
-(`curves.CURVES`), optionally smoothed by a moving average whose window is stated. Probes need not be regular: every
+(`series.CURVES`), optionally smoothed by a moving average whose window is stated. Probes need not be regular: every
 integral is a trapezoid over the probes that are there. A lost probe (NaN) is left out and counted.
 A feature that a curve does not have is NaN and the `reason` column says why, feature by feature.
 
@@ -16,12 +16,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.curves import HEAD, BlockCurves, block_curves, moving_average
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.integrate import trapezoid
 
 from fishlens.journal import Runs
+
+from .series import HEAD, BlockCurves, block_curves, moving_average
 
 Array = NDArray[np.float64]
 NEEDED_PROBES = 3

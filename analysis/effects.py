@@ -9,12 +9,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.bootstrap import percentile
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
+
+from .inference.bootstrap import percentile
+from .results import Estimate, NotEnough, not_enough
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, ArrayLike]

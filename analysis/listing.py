@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
-from fishlens.analysis.outcomes import run_outcomes
-from fishlens.analysis.selection import alike, known_field, only
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+
+from .outcomes import run_outcomes
+from .selection import alike, known_field, only
 
 _CONDITION = re.compile(r"\s*([^=<>!\s]+)\s*(!=|>=|<=|==|=|>|<)(.*)", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {

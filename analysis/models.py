@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.layout import layout
-from fishlens.analysis.inference.reml import Fit, fit_reml, slopes
-from fishlens.analysis.results import NotEnough, not_enough
 from numpy.typing import NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
+
+from .inference.clusters import codes_of
+from .inference.layout import layout
+from .inference.reml import Fit, fit_reml, slopes
+from .results import NotEnough, not_enough
 
 Array = NDArray[np.float64]
 NEEDED_LEVELS = 3  # of a random effect, for its variance to be estimated at all

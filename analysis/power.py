@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.layout import layout
-from fishlens.analysis.inference.permutation import sign_flips
 from numpy.typing import NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
+
+from .inference.clusters import codes_of
+from .inference.layout import layout
+from .inference.permutation import sign_flips
 
 Array = NDArray[np.float64]
 _EXACT_PAIRS = (

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fishlens.analysis.treatment import is_treatment, probes_interval, treatments
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
 from fishlens.journal.recipe_fields import factor_name
 from fishlens.journal.runs import TABLES
+
+from .treatment import is_treatment, probes_interval, treatments
 
 FACTORS = ("task", "model", "adapter", "source", "examples")  # what a group is called by
 # what the reader makes of a run, and which draw of the same thing it is

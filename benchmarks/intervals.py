@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
-from fishlens.analysis.compare import paired_difference
-from fishlens.analysis.correlate.association import correlation
+from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.paired import paired_difference
 from scipy import stats
 
 INTERVALS = ("jackknife", "bca", "percentile")

@@ -11,18 +11,25 @@ __version__ = "0.1.0"
 # public name -> module that defines it
 _PUBLIC = {
     "Block": "fishlens.fisher",
+    "BlockDidNotMove": "fishlens.tracking.thaw",
     "FisherCallback": "fishlens.tracking",
     "FisherEstimate": "fishlens.fisher",
     "InputError": "fishlens.errors",
+    "Recipe": "fishlens.recipe",
+    "RunResult": "fishlens.training",
+    "Runs": "fishlens.journal",
     "Tracker": "fishlens.tracking",
     "UnfreezeCallback": "fishlens.tracking",
-    "watching": "fishlens.tracking",
-    "load_recipe": "fishlens.recipe.loading",
-    "make_schedule": "fishlens.schedules",
-    "train": "fishlens.training.run",
-    "load_runs": "fishlens.journal",
+    "coverage": "fishlens.fisher",
     "estimate_fisher": "fishlens.fisher",
     "find_blocks": "fishlens.fisher",
+    "load_recipe": "fishlens.recipe",
+    "load_runs": "fishlens.journal",
+    "make_schedule": "fishlens.schedules",
+    "merge": "fishlens.fisher",
+    "self_check": "fishlens.fisher",
+    "train": "fishlens.training",
+    "watching": "fishlens.tracking",
 }
 
 __all__ = ["__version__", *_PUBLIC]

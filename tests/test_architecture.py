@@ -1,6 +1,7 @@
 """The map of docs/architecture.md holds: imports point one way, and light modules stay light."""
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -35,6 +36,7 @@ MUST_NOT_LOAD_TORCH = [
     "fishlens.schedules",
     "fishlens.analysis",
 ]
+ALSO_FACES = ["fishlens.training.tasks"]  # what a task of one's own needs
 
 
 def part_of(module: str) -> str | None:
@@ -79,6 +81,22 @@ def test_imports_point_one_way(part, path):
     assert part in MAY_IMPORT, f"{path} is in no part of the map: add '{part}' here"
     wrong = imported_parts(path, part) - MAY_IMPORT[part] - EVERYWHERE
     assert not wrong, f"{path.relative_to(ROOT)} ({part}) imports {sorted(wrong)}"
+
+
+def test_analysis_imports_its_own_modules_in_one_way():
+    """Relatively: it stands at the top level here and inside fishlens where it is installed."""
+    for part, path in sources():
+        if part == "analysis" and "studies" not in path.parts:
+            assert "analysis" not in imported_parts(path, "nothing"), path
+
+
+def test_notebooks_and_docs_need_no_import_from_deep_inside():
+    """What they import is exported by fishlens or by one of its parts."""
+    pages = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    imports = re.compile(r"(?:from|import) (fishlens(?:\.\w+)+)")
+    for page in pages:
+        for module in imports.findall(page.read_text(encoding="utf-8")):
+            assert module.count(".") == 1 or module in ALSO_FACES, f"{page.name}: {module}"
 
 
 @pytest.mark.parametrize("module", MUST_NOT_LOAD_TORCH)

@@ -5,9 +5,10 @@ covers 85–90 %, the percentile bootstrap 86–93 %, the jackknife interval 93�
 """
 
 import numpy as np
-from fishlens.analysis.inference.clusters import jackknife_error
 from numpy.typing import NDArray
 from scipy import stats
+
+from .clusters import jackknife_error
 
 Array = NDArray[np.float64]
 _TIE = 1e-12

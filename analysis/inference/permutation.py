@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.layout import connected
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
+
+from .clusters import codes_of
+from .layout import connected
 
 Array = NDArray[np.float64]
 AMPLE = 100  # arrangements of whole units: enough for a test at 5 % without moving strata as well

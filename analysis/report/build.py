@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from fishlens.analysis.selection import FACTORS, select_runs, shown
-from fishlens.analysis.selection import Group as Comparable
-
 from fishlens import __version__
 from fishlens.errors import InputError
 from fishlens.journal import Runs
 from fishlens.names import one_line
 
+from ..selection import FACTORS, select_runs, shown
+from ..selection import Group as Comparable
 from .answer import about_features, about_schedules
 from .cells import text_of
 from .definitions import DEFINITIONS

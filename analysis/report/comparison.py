@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from fishlens.analysis.compare import compare
-from fishlens.analysis.outcomes import OUTCOMES
+
+from ..outcomes import OUTCOMES
+from ..paired import compare
 
 NOT_STATED = "not stated"
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
-from fishlens.analysis.correlate.prediction import predict
-from fishlens.analysis.correlate.table import correlate
-from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
-from fishlens.analysis.outcomes import BASELINES
 from scipy import stats
+
+from ..correlation.prediction import predict
+from ..correlation.table import correlate
+from ..dynamics import CURVE_FEATURES, RUN_FEATURES
+from ..outcomes import BASELINES
 
 OUTCOME = "average"
 # The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information

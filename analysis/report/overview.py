@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-from fishlens.analysis.compare import paired_difference
-from fishlens.analysis.figures import schedule_order
-from fishlens.analysis.results import Estimate
 
+from ..figures import schedule_order
+from ..paired import paired_difference
+from ..results import Estimate
 from .answer import about_features, about_schedules
 from .cells import p_text, plain_text, reconciled
 from .comparison import NOT_STATED

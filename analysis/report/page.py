@@ -7,10 +7,10 @@ from numbers import Real
 from typing import Any
 
 import jinja2
-from fishlens.analysis.figures.fonts import SHOWN_ELSEWHERE
-from fishlens.analysis.figures.svg import inline_svg
 from markupsafe import Markup
 
+from ..figures.fonts import SHOWN_ELSEWHERE
+from ..figures.svg import inline_svg
 from .cells import cell_text, is_nothing, is_number
 from .parts import ALL_GROUPS, Column, Group, Missing, Picture, Report, Table
 

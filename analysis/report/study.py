@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
-from fishlens.analysis.compare import scored_runs
-from fishlens.analysis.curves import HEAD, curves
-from fishlens.analysis.dynamics import features
-from fishlens.analysis.figures import schedule_order
-from fishlens.analysis.outcomes import language_scores, run_baselines
-from fishlens.analysis.selection import Group as Comparable
 
 from fishlens.journal import Runs
 
+from ..dynamics import features
+from ..figures import schedule_order
+from ..outcomes import language_scores, run_baselines
+from ..paired import scored_runs
+from ..selection import Group as Comparable
+from ..series import HEAD, curves
 from .comparison import NOT_STATED, Comparison, comparison
 from .evidence import OUTCOME, Evidence
 from .parts import Behind

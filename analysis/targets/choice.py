@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.results import not_enough
 
 from fishlens.errors import InputError
 
+from ..results import not_enough
 from .clustered import bootstrap_mean, units_of
 
 CRITERIA: dict[str, tuple[str, int]] = {

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import NDArray
 from scipy import stats
+
+from ..results import Estimate, NotEnough, not_enough
 
 NEEDED = 5  # seeds
 _EXACT_FIT = 1 - 1e-9

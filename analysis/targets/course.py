@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.correlate.leadlag import lagged, rates
 
+from ..correlation.leadlag import lagged, rates
 from .clustered import mean_correlation, units_of
 
 NEEDED_SHARED = 3  # runs measured over the same interval, for a mean to subtract

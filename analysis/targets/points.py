@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.curves import HEAD
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+
+from ..series import HEAD
 
 OVER_TRAINING = "targets"  # the split that such scores are written under
 BY_BLOCK = ("overlap", "rank_overlap", "drift", "cka")

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from fishlens.analysis.models import MixedModel, mixed_model
-from fishlens.analysis.results import NotEnough
+
+from ..models import MixedModel, mixed_model
+from ..results import NotEnough
 
 
 def language_slopes(

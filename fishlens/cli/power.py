@@ -70,7 +70,7 @@ def power(
 def _pilot(runs: list[str], baseline: str, outcome: str) -> dict[str, tuple[float, int | None]]:
     import pandas as pd
 
-    from fishlens.analysis.compare import scored_runs
+    from fishlens.analysis.paired import scored_runs
     from fishlens.analysis.power import pilot_spread
     from fishlens.analysis.selection import only
     from fishlens.journal import load_runs

@@ -1,7 +1,7 @@
 """Which block to unfreeze when: Algorithm 1 as small pure objects, with no model and no torch in sight."""
 
 from fishlens.schedules.base import RELATIVE_GRADIENT, TRACE, Schedule, budget_warning
-from fishlens.schedules.registry import SCHEDULES, make_schedule
+from fishlens.schedules.registry import SCHEDULES, make_schedule, schedule_class
 from fishlens.schedules.scores import Scores
 from fishlens.schedules.state import Event, State
 
@@ -15,4 +15,5 @@ __all__ = [
     "State",
     "budget_warning",
     "make_schedule",
+    "schedule_class",
 ]

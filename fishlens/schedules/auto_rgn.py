@@ -17,6 +17,7 @@ class AutoRgn(Schedule):
 
     name = "auto-rgn"
     scores_by = RELATIVE_GRADIENT
+    sets_learning_rates = True
 
     def is_event(self, step: int) -> bool:
         return step % self.every == 0 and step >= 0

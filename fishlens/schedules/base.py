@@ -5,7 +5,7 @@
             thaw the blocks that the schedule selects      (before the forward pass of step i)
         one training step on the head and on every thawed block
 
-Blocks are numbered 0 … L−1 from the bottom of the network to the top; the head is no block of a schedule, it always
+Blocks are numbered 0 … L−1 from the bottom of the network to the top; the head is not a block of a schedule, it always
 trains. A block that was thawed stays thawed. A schedule is a pure object: it holds settings only, `select` computes
 from (step, state, scores), so that it can be printed, tested and replayed without a model.
 """
@@ -35,6 +35,8 @@ class Schedule(ABC):
     name: ClassVar[str]
     scores_by: ClassVar[str | None] = None
     """What the blocks are scored by where `select` needs scores: TRACE, RELATIVE_GRADIENT, or None for never."""
+    sets_learning_rates: ClassVar[bool] = False
+    """Whether its events weigh the learning rates of blocks, which only fishlens's own trainer can do."""
 
     every: int
     blocks: tuple[str, ...]
@@ -50,7 +52,7 @@ class Schedule(ABC):
             raise InputError(f"a schedule needs different block names, got {list(self.blocks)}")
         if "head" in self.blocks:
             raise InputError(
-                "the head always trains and is no block of a schedule: leave 'head' out of its blocks"
+                "the head always trains and is not a block of a schedule: leave 'head' out of its blocks"
             )
 
     def is_event(self, step: int) -> bool:
@@ -68,15 +70,22 @@ class Schedule(ABC):
     def select(self, step: int, state: State, scores: Scores | None = None) -> Event:
         """What happens at `step`: an `Event`, empty where nothing is left to thaw.
 
-        Raises `ValueError` if `step` is no event, `InputError` if scores are needed and missing or not finite.
+        Raises `ValueError` if `step` is not an event, `InputError` if scores are needed and missing or not finite, or
+        if the schedule weighs learning rates without declaring it.
         """
         if not self.is_event(step):
-            raise ValueError(f"step {step} is no event of {self}")
+            raise ValueError(f"step {step} is not an event of {self}")
         if scores is None and self.needs_scores(step, state):
             raise InputError(
                 f"the schedule {self.name!r} needs the scores of the blocks at step {step}, got none"
             )
-        return self.choose(step, state, scores)
+        event = self.choose(step, state, scores)
+        if event.learning_rate_weights and not self.sets_learning_rates:
+            raise InputError(
+                f"the schedule {self.name!r} gives learning-rate weights but does not declare it, expected "
+                "sets_learning_rates = True on its class"
+            )
+        return event
 
     @property
     def scored_on(self) -> str:

@@ -33,11 +33,19 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
+_SET_ELSEWHERE = {
+    "name": "set schedule.name",
+    "every": "set schedule.every",
+    "seed": "set the run's seed",
+    "blocks": "they are those of the model (blocks: in a recipe)",
+}
+
+
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raises `InputError` for an option that is no schedule's own: every schedule has it from elsewhere."""
-    for name in ("every", "blocks", "seed", "name"):
+    """Raises `InputError` for what every schedule is given from elsewhere and is not among its options."""
+    for name, where in _SET_ELSEWHERE.items():
         if name in options:
-            raise InputError(f"{name} is no option of a schedule: it is set in its own place")
+            raise InputError(f"{name} is not a schedule option: {where}")
 
 
 def make_schedule(name: str, *, every: int, blocks: Sequence[str], seed: int = 0, **options: Any) -> Schedule:

@@ -18,7 +18,15 @@ from fishlens.errors import InputError
 from fishlens.fisher import Block, find_blocks
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.blocks import HEAD, unmeasured
-from fishlens.schedules import Scores, State, budget_warning, make_schedule
+from fishlens.schedules import (
+    RELATIVE_GRADIENT,
+    Schedule,
+    Scores,
+    State,
+    budget_warning,
+    make_schedule,
+    schedule_class,
+)
 from fishlens.tracking import callback as tracking
 from fishlens.tracking.calls import at_first_call
 from fishlens.tracking.clock import Never
@@ -57,10 +65,7 @@ class UnfreezeCallback(TrainerCallback):
         seed: int | None = None,
         **schedule_options: Any,
     ):
-        if schedule == "auto-rgn":
-            raise InputError(
-                "the schedule 'auto-rgn' sets learning rates, which belong to the Trainer: not possible here"
-            )
+        _check_schedule(schedule)
         self.schedule, self.every, self.blocks, self.seed = schedule, every, blocks, seed
         self.options = schedule_options
         self.unfreezing: Unfreezing | None = None
@@ -175,7 +180,7 @@ class UnfreezeCallback(TrainerCallback):
         _unfreezing[model] = (weakref.ref(self), control)
 
     def _measuring(
-        self, args: Any, state: Any, control: Any, model: Any, blocks: Sequence[Block], schedule: Any
+        self, args: Any, state: Any, control: Any, model: Any, blocks: Sequence[Block], schedule: Schedule
     ) -> tracking.FisherCallback:
         """What measures for the schedule: the `FisherCallback` of the same Trainer, or one of our own. Whether a script
         runs under `fishlens track` must not matter to what it thaws, so that only the journal is shared with that."""
@@ -186,7 +191,7 @@ class UnfreezeCallback(TrainerCallback):
         if theirs is not None:
             theirs.factors = {**theirs.factors, **factors}
         if theirs is None or theirs.gives_way:
-            pool = getattr(schedule, "max_examples", None) if getattr(schedule, "confident", False) else None
+            pool = schedule.most_examples or None
             journal = theirs.journal if theirs is not None else None
             self._own = tracking.FisherCallback(
                 Never(), pool=pool, blocks=blocks, factors=factors, journal=journal
@@ -231,6 +236,20 @@ class UnfreezeCallback(TrainerCallback):
         tracker = self._fisher.tracker if self._fisher is not None else None
         if tracker is not None and tracker.writer is not None:
             tracker.writer.write(kind, step, **fields)
+
+
+def _check_schedule(name: str) -> None:
+    """Raises `InputError` for a schedule that needs what a Trainer keeps to itself, by what its class declares."""
+    needs = schedule_class(name)
+    if needs.sets_learning_rates:
+        raise InputError(
+            f"the schedule {name!r} sets learning rates, which belong to the Trainer: use fishlens.train"
+        )
+    if needs.scores_by == RELATIVE_GRADIENT:
+        raise InputError(
+            f"the schedule {name!r} looks at relative gradient norms, which are not measured inside a Trainer: use "
+            "fishlens.train"
+        )
 
 
 def _check_blocks(blocks: Sequence[Block], model: nn.Module, optimizer: Any) -> None:

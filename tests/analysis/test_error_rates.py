@@ -7,13 +7,13 @@ A nominal 5 % test should reject a true null in 5 % of studies. Here are a hundr
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.compare import equivalence, paired_difference
-from fishlens.analysis.correlate.association import correlation
-from fishlens.analysis.correlate.leadlag import lead_lag
-from fishlens.analysis.correlate.prediction import predict
-from fishlens.analysis.correlate.repeated import repeated_measures
-from fishlens.analysis.correlate.table import correlate
+from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.leadlag import lead_lag
+from fishlens.analysis.correlation.prediction import predict
+from fishlens.analysis.correlation.repeated import repeated_measures
+from fishlens.analysis.correlation.table import correlate
 from fishlens.analysis.models import mixed_model
+from fishlens.analysis.paired import equivalence, paired_difference
 from scipy import stats
 
 from fishlens.journal import Runs

@@ -86,6 +86,25 @@ def test_what_cannot_be_made_is_refused_in_one_sentence(name, options, message):
         make_schedule(name, **{"every": 5, "blocks": BLOCKS, **options})
 
 
+class Weighs(Schedule):
+    name = "weighs"
+
+    def choose(self, step, state, scores):
+        return Event(step, (), learning_rate_weights={"a": 0.5})
+
+
+def test_a_schedule_that_weighs_learning_rates_declares_it():
+    with pytest.raises(
+        InputError, match=r"'weighs' gives learning-rate weights .* sets_learning_rates = True"
+    ):
+        Weighs(every=1, blocks=("a",)).select(0, State())
+
+    class Declares(Weighs):
+        sets_learning_rates = True
+
+    assert Declares(every=1, blocks=("a",)).select(0, State()).learning_rate_weights == {"a": 0.5}
+
+
 @pytest.mark.parametrize("blocks", [[], ["a", "a"], ["a", "head"]])
 def test_blocks_without_sense_are_refused(blocks):
     with pytest.raises(InputError):
@@ -106,13 +125,13 @@ def test_an_interval_that_is_too_long_for_the_run_is_reported_with_the_numbers()
 
 def test_a_step_off_the_grid_is_no_event():
     schedule = make_schedule("gu", every=5, blocks=BLOCKS)
-    with pytest.raises(ValueError, match="no event"):
+    with pytest.raises(ValueError, match="not an event"):
         schedule.select(7, State())
 
 
 @pytest.mark.parametrize("option", ["every", "blocks", "seed"])
 def test_what_every_schedule_has_is_no_option(option):
-    with pytest.raises(InputError, match=f"{option} is no option of a schedule"):
+    with pytest.raises(InputError, match=f"{option} is not a schedule option"):
         check_options({option: 3})
 
 

@@ -1,6 +1,8 @@
 """A callback measures inside somebody else's Trainer, and the Trainer never notices."""
 
 import random
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from transformers import (
 )
 
 from fishlens import FisherCallback, InputError, Tracker, UnfreezeCallback, find_blocks, load_runs
+from fishlens.schedules import RELATIVE_GRADIENT, TRACE, Event, Schedule
 
 
 class StateAtTheEnd(TrainerCallback):
@@ -198,6 +201,68 @@ class Watch(TrainerCallback):
 def layer_of(name):
     words = name.split(".")
     return f"layer.{words[words.index('layer') + 1]}" if "layer" in words else "head"
+
+
+class RatesInATrainer(Schedule):
+    name = "own-rates"
+    sets_learning_rates = True
+
+    def choose(self, step, state, scores):
+        return Event(step, ())
+
+
+class ByGradient(RatesInATrainer):
+    name = "by-gradient"
+    sets_learning_rates = False
+    scores_by = RELATIVE_GRADIENT
+
+
+class Hungry(RatesInATrainer):
+    """Asks for more examples than a probe has."""
+
+    name = "hungry"
+    sets_learning_rates = False
+    scores_by = TRACE
+    most_examples = 48
+    seen = []  # noqa: RUF012
+
+    def needs_scores(self, step, state):
+        return step == 6
+
+    def wants_more(self, step, state, scores):
+        return scores.examples < self.most_examples
+
+    def choose(self, step, state, scores):
+        if scores is not None:
+            self.seen.append(scores.examples)
+        return Event(step, tuple(self.frozen(state)))
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """A module of a user's own with these schedules."""
+    classes = {cls.__name__: cls for cls in (RatesInATrainer, ByGradient, Hungry)}
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(**classes))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "why"),
+    [
+        ("auto-rgn", "sets learning rates, which belong to the Trainer"),
+        ("mine:RatesInATrainer", "sets learning rates, which belong to the Trainer"),
+        ("mine:ByGradient", "relative gradient norms, which are not measured inside a Trainer"),
+    ],
+)
+def test_what_a_schedule_declares_decides_whether_a_trainer_can_run_it(schedule, why, mine):
+    with pytest.raises(InputError, match=why):
+        UnfreezeCallback(schedule, every=2)
+
+
+def test_a_schedule_of_ones_own_gets_the_examples_that_it_declares(mine, make_model, make_trainer):
+    """48 were fed when it looks at step 6; a probe takes 32 unless a schedule declares that it may ask for more."""
+    Hungry.seen.clear()
+    make_trainer(make_model(), [UnfreezeCallback("mine:Hungry", every=6)]).train()
+    assert Hungry.seen == [48]
 
 
 def test_gradual_unfreezing_thaws_top_down_and_only_what_is_thawed_moves(tmp_path, make_model, make_trainer):

@@ -1,9 +1,9 @@
 """The published results beside ours, where task and method match."""
 
 import pandas as pd
-from fishlens.analysis import published as paper
-from fishlens.analysis.selection import shown
 
+from ... import published as paper
+from ...selection import shown
 from ..parts import Column, Item, Missing, Section, Table, rows_of
 from ..study import Study
 

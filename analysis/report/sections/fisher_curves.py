@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from fishlens.analysis import figures
-from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES, Feature, block_features
-from fishlens.analysis.figures.bands import RANGE_UP_TO
 
+from ... import figures
+from ...dynamics import CURVE_FEATURES, RUN_FEATURES, Feature, block_features
+from ...figures.bands import RANGE_UP_TO
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
 

@@ -1,8 +1,8 @@
 """What was measured, on how many runs, with which estimator."""
 
 import pandas as pd
-from fishlens.analysis.curves import HEAD
 
+from ...series import HEAD
 from ..parts import Column, Section, Table
 from ..study import Study
 

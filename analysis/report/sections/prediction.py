@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
-from fishlens.analysis import figures
-from fishlens.analysis.correlate.leadlag import lead_lag
-from fishlens.analysis.models import MixedModel, mixed_model
-from fishlens.analysis.outcomes import BASELINES
 
 from fishlens.errors import InputError
 
+from ... import figures
+from ...correlation.leadlag import lead_lag
+from ...models import MixedModel, mixed_model
+from ...outcomes import BASELINES
 from ..cells import not_enough_words, reconciled
 from ..evidence import FEATURED, OUTCOME, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
 from ..parts import Behind, Column, Item, Missing, Picture, Section, Table, rows_of

@@ -1,10 +1,10 @@
 """What was measured in target languages without their labels: what it tells, and what choosing by it costs."""
 
 import pandas as pd
-from fishlens.analysis import targets as languages
 
 from fishlens.errors import InputError
 
+from ... import targets as languages
 from ..parts import Column, Item, Missing, Section, Table
 from ..study import Study
 

@@ -4,10 +4,10 @@ from functools import partial
 from itertools import chain
 
 import pandas as pd
-from fishlens.analysis import figures
-from fishlens.analysis.compare import table_one
-from fishlens.analysis.power import seeds_needed
 
+from ... import figures
+from ...paired import table_one
+from ...power import seeds_needed
 from ..cells import not_enough_words, reconciled
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import NOT_STATED, Study

@@ -2,9 +2,8 @@
 
 from functools import partial
 
-from fishlens.analysis import figures
-from fishlens.analysis.figures.style import block_labels
-
+from ... import figures
+from ...figures.style import block_labels
 from ..parts import Column, Item, Missing, Picture, Section, Table
 from ..study import Study
 

@@ -1,4 +1,7 @@
-"""The tasks: what is read, fed to the model, and scored. `base.py` is the contract of the family."""
+"""The tasks: what is read, fed to the model, and scored. `base.py` is the contract of the family.
+
+What a task of one's own needs is exported here: docs/tasks.md and docs/extending.md.
+"""
 
 import inspect
 from collections.abc import Mapping
@@ -7,9 +10,27 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.own_code import load_class
+from fishlens.training.data.lines import at, numbered_lines
 from fishlens.training.tasks.base import Prediction, Split, Task, subset, write_predictions
+from fishlens.training.tasks.classification import Classification, TextExample
+from fishlens.training.tasks.layout import SPLITS, Layout, Place
 
-__all__ = ["TASKS", "Prediction", "Split", "Task", "make_task", "subset", "write_predictions"]
+__all__ = [
+    "SPLITS",
+    "TASKS",
+    "Classification",
+    "Layout",
+    "Place",
+    "Prediction",
+    "Split",
+    "Task",
+    "TextExample",
+    "at",
+    "make_task",
+    "numbered_lines",
+    "subset",
+    "write_predictions",
+]
 
 TASKS: dict[str, str] = {
     "nli": "fishlens.training.tasks.nli:NLI",

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from fishlens.analysis.correlate.coefficients import coefficient
+from fishlens.analysis.correlation.coefficients import coefficient
 from fishlens.analysis.inference.bootstrap import bca, jackknife_t, percentile
 from fishlens.analysis.inference.clusters import codes_of, deletions, resampled_counts
 from scipy import stats

@@ -113,7 +113,7 @@ def test_the_document_names_every_task_option_and_place(name):
 
 
 def test_the_documents_own_task_works(tmp_path):
-    block = textwrap.dedent(DOCUMENT[DOCUMENT.index("    from fishlens.training.data.lines") :])
+    block = textwrap.dedent(DOCUMENT[DOCUMENT.index("    from fishlens.training.tasks import SPLITS") :])
     names = {}
     exec(block, names)
     (tmp_path / "sentiment").mkdir()

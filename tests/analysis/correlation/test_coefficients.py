@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pingouin
 import pytest
-from fishlens.analysis.correlate.coefficients import coefficient
+from fishlens.analysis.correlation.coefficients import coefficient
 from scipy import stats
 
 from fishlens.errors import InputError
@@ -109,5 +109,5 @@ def test_unknown_methods_and_partial_kendall_are_refused():
 def test_many_weightings_are_done_in_pieces_of_the_same_values(monkeypatch):
     columns, weights = data(), np.random.default_rng(1).integers(0, 3, size=(50, 40)).astype(float)
     whole = coefficient(columns, weights, "spearman")
-    monkeypatch.setattr("fishlens.analysis.correlate.coefficients._AT_ONCE", 500)
+    monkeypatch.setattr("fishlens.analysis.correlation.coefficients._AT_ONCE", 500)
     np.testing.assert_array_equal(coefficient(columns, weights, "spearman"), whole)

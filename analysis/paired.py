@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.bootstrap import bca, jackknife_t, percentile
-from fishlens.analysis.inference.clusters import deletions, resampled_counts
-from fishlens.analysis.inference.correction import benjamini_hochberg, holm
-from fishlens.analysis.inference.permutation import share_as_large, sign_flips
-from fishlens.analysis.outcomes import OUTCOMES, language_scores, run_outcomes
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+
+from .inference.bootstrap import bca, jackknife_t, percentile
+from .inference.clusters import deletions, resampled_counts
+from .inference.correction import benjamini_hochberg, holm
+from .inference.permutation import share_as_large, sign_flips
+from .outcomes import OUTCOMES, language_scores, run_outcomes
+from .results import Estimate, NotEnough, not_enough
 
 Array = NDArray[np.float64]
 NEEDED = 3  # pairs, for an interval; more for a p-value below 0.05

@@ -5,7 +5,7 @@ import pandas as pd
 import pingouin
 import pytest
 import statsmodels.formula.api as formula
-from fishlens.analysis.correlate.repeated import repeated_measures
+from fishlens.analysis.correlation.repeated import repeated_measures
 from fishlens.analysis.results import NotEnough
 
 

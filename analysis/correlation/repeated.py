@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
-from fishlens.analysis.correlate.association import NEEDED as NEEDED_CLUSTERS
-from fishlens.analysis.correlate.association import cluster_p_value, no_interval_note, resampled_interval
-from fishlens.analysis.correlate.coefficients import coefficient
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+from ..inference.clusters import codes_of
+from ..results import Estimate, NotEnough, not_enough
+from .association import NEEDED as NEEDED_CLUSTERS
+from .association import cluster_p_value, no_interval_note, resampled_interval
+from .coefficients import coefficient
 
 Array = NDArray[np.float64]
 NEEDED_SUBJECTS = 3

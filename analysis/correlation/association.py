@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fishlens.analysis.correlate.coefficients import METHODS, coefficient, weighted_ranks
-from fishlens.analysis.inference.bootstrap import bca, jackknife_t, percentile
-from fishlens.analysis.inference.clusters import codes_of, deletions, jackknife_error, resampled_counts
-from fishlens.analysis.inference.layout import Layout, informative, layout
-from fishlens.analysis.inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from fishlens.errors import InputError
+
+from ..inference.bootstrap import bca, jackknife_t, percentile
+from ..inference.clusters import codes_of, deletions, jackknife_error, resampled_counts
+from ..inference.layout import Layout, informative, layout
+from ..inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
+from ..results import Estimate, NotEnough, not_enough
+from .coefficients import METHODS, coefficient, weighted_ranks
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.curves import block_curves, curves, moving_average
+from fishlens.analysis.series import block_curves, curves, moving_average
 
 from fishlens.errors import InputError
 

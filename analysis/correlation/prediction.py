@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.layout import layout
-from fishlens.analysis.inference.permutation import Rearrangements, rearrange, rearrange_whole
-from fishlens.analysis.results import Estimate, NotEnough, not_enough
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
+
+from ..inference.clusters import codes_of
+from ..inference.layout import layout
+from ..inference.permutation import Rearrangements, rearrange, rearrange_whole
+from ..results import Estimate, NotEnough, not_enough
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]

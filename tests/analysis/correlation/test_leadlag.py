@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.correlate.leadlag import lagged, lead_lag, run_lags
+from fishlens.analysis.correlation.leadlag import lagged, lead_lag, run_lags
 
 from fishlens.journal import Runs
 

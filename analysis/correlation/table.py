@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.correlate.association import Association, associate, correlation
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.correction import benjamini_hochberg, holm, westfall_young
-from fishlens.analysis.inference.layout import connected
-from fishlens.analysis.inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
 from numpy.typing import NDArray
 
 from fishlens.errors import InputError
+
+from ..inference.clusters import codes_of
+from ..inference.correction import benjamini_hochberg, holm, westfall_young
+from ..inference.layout import connected
+from ..inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
+from .association import Association, associate, correlation
 
 Array = NDArray[np.float64]
 Names = str | Sequence[str] | None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.compare import compare, equivalence, paired_difference, scored_runs, table_one
+from fishlens.analysis.paired import compare, equivalence, paired_difference, scored_runs, table_one
 from fishlens.analysis.results import NotEnough
 from scipy import stats
 from statsmodels.stats.multitest import multipletests

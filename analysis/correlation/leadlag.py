@@ -8,22 +8,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.curves import block_curves, moving_average
-from fishlens.analysis.inference.bootstrap import jackknife_t
-from fishlens.analysis.inference.clusters import codes_of, deletions
-from fishlens.analysis.inference.correction import westfall_young
-from fishlens.analysis.inference.layout import layout
-from fishlens.analysis.inference.permutation import (
+from numpy.typing import NDArray
+
+from fishlens.journal import Runs
+
+from ..inference.bootstrap import jackknife_t
+from ..inference.clusters import codes_of, deletions
+from ..inference.correction import westfall_young
+from ..inference.layout import layout
+from ..inference.permutation import (
     Rearrangements,
     rearrange,
     rearrange_whole,
     share_as_large,
     sign_flips,
 )
-from fishlens.analysis.results import Estimate, not_enough
-from numpy.typing import NDArray
-
-from fishlens.journal import Runs
+from ..results import Estimate, not_enough
+from ..series import block_curves, moving_average
 
 Array = NDArray[np.float64]
 NEEDED_RUNS = 6

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.correlate.association import correlation
-from fishlens.analysis.correlate.table import correlate
+from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.table import correlate
 from statsmodels.stats.multitest import multipletests
 
 from fishlens.errors import InputError

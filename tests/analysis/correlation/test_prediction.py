@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.correlate.prediction import hold_out, predict
+from fishlens.analysis.correlation.prediction import hold_out, predict
 from statsmodels.regression.linear_model import OLS
 
 from fishlens.errors import InputError
