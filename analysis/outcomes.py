@@ -20,7 +20,8 @@ BASELINES = ("source", "final_loss", "gradient_norm")
 def language_scores(runs: Runs, *, split: str = "test", metric: str | None = None) -> pd.DataFrame:
     """One row per run and language: run, language, metric, value, step.
 
-    Raises `InputError` when a metric is named that no run has.
+    Raises `InputError` when a metric is named that no run has, and where scores cannot stand in one table: headline
+    metrics that differ, or accuracies of which some are fractions and some points.
     """
     rows = runs.evaluation[(runs.evaluation["split"] == split).to_numpy()]
     if metric is None:
@@ -30,9 +31,35 @@ def language_scores(runs: Runs, *, split: str = "test", metric: str | None = Non
         raise InputError(f"no run has the metric {metric!r} on {split}: expected one of {', '.join(there)}")
     else:
         rows = rows[(rows["metric"] == metric).to_numpy()]
+    if metric is None:
+        _refuse_several_metrics(rows)
     rows = rows.drop_duplicates(["run", "language"], keep="last")
     table = rows[["run", "language", "metric", "value", "step"]].reset_index(drop=True)
-    return table.astype({"run": str, "language": str, "metric": str})
+    table = table.astype({"run": str, "language": str, "metric": str})
+    _refuse_fractions_among_points(table)
+    return table
+
+
+def _refuse_several_metrics(rows: pd.DataFrame) -> None:
+    """A mean of an accuracy and an F1 is a mean of nothing."""
+    of = {str(metric): str(own["run"].iloc[0]) for metric, own in rows.groupby("metric", observed=True)}
+    if len(of) > 1:
+        seen = ", ".join(f"{metric} (as {run})" for metric, run in of.items())
+        raise InputError(
+            f"the runs' headline metrics differ: {seen}; name the one to compare, as metric={next(iter(of))!r}"
+        )
+
+
+def _refuse_fractions_among_points(table: pd.DataFrame) -> None:
+    """An accuracy of 0.8 beside one of 80. Below one point in every language is no accuracy: a guess has more."""
+    for metric, rows in table[table["metric"].str.contains("accuracy")].groupby("metric"):
+        highest = rows.groupby("run")["value"].max()
+        fractions, points = highest[(highest > 0) & (highest <= 1)], highest[highest > 1]
+        if len(fractions) and len(points):
+            raise InputError(
+                f"{metric} is a fraction in {fractions.index[0]} ({fractions.iloc[0]:g} at most) and in points in "
+                f"{points.index[0]} (up to {points.iloc[0]:g}): expected points, 0 to 100, in all runs"
+            )
 
 
 def run_outcomes(runs: Runs, *, split: str = "test", metric: str | None = None) -> pd.DataFrame:
@@ -41,21 +68,21 @@ def run_outcomes(runs: Runs, *, split: str = "test", metric: str | None = None) 
     `source`: the score in the source language (factor `source`). `average`: the mean over the target languages,
     without the source. `lowest`: the run's own minimum over them, in `lowest_language` (the paper's tables instead
     fix one language per data set and model: see `compare.table_one`). A run that lacks a language which another has
-    gets no average: means over different languages cannot be compared.
+    gets no average: means over different languages cannot be compared. Nor does one whose languages were tested at
+    different steps: they are scores of different weights.
     """
     scores = language_scores(runs, split=split, metric=metric)
-    by_run = {str(run): rows.set_index("language")["value"] for run, rows in scores.groupby("run")}
+    by_run = {str(run): rows.set_index("language") for run, rows in scores.groupby("run")}
     sources = _sources(runs)
-    targets = {
-        str(lang) for run, values in by_run.items() for lang in values.index if lang != sources.get(run)
-    }
+    targets = {str(lang) for run, rows in by_run.items() for lang in rows.index if lang != sources.get(run)}
     rows = []
     for run in runs.runs["run"].astype(str):
         rows.append({"run": run} | _summary(by_run.get(run), sources.get(run), targets))
     return pd.DataFrame(rows)
 
 
-def _summary(values: pd.Series | None, source: str | None, targets: set[str]) -> dict:
+def _summary(own_scores: pd.DataFrame | None, source: str | None, targets: set[str]) -> dict:
+    """`own_scores`: a run's value and step by language."""
     row: dict = {
         "source": math.nan,
         "average": math.nan,
@@ -63,8 +90,9 @@ def _summary(values: pd.Series | None, source: str | None, targets: set[str]) ->
         "lowest_language": None,
         "languages": 0,
     }
-    if values is None:
+    if own_scores is None:
         return row | {"reason": "no scores"}
+    values = own_scores["value"]
     reasons = []
     if source is None:
         reasons.append("source: the run does not say which language it was trained on")
@@ -77,6 +105,11 @@ def _summary(values: pd.Series | None, source: str | None, targets: set[str]) ->
     missing = sorted(targets - set(own.index)) + sorted(str(lang) for lang in own.index[own.isna()])
     if missing:
         reasons.append(f"average, lowest: no score in {', '.join(missing)}")
+    elif (steps := own_scores["step"].reindex(own.index)).nunique() > 1:
+        first, last = steps.idxmin(), steps.idxmax()
+        reasons.append(
+            f"average, lowest: tested at different steps, {first} at {steps[first]} and {last} at {steps[last]}"
+        )
     elif len(own):
         row |= {
             "average": float(own.mean()),

@@ -126,7 +126,8 @@ def _shades(means: pd.DataFrame, baseline: str | None) -> tuple[np.ndarray, Norm
         most = float(np.nanmax(np.abs(shade), initial=0.0)) or 1.0
         return shade, TwoSlopeNorm(0, -most, most), "PuOr_r", "difference (points)"
     shade = means.to_numpy(dtype=float)
-    low, high = float(np.nanmin(shade)), float(np.nanmax(shade))
+    known = shade[np.isfinite(shade)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     return shade, Normalize(low, high if high > low else low + 1), "cividis", "score (points)"
 
 

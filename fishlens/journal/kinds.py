@@ -9,9 +9,12 @@ kinds are added: an older reader keeps and ignores what it does not know.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FORMAT = 1
 MINOR = 1
@@ -19,6 +22,7 @@ STATUSES = ("finished", "interrupted", "failed")
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LATEST = 1e11  # seconds since the epoch: a later time is no time
 _MOST_STEPS = 2**53
+_ROUNDING = 1e-6  # of a limit, or of 1: sums and square roots end a little beyond it
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,44 @@ SETTINGS = Type("names and values", _are_settings)
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Between which values a number lies, both included; `unless` names a field that lifts them where it is said.
+
+    A NaN lies within all limits: it says that there is no value.
+    """
+
+    low: float
+    high: float
+    unless: str | None = None
+
+    def hold(self, value: Any) -> bool:
+        """For a number, the name of one that is not finite, or None; and for a mapping of them."""
+        if type(value) is dict:
+            if {*map(type, value.values())} == {float}:  # almost always: and quicker than one by one
+                return self._holds(min(value.values())) and self._holds(max(value.values()))
+            return all(map(self.hold, value.values()))
+        return value is None or self._holds(NOT_FINITE[value] if type(value) is str else value)
+
+    def _holds(self, value: float) -> bool:
+        return not (value < self.low - self.slack(self.low) or value > self.high + self.slack(self.high))
+
+    def slack(self, limit: float) -> float:
+        return _ROUNDING * max(1.0, abs(limit)) if math.isfinite(limit) else 0.0
+
+    @property
+    def words(self) -> str:
+        if self.high == math.inf:
+            return f"{self.low:g} or more"
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
+POSITIVE = Limits(0.0, math.inf)
+SHARE = Limits(0.0, 1.0)
+POINTS = Limits(0.0, 100.0)
+SCORE = Limits(-100.0, 100.0, unless="unit")  # correlations are negative, too
+
+
+@dataclass(frozen=True)
 class Field:
     """One field: its type, what it says, its unit, and whether a record without it is damaged."""
 
@@ -124,6 +166,7 @@ class Field:
     unit: str = ""
     required: bool = False
     since: int = 0  # the minor version that added it
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -167,9 +210,30 @@ class Kind:
                 return (
                     f"a {self.name!r} record whose {name} is {_short(value)}, expected {declared.type.words}"
                 )
+            elif not _within(declared, record, value):
+                assert declared.limits is not None
+                found = _short(_worst(value, declared.limits))
+                unit = f" {declared.unit.split(' unless')[0]}" if declared.unit else ""
+                return (
+                    f"a {self.name!r} record whose {name} is {found}, expected {declared.limits.words}{unit}"
+                )
         if self.needs and all(record.get(name) is None for name in self.needs):
             return f"a {self.name!r} record without {' and '.join(self.needs)}"
         return None
+
+
+def _within(declared: Field, record: Mapping[str, Any], value: Any) -> bool:
+    limits = declared.limits
+    if limits is None or (limits.unless is not None and record.get(limits.unless) is not None):
+        return True
+    return limits.hold(value)
+
+
+def _worst(value: Any, limits: Limits) -> Any:
+    """The number outside the limits; of several the first."""
+    if type(value) is dict:
+        return next(one for one in value.values() if not limits.hold(one))
+    return value
 
 
 def _short(value: Any) -> str:
@@ -221,12 +285,14 @@ FISHER = Kind(
     "one probe: the Fisher information of every block, and what it cost",
     _COMMON
     | {
-        "trace": Field(NUMBERS, "trace of the block's Fisher information"),
-        "stderr": Field(NUMBERS, "its standard error over examples"),
+        "trace": Field(NUMBERS, "trace of the block's Fisher information", limits=POSITIVE),
+        "stderr": Field(NUMBERS, "its standard error over examples", limits=POSITIVE),
         "trainable": Field(FLAGS, "was the block trainable then"),
-        "effective_dimension": Field(NUMBERS, "(sum of the diagonal)² / sum of its squares", "parameters"),
+        "effective_dimension": Field(
+            NUMBERS, "(sum of the diagonal)² / sum of its squares", "parameters", limits=POSITIVE
+        ),
         "noise_scale": Field(NUMBERS, "gradient noise scale", "examples"),
-        "weight_norm": Field(NUMBERS, "norm of the block's weights"),
+        "weight_norm": Field(NUMBERS, "norm of the block's weights", limits=POSITIVE),
         "drift": Field(
             NUMBERS,
             "Jensen-Shannon divergence of the diagonal's log-histogram from the probe before, in "
@@ -235,16 +301,23 @@ FISHER = Kind(
             since=1,
         ),
         "overlap": Field(
-            NUMBERS, "of the diagonal with the source's at this step: cosine of the square roots", since=1
+            NUMBERS,
+            "of the diagonal with the source's at this step: cosine of the square roots",
+            since=1,
+            limits=SHARE,
         ),
         "rank_overlap": Field(NUMBERS, "the same by Spearman's correlation of the entries", since=1),
         "cka": Field(
             NUMBERS, "linear CKA of the layer's representation with the source's, on parallel rows", since=1
         ),
-        "entropy": Field(NUMBER, "mean entropy of the predictions", "nats", since=1),
-        "confidence": Field(NUMBER, "mean largest probability of the predictions", since=1),
+        "entropy": Field(NUMBER, "mean entropy of the predictions", "nats", since=1, limits=POSITIVE),
+        "confidence": Field(NUMBER, "mean largest probability of the predictions", since=1, limits=SHARE),
         "atc": Field(
-            NUMBER, "accuracy that average thresholded confidence predicts", "points (0–100)", since=1
+            NUMBER,
+            "accuracy that average thresholded confidence predicts",
+            "points (0–100)",
+            since=1,
+            limits=POINTS,
         ),
         "critical_sharpness": Field(NUMBER, "of the language's loss along the source's update", since=1),
         "examples": Field(COUNT, "examples measured", "examples"),
@@ -310,7 +383,7 @@ EVAL = Kind(
         ),
         "language": Field(NAME, "language of the examples"),
         "metric": Field(NAME, "name of the metric", required=True),
-        "value": Field(NUMBER, "the score", "points (0–100) unless `unit` says otherwise"),
+        "value": Field(NUMBER, "the score", "points (0–100) unless `unit` says otherwise", limits=SCORE),
         "unit": Field(NAME, "null: points; else what the value is in", since=1),
         "headline": Field(FLAG, "is this the task's headline metric"),
         "examples": Field(COUNT, "examples scored", "examples"),
@@ -370,12 +443,48 @@ def columns_of(kind: Kind, names: tuple[str | Column, ...] | None = None) -> Ite
         yield Column(one.name, one.field, dtype, one.missing, kind.fields[one.field].since)
 
 
+def _between(one: Field) -> str:
+    if one.limits is None:
+        return ""
+    many = "each " if one.type.by_block else ""
+    return f", {many}{one.limits.words.removeprefix('a number ')}"
+
+
+def problem_of_frame(frame: "DataFrame", columns: Iterable[Column], kind: Kind) -> str | None:
+    """What is wrong with the values of a kind's frame, in words: the first row with a value outside its limits.
+
+    What the writer asks of a record, asked of a table that may come from anywhere.
+    """
+    if (before := frame["step"] < 0).any():
+        return f"row {_first(before)}: step is {frame['step'][before].iloc[0]}, expected {COUNT.words}"
+    for one in columns:
+        declared = kind.fields.get(one.field)
+        if declared is None or (limits := declared.limits) is None or one.name not in frame:
+            continue
+        values = frame[one.name]
+        outside = (values < limits.low - limits.slack(limits.low)) | (
+            values > limits.high + limits.slack(limits.high)
+        )
+        if limits.unless in frame:
+            outside &= frame[limits.unless].isna()
+        if outside.any():
+            return (
+                f"row {_first(outside)}: {one.name} is {values[outside].iloc[0]:g}, expected {limits.words}"
+            )
+    return None
+
+
+def _first(rows: Any) -> int:
+    return int(rows.to_numpy().argmax()) + 1
+
+
 def describe() -> str:
     """Every kind and field as Markdown tables: what docs/journal.md shows."""
     parts = []
     for kind in KINDS.values():
         rows = [
-            f"| `{name}` | {one.type.words} | {one.unit} | {one.says} |" for name, one in kind.fields.items()
+            f"| `{name}` | {one.type.words}{_between(one)} | {one.unit} | {one.says} |"
+            for name, one in kind.fields.items()
         ]
         same = ", ".join(f"`{name}`" for name in kind.identity)
         again = f" Written again by a later attempt when step{', ' + same if same else ''} are the same." * (

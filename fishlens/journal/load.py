@@ -18,19 +18,15 @@ import pandas as pd
 from fishlens.errors import InputError
 from fishlens.journal.ends import last_record
 from fishlens.journal.find import Found, LeftOut, look_for_runs, no_runs
-from fishlens.journal.kinds import BLOCK, FISHER, KINDS, NOTE, Column, Kind
+from fishlens.journal.kinds import BLOCK, FISHER, NOTE, Column, Kind
 from fishlens.journal.parquet import is_export, read_export
 from fishlens.journal.reader import Record, Run, attempts, first_start, read_run, run_id
 from fishlens.journal.recipe_fields import fields_beside
 from fishlens.journal.records import number
-from fishlens.journal.runs import COLUMNS, TABLES, Runs
+from fishlens.journal.runs import COLUMNS, KIND_OF, TABLES, Runs
 from fishlens.names import one_line
 
-_KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {
-    "fisher_series": FISHER,
-    "probes": FISHER,
-}
-_READS = {table: {kind.name} for table, kind in _KIND_OF.items()}
+_READS = {table: {kind.name} for table, kind in KIND_OF.items()}
 _READS["notes"] |= {"fisher"}  # a lost probe is a note too
 
 
@@ -140,7 +136,7 @@ _Chunk = dict[str, Any]
 
 def _chunk(table: str, run: Run) -> _Chunk:
     """A run's rows of one table, made as `kinds` declares its columns."""
-    kind = _KIND_OF[table]
+    kind = KIND_OF[table]
     if kind is NOTE:
         return _notes_chunk(run)
     records = [r for r in run.records if r["kind"] == kind.name]

@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from fishlens.errors import InputError, first_line
-from fishlens.journal.kinds import FORMAT, MINOR, Column
-from fishlens.journal.runs import COLUMNS, RUN_COLUMNS, TABLES, LeftOut, Runs
+from fishlens.journal.kinds import FORMAT, MINOR, Column, problem_of_frame
+from fishlens.journal.runs import COLUMNS, KIND_OF, RUN_COLUMNS, TABLES, LeftOut, Runs
 
 _FILES = ("runs", *TABLES)
 _SINCE = {
@@ -42,6 +42,9 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
     kinds are written as text. Raises `InputError` where the file system refuses.
     """
     folder = Path(folder)
+    for name in TABLES:
+        if problem := problem_of_frame(getattr(runs, name), COLUMNS[name], KIND_OF[name]):
+            raise InputError(f"{name} cannot be exported: {problem}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,6 +81,10 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
         raise InputError(
             f"{folder} has export format {about['format']}; expected at most {FORMAT}: upgrade fishlens"
         )
+    if (twice := runs["run"].duplicated()).any():
+        raise InputError(
+            f"{Path(folder, 'runs.parquet')} has two runs called {runs['run'][twice].iloc[0]!r}: expected each once"
+        )
     frames = {"runs": runs}
     for name in TABLES:
         if _SINCE.get(name, 0) > about["minor"]:
@@ -88,6 +95,8 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
             raise InputError(
                 f"{path} is part of another export than runs.parquet beside it: export the runs again"
             )
+        if problem := problem_of_frame(frame, COLUMNS[name], KIND_OF[name]):
+            raise InputError(f"{path}, {problem}")
         for one in COLUMNS[name]:
             if one.name not in frame:
                 frame[one.name] = pd.Categorical([None] * len(frame)) if one.dtype == "category" else None
@@ -140,7 +149,11 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
         if not isinstance(about["format"], int) or not isinstance(about["minor"], int):
             raise ValueError("a version that is no number")
         for name, known in names.items():
+            if name not in frame:
+                raise InputError(f"{path} has no column {name!r}: expected an export of fishlens")
             frame[name] = pd.Categorical(frame[name].astype(object), categories=known)
+    except InputError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} is no export that can be read: {first_line(error)}") from None
     for one in expected:

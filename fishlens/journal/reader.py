@@ -119,7 +119,16 @@ def first_start(run_dir: str | Path) -> Record:
     for _, path in attempts(run_dir):
         if (start := start_of(path)) is not None:
             return start
-    raise InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
+    raise _not_begun(run_dir)
+
+
+def _not_begun(run_dir: str | Path) -> InputError:
+    """What to say of a folder without a start record: is there a journal at all?"""
+    if attempts(run_dir):
+        return InputError(
+            f"{run_dir} has only just begun, or its process died at once: there is no record in its journal yet"
+        )
+    return InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
 
 
 def begun(run_dir: str | Path) -> bool:
@@ -152,7 +161,7 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
     read = [read_attempt(path, kinds=kinds) for _, path in journals]
     begun = [attempt for attempt in read if attempt is not None]
     if not begun:
-        raise InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
+        raise _not_begun(run_dir)
     damaged = _missing(Path(run_dir), [number for number, _ in journals], begun)
     damaged += [line for attempt in begun for line in attempt.damaged]
     if strict and damaged:

@@ -29,6 +29,11 @@ COLUMNS = {
     "probes": list(columns_of(FISHER, PROBE_COLUMNS)),
 }
 TABLES = tuple(COLUMNS)
+# table -> the kind of record that its rows are
+KIND_OF = {kind.table: kind for kind in KINDS.values() if kind.table} | {
+    "fisher_series": FISHER,
+    "probes": FISHER,
+}
 # what the frame `runs` always has, besides factors and the estimator's identity
 RUN_COLUMNS = [
     Column("run", "", "category"),

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fishlens.journal.kinds import SCORE
+
 SPLITS = {
     "eval": "validation", "evaluation": "validation", "valid": "validation", "validation": "validation",
     "val": "validation", "dev": "validation", "test": "test", "predict": "test", "prediction": "test",
@@ -149,6 +151,8 @@ def _bounded(metric: str) -> bool:
 
 def _converted(metric: str, value: float, scale: float | None) -> tuple[float, str | None]:
     if not _bounded(metric) or not math.isfinite(value) or scale is None:
+        return value, AS_COMPUTED
+    if not SCORE.hold(scale * value):  # an F1 of 150 is not in points, whatever its name says
         return value, AS_COMPUTED
     return scale * value, None
 

@@ -86,3 +86,39 @@ def test_no_training_records_leave_nan(study):
     table = run_baselines(replace(study, training=study.training.iloc[:0]))
     assert np.isnan(table["final_loss"]).all()
     assert table["source"].notna().all()
+
+
+def test_an_accuracy_and_an_f1_are_not_averaged(study):
+    other = study.evaluation["run"].eq("gu-1") & study.evaluation["language"].eq("sw")
+    evaluation = study.evaluation.astype({"metric": object})
+    evaluation.loc[other, "metric"] = "f1"
+    mixed = replace(study, evaluation=evaluation)
+    with pytest.raises(
+        InputError, match=r"headline metrics differ: accuracy \(as .*\), f1 \(as gu-1\); name the one"
+    ):
+        run_outcomes(mixed)
+    table = run_outcomes(mixed, metric="accuracy").set_index("run")
+    assert table.loc["gu-1", "reason"] == "average, lowest: no score in sw"
+
+
+def test_fractions_are_not_averaged_with_points(study):
+    mine = study.evaluation["run"].eq("gu-1")
+    fractions = study.evaluation.assign(
+        value=study.evaluation["value"].where(~mine, study.evaluation["value"] / 100)
+    )
+    with pytest.raises(
+        InputError, match=r"accuracy is a fraction in gu-1 \(0\.\d+ at most\) and in points in "
+    ):
+        run_outcomes(replace(study, evaluation=fractions))
+
+
+def test_languages_tested_at_different_steps_have_no_average(study):
+    later = study.evaluation["run"].eq("gu-1") & study.evaluation["language"].eq("sw")
+    steps = study.evaluation["step"].where(~later, 300)
+    one = (
+        run_outcomes(replace(study, evaluation=study.evaluation.assign(step=steps)))
+        .set_index("run")
+        .loc["gu-1"]
+    )
+    assert math.isnan(one["average"]) and math.isnan(one["lowest"]) and math.isfinite(one["source"])
+    assert one["reason"] == "average, lowest: tested at different steps, sw at 300 and de at 500"

@@ -1,6 +1,7 @@
 """Kinds of records: one declaration, from which checks, reader, frames and the page of docs are made."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def test_fields_and_kinds_of_a_newer_minor_version_are_kept_and_ignored(tmp_path
         ("eval", {"metric": "f1", "headline": 1}, "headline is 1, expected true or false"),
         ("unfreeze", {"event": 0}, "without chosen"),
         ("note", {"level": "info"}, "without text"),
+        (
+            "eval",
+            {"metric": "f1", "value": 150.0},
+            "value is 150.0, expected a number from -100 to 100 points",
+        ),
+        (
+            "eval",
+            {"metric": "f1", "value": math.inf},
+            "value is 'Infinity', expected a number from -100 to 100",
+        ),
+        ("fisher", {"trace": {"low": 1.0, "head": -1.0}}, "trace is -1.0, expected 0 or more"),
+        ("fisher", {"trace": {"low": 1.0}, "atc": 101}, "atc is 101, expected a number from 0 to 100 points"),
     ],
 )
 def test_a_field_of_the_wrong_type_cannot_be_written(tmp_path, kind, fields, said):
@@ -86,3 +99,15 @@ def test_a_field_of_the_wrong_type_cannot_be_written(tmp_path, kind, fields, sai
         journal.write(kind, 1, **fields)
     journal.close()
     assert len(journal.path.read_text().splitlines()) == 1
+
+
+def test_a_score_in_another_unit_has_no_limits_and_rounding_is_no_error(tmp_path):
+    with JournalWriter.open(tmp_path / "a", {}) as journal:
+        journal.write("eval", 1, metric="perplexity", value=1500.0, unit="as the script computed it")
+        journal.write("eval", 1, metric="f1", value=100.0 + 1e-9)
+        journal.write("eval", 2, metric="f1", value=math.nan)
+        journal.write("eval", 3, metric="f1", value=None)
+        journal.write("fisher", 1, trace={"low": 1.0}, overlap={"low": 1.0 + 1e-9})
+    assert not read_run(tmp_path / "a").damaged
+    values = load_runs(tmp_path).evaluation["value"]
+    assert values.iloc[:2].tolist() == [1500.0, 100.0 + 1e-9] and values.iloc[2:].isna().all()

@@ -1,7 +1,9 @@
 """Exported runs are read back as the journals themselves would be."""
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from fishlens import InputError, load_runs
 from fishlens.journal import JournalWriter, export_runs
@@ -84,8 +86,6 @@ def test_exported_runs_are_read_alone(runs_dir, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(runs_dir, tmp_path, monkeypatch):
-    from pyarrow import parquet
-
     loaded = load_runs(runs_dir)
     export_runs(loaded, tmp_path / "data")
     before = (tmp_path / "data" / "runs.parquet").read_bytes()
@@ -99,3 +99,56 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(runs_dir, tmp_path, mo
         export_runs(loaded, tmp_path / "data")
     assert (tmp_path / "data" / "runs.parquet").read_bytes() == before
     assert not list((tmp_path / "data").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "said"),
+    [
+        ("evaluation", "value", 150.0, r"row 2: value is 150, expected a number from -100 to 100"),
+        ("evaluation", "value", float("inf"), r"row 2: value is inf, expected a number from -100 to 100"),
+        ("fisher", "trace", -1.0, r"row 2: trace is -1, expected 0 or more"),
+        ("training", "step", -5, r"row 2: step is -5, expected a whole number, 0 or more"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_it_is_exported_and_when_it_is_read(
+    runs_dir, tmp_path, table, column, value, said
+):
+    loaded = load_runs(runs_dir)
+    export_runs(loaded, tmp_path / "data")
+    frame = getattr(loaded, table)
+    frame.loc[frame.index[1], column] = value
+    with pytest.raises(InputError, match=rf"{table} cannot be exported: {said}"):
+        export_runs(loaded, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+    there = tmp_path / "data" / f"{table}.parquet"
+    stored = parquet.read_table(there)
+    at = stored.column_names.index(column)
+    changed = stored.column(column).to_pylist()
+    changed[1] = value
+    parquet.write_table(
+        stored.set_column(at, stored.schema.field(at), pa.array(changed, stored.schema.field(at).type)), there
+    )
+    with pytest.raises(InputError, match=rf"{table}\.parquet, {said}"):
+        load_runs(tmp_path / "data")
+
+
+def test_two_runs_of_one_name_in_an_export_are_refused(runs_dir, tmp_path):
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    there = tmp_path / "data" / "runs.parquet"
+    stored = parquet.read_table(there)
+    parquet.write_table(pa.concat_tables([stored, stored.slice(0, 1)]), there)
+    with pytest.raises(InputError, match=r"runs\.parquet has two runs called 'a'"):
+        load_runs(tmp_path / "data")
+
+
+def test_an_export_without_a_column_is_refused_with_its_name(runs_dir, tmp_path):
+    export_runs(load_runs(runs_dir), tmp_path / "data")
+    for name in (*TABLES, "runs"):
+        there = tmp_path / "data" / f"{name}.parquet"
+        whole = parquet.read_table(there)
+        column = whole.column_names[-1] if name != "runs" else "status"
+        parquet.write_table(whole.drop_columns([column]), there)
+        with pytest.raises(InputError, match=rf"{name}\.parquet has no column '{column}'"):
+            load_runs(tmp_path / "data")
+        parquet.write_table(whole, there)

@@ -52,7 +52,7 @@ def test_a_journal_cut_at_any_byte_gives_every_record_before_the_cut(tmp_path):
         ends = [sum(len(line) + 1 for line in lines[: i + 1]) - 1 for i in range(len(lines))]
         complete = sum(end <= length for end in ends)  # the newline itself may be missing
         if complete == 0:
-            with pytest.raises(InputError, match="no run that has begun"):
+            with pytest.raises(InputError, match=r"has only just begun.* no record in its journal yet"):
                 read_run(tmp_path / "cut")
         else:
             assert read_run(tmp_path / "cut", strict=True).records == whole[: complete - 1]
@@ -101,6 +101,22 @@ def test_an_attempt_that_was_killed_before_its_first_line_supersedes_nothing(tmp
         ("[1, 2]", "not a record"),
         ('{"kind":"zebra","step":1}', "not a record"),
         ('{"kind":"train","step":"one"}', "expected a whole number"),
+        ('{"kind":"train","step":-1}', "step is -1, expected a whole number, 0 or more"),
+        ('{"kind":"train","step":1e22}', "step is 1e\\+22, expected a whole number, 0 or more"),
+        ('{"kind":"eval","step":1,"metric":"f1","value":"n/a"}', "value is 'n/a', expected a number"),
+        (
+            '{"kind":"eval","step":1,"metric":"f1","value":150}',
+            "value is 150, expected a number from -100 to 100",
+        ),
+        (
+            '{"kind":"eval","step":1,"metric":"f1","value":"Infinity"}',
+            "value is 'Infinity', expected a number from",
+        ),
+        ('{"kind":"fisher","step":1,"trace":{"a":1.0,"b":-2.0}}', "trace is -2.0, expected 0 or more"),
+        (
+            '{"kind":"fisher","step":1,"trace":{"a":1.0},"confidence":1.5}',
+            "confidence is 1.5, .* from 0 to 1",
+        ),
         ('{"kind":"start","attempt":1}', "second start record"),
     ],
 )

@@ -25,7 +25,9 @@ def lines(path):
 def test_every_record_is_one_strict_json_object_on_its_own_line(tmp_path):
     with JournalWriter.open(tmp_path / "a", START) as journal:
         journal.write("train", 1, loss=np.float32(0.5), learning_rate=1e-4)
-        journal.write("fisher", 1, trace={"layer.0": math.nan, "layer.1": -math.inf}, purpose="track")
+        journal.write(
+            "fisher", 1, trace={"layer.0": math.nan, "layer.1": math.inf}, noise_scale={"layer.0": -math.inf}
+        )
         journal.write("note", 2, level="info", text="line\nbreak, \u2028 and \udcff")
 
     def no_constants(name):
@@ -36,14 +38,15 @@ def test_every_record_is_one_strict_json_object_on_its_own_line(tmp_path):
     assert (start["kind"], start["format"], start["attempt"], start["run"]) == ("start", 1, 1, "a")
     assert start["resumed_from_step"] is None and start["versions"]["fishlens"]
     assert train["loss"] == 0.5 and train["step"] == 1 and train["time"] > 1e9
-    assert fisher["trace"] == {"layer.0": "NaN", "layer.1": "-Infinity"}
+    assert fisher["trace"] == {"layer.0": "NaN", "layer.1": "Infinity"}
+    assert fisher["noise_scale"] == {"layer.0": "-Infinity"}
     assert note["text"].startswith("line\nbreak, \u2028 and ")
 
 
 def test_not_finite_values_come_back_as_floats(tmp_path):
     with JournalWriter.open(tmp_path / "a", START) as journal:
         journal.write("fisher", 0, trace={"layer.0": math.nan, "layer.1": math.inf}, stderr=None)
-        journal.write("eval", 0, split="test", language="de", metric="f1", value=-math.inf)
+        journal.write("eval", 0, split="test", language="de", metric="gain", value=-math.inf, unit="nats")
     runs = load_runs(tmp_path)
     assert math.isnan(runs.fisher.trace[0]) and runs.fisher.trace[1] == math.inf
     assert runs.fisher.stderr.isna().all()

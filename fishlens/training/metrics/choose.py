@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.journal.kinds import SCORE
 from fishlens.own_code import load_class
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
@@ -60,7 +61,7 @@ def points(metrics: Mapping[str, Metric], gold: Sequence[Any], predicted: Sequen
             value = float(metric(gold, predicted))
         except (TypeError, ValueError) as error:
             raise InputError(f"metric {name!r} gives no number: {type(error).__name__}: {error}") from error
-        if not math.isfinite(value) or abs(value) > 100.0 + 1e-9:
+        if math.isnan(value) or not SCORE.hold(value):
             raise InputError(f"metric {name!r} gives {value}, expected points from 0 to 100")
         found[name] = value
     return found
