@@ -27,6 +27,9 @@ class Labels(str, Enum):
 # our own options stand before the target; whatever follows it belongs to the script
 SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": False, "allow_extra_args": True}
 
+LAUNCHERS = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
+"""Modules that run another script, whose name counts."""
+
 
 def track(
     context: typer.Context,
@@ -95,7 +98,7 @@ def track(
     check_reporters(report or [])
     if output is not None:
         _check_output(output)
-    script = target if module else _script([target, *context.args])
+    script = _script([*command, *context.args] if module else [target, *context.args])
     name = Path(script).stem if script.endswith(".py") else script.rpartition(".")[2]
     settings = {
         "run": str((run or _default_run(name)).resolve()),
@@ -125,6 +128,8 @@ def _script(command: list[str]) -> str:
             return word
         if number and word in ("-m", "--module") and number + 1 < len(command):
             following = command[number + 1]
+            if following in LAUNCHERS:
+                continue
             return command[number + 2] if following == "--" and number + 2 < len(command) else following
     return Path(command[0]).name
 

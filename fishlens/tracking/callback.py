@@ -29,7 +29,7 @@ from fishlens.tracking.guard import guarded, guarded_beginning, reason, say, shi
 from fishlens.tracking.late import LateJournal
 from fishlens.tracking.plain import described
 from fishlens.tracking.reporters import check_reporters, make_reporters
-from fishlens.tracking.resumption import free_name, has_finished, run_of_checkpoint, write_run
+from fishlens.tracking.resumption import free_name, has_finished, is_one_of, run_of_checkpoint, write_run
 from fishlens.tracking.scores import Scores
 from fishlens.tracking.settings import account_place
 from fishlens.tracking.tracker import Tracker
@@ -373,8 +373,8 @@ class FisherCallback(TrainerCallback):
         if stored is not None and (
             asked is None or self._goes_on_with(stored) or stored.resolve() == asked.resolve()
         ):
-            named = asked if asked is not None and stored.resolve() != asked.resolve() else None
-            return stored, step, named
+            named = None if self.run is None else Path(self.run)
+            return stored, step, None if named is None or is_one_of(stored, named) else named
         if asked is None:
             return (
                 free_name(Path("runs") / (Path(self._args.output_dir).resolve().name or "run")),

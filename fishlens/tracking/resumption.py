@@ -5,6 +5,7 @@ Beside it and not in the Trainer's own state, because that is restored on reques
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,13 @@ def free_name(place: Path) -> Path:
         number += 1
         free = place.with_name(f"{place.name}-{number}")
     return free
+
+
+def is_one_of(run: Path, place: Path) -> bool:
+    """Is it `place`, or `place-2`, …, as `free_name` makes them?"""
+    run, place = run.resolve(), place.resolve()
+    numbered = re.fullmatch(rf"{re.escape(place.name)}(-\d+)?", run.name)
+    return run.parent == place.parent and numbered is not None
 
 
 def _checkpoints(args: Any, state: Any) -> list[Path]:

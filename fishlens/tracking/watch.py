@@ -158,9 +158,11 @@ def _of(record: dict[str, Any]) -> str:
 
 
 def _notes(run: Run) -> list[Text]:
-    found = [
-        (r["step"], plain(r.get("text", "")), r.get("level")) for r in run.records if r["kind"] == "note"
-    ]
+    notes: dict[str, tuple[int, Any]] = {}  # each once: a resumed attempt says again what still holds
+    for r in run.records:
+        if r["kind"] == "note":
+            notes.setdefault(plain(r.get("text", "")), (r["step"], r.get("level")))
+    found = [(step, text, level) for text, (step, level) in notes.items()]
     found += [
         (r["step"], f"probe lost{_of(r)}: {plain(r['lost'])}", "warning")
         for r in run.records

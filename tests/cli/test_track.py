@@ -142,3 +142,37 @@ def test_mistakes_are_said_before_a_script_begins(started, tmp_path):
     for wrong in (("--labels", "foo"), ("--examples", "0")):
         assert CliRunner().invoke(app, ["track", *wrong, str(script)]).exit_code == 2
     assert not started
+
+
+def test_blocks_output_head_and_embeddings_reach_the_script_s_callback(started, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    invoke("--blocks", "layer", "--output", "tagging", "--no-head", "--embeddings", script)
+    invoke(script)
+    told, not_told = (settings for _, settings in started)
+    assert {key: told[key] for key in ("blocks", "output", "head", "embeddings")} == {
+        "blocks": "layer", "output": "tagging", "head": False, "embeddings": True,
+    }  # fmt: skip
+    assert not_told["head"] is True and not_told["embeddings"] is False
+    assert "blocks" not in not_told and "output" not in not_told
+    with pytest.raises(InputError, match="--output 'zebra' is unknown: expected auto or one of"):
+        invoke("--output", "zebra", script)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["torchrun", "--nproc-per-node", "2", "src/train.py", "--config", "other.py"], "train"),
+        (["torchrun", "-m", "package.train"], "train"),
+        (["accelerate", "launch", "--module", "package.tune", "--lr", "1"], "tune"),
+        (["python", "-m", "torch.distributed.run", "finetune.py"], "finetune"),
+        (["-m", "torch.distributed.run", "finetune.py"], "finetune"),
+        (["-m", "package.train", "data.py"], "train"),
+        (["env", "true"], "env"),
+    ],
+)
+def test_under_a_launcher_the_run_is_called_as_what_it_launches(started, monkeypatch, command, name):
+    monkeypatch.setattr("shutil.which", lambda program: f"/bin/{program}")
+    invoke(*command)
+    ((_, settings),) = started
+    assert settings["run"].rpartition("/")[2].startswith(f"{name}-2")

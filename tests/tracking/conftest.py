@@ -1,10 +1,18 @@
 """Models small enough to train in a test, and a way to train them that is somebody else's: transformers' Trainer."""
 
+import functools
+import gc
+import json
+
 import pytest
 import torch
 import transformers
 from accelerate.state import AcceleratorState
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+from fishlens.journal import writer
+from fishlens.tracking.account import lines, read
+from fishlens.tracking.settings import VARIABLE
 
 try:
     import adapters
@@ -94,3 +102,35 @@ def make_trainer(tmp_path, rows):
         return trainer
 
     return make
+
+
+@pytest.fixture(scope="module")
+def cheap_collections():
+    """accelerate collects garbage after every training, and we look for wrappers among all objects: only among those of
+    these tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def versions_read_once(monkeypatch):
+    monkeypatch.setattr(writer, "installed_versions", functools.cache(writer.installed_versions))
+
+
+@pytest.fixture
+def under_track(tmp_path, monkeypatch):
+    """This process as `fishlens track` would have made it; gives what it would say at the end."""
+    account = tmp_path / "account.jsonl"
+    account.touch()
+    settings = {
+        "run": str(tmp_path / "run"),
+        "every": "2",
+        "blocks": "module",
+        "examples": 4,
+        "process": -1,
+        "account": str(account),
+    }
+    monkeypatch.setenv(VARIABLE, json.dumps(settings))
+    return lambda: lines(read(account))

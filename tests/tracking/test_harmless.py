@@ -1,8 +1,6 @@
 """Tracking changes nothing and stops nothing: scripts of many kinds, and an exception at every line of ours."""
 
 import ast
-import functools
-import gc
 import importlib
 import itertools
 import json
@@ -26,11 +24,11 @@ from transformers import (
 
 import fishlens.tracking
 from fishlens import load_runs, watching
-from fishlens.journal import writer
 from fishlens.tracking import attach, calls, guard
-from fishlens.tracking.account import lines, read
 from fishlens.tracking.attached import AttachedCallback
 from fishlens.tracking.settings import VARIABLE
+
+pytestmark = pytest.mark.usefixtures("cheap_collections", "versions_read_once")
 
 
 class Net(nn.Module):
@@ -122,38 +120,6 @@ COLLATORS = (SeededCollator, CountingCollator)
 LOSSES = (None, weighted, twice, positional, without_the_model)
 ENDS = (None, ZeroDivisionError("theirs"), KeyboardInterrupt(), SystemExit(3))
 COMBINATIONS = list(itertools.product(DATA, COLLATORS, LOSSES, ENDS))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_collections():
-    """accelerate collects garbage after every training, and we look for wrappers among all objects: only among those of
-    these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def versions_read_once(monkeypatch):
-    monkeypatch.setattr(writer, "installed_versions", functools.cache(writer.installed_versions))
-
-
-@pytest.fixture
-def under_track(tmp_path, monkeypatch):
-    """This process as `fishlens track` would have made it; gives what it would say at the end."""
-    account = tmp_path / "account.jsonl"
-    account.touch()
-    settings = {
-        "run": str(tmp_path / "run"),
-        "every": "2",
-        "blocks": "module",
-        "examples": 4,
-        "process": -1,
-        "account": str(account),
-    }
-    monkeypatch.setenv(VARIABLE, json.dumps(settings))
-    return lambda: lines(read(account))
 
 
 def outcome(tmp_path, data, collator, loss, end, callbacks):
@@ -402,8 +368,8 @@ def traced(where, action):
         sys.settrace(before)
 
 
-def evenly(lines, most):
-    return lines[:: max(1, -(-len(lines) // most))]
+def evenly(places, most):
+    return places[:: max(1, -(-len(places) // most))]
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""A loop of one's own, watched: the same bits, the numbers of what the model was fed, and how it ended."""
+
+import argparse
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import optimizer as optimizers
+
+from fishlens import InputError, Tracker, estimate_fisher, find_blocks, load_runs, watching
+
+pytestmark = pytest.mark.usefixtures("cheap_collections", "versions_read_once")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.drop, self.head = nn.Linear(4, 6), nn.Dropout(0.2), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.drop(torch.tanh(self.body(x))))
+
+
+def loop(model, updates=3, batches=None, at_end=None):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    torch.manual_seed(1)
+    for number in range(updates):
+        x = torch.rand(4, 4)
+        if batches is not None:
+            batches.append((x, {name: value.clone() for name, value in model.state_dict().items()}))
+        nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if at_end is not None and number == updates - 1:
+            raise at_end
+    return [*model.state_dict().values(), torch.get_rng_state()]
+
+
+def test_a_watched_loop_ends_in_the_same_bits(tmp_path):
+    alone, model = loop(Net()), Net()
+    with watching(model, every=1, examples=8, blocks="module", run=tmp_path / "run") as watched:
+        ended = loop(model)
+    assert all(torch.equal(one, other) for one, other in zip(alone, ended, strict=True))
+    assert watched.updates == 3 and "__call__" not in vars(Net) and not model._forward_hooks
+    assert not optimizers._global_optimizer_pre_hooks and not optimizers._global_optimizer_post_hooks
+
+
+def test_what_is_measured_is_what_the_model_was_fed_at_the_weights_of_the_step(tmp_path):
+    model, fed = Net(), []
+    with watching(model, every=1, examples=8, blocks="module", run=tmp_path / "run"):
+        loop(model, batches=fed)
+    frame = load_runs(tmp_path / "run").fisher
+    assert sorted(set(frame.step)) == [0, 1, 2, 3]
+    for step, count in ((0, 1), (1, 2), (2, 2)):  # of what was fed so far, until there are eight examples
+        fresh = Net()
+        fresh.load_state_dict(fed[step][1])
+        blocks = find_blocks(fresh, by="module")
+        expected = estimate_fisher(
+            fresh, iter([x for x, _ in fed[:count]]), blocks=blocks, output="classification", diagonal=True
+        )
+        rows = frame[frame.step == step].set_index("block")
+        assert rows.trace.to_dict() == pytest.approx(expected.trace, rel=1e-6)
+        assert set(rows.examples) == {4 * count}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")]
+)
+def test_how_a_watched_loop_ended_is_in_the_journal(tmp_path, error, status):
+    model = Net()
+    with pytest.raises(error), watching(model, every=2, blocks="module", run=tmp_path / "run"):
+        loop(model, at_end=error())
+    (run,) = load_runs(tmp_path / "run").runs.to_dict("records")
+    assert run["status"] == status and run["steps"] == 3
+
+
+def test_a_loop_that_cannot_be_watched_goes_on_and_is_said_to_be_untracked(tmp_path, capsys):
+    model = Net()
+    with watching(model, blocks="module", run=tmp_path / "run"):
+        pass
+    assert "NOT TRACKED, because no optimizer has made a step" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with watching(model, blocks="module", run=tmp_path / "run"):
+        loop(model)
+    with pytest.raises(InputError, match="already holds a run"):
+        watching(model, blocks="module", run=tmp_path / "run")
+
+
+def test_another_model_s_optimizer_does_not_count(tmp_path):
+    model, other = Net(), Net()
+    with watching(model, every=1, blocks="module", run=tmp_path / "run") as watched:
+        loop(other)
+        loop(model, updates=2)
+    assert watched.updates == 2
+    assert sorted(set(load_runs(tmp_path / "run").fisher.step)) == [0, 1, 2]
+
+
+def test_a_process_other_than_the_first_is_silent(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    tracker = Tracker(Net(), (torch.rand(4, 4),), run=tmp_path / "run", blocks="module", every=1)
+    assert tracker.step(0) is None
+    tracker.close()
+    model = Net()
+    with watching(model, every=1, blocks="module", run=tmp_path / "watched"):
+        loop(model)
+    assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
+
+
+def test_factors_may_be_a_namespace(tmp_path):
+    factors = {"args": argparse.Namespace(lr=0.1, place=tmp_path, also=nn.Tanh), "task": "toy"}
+    data = {"x": torch.rand(4, 4)}
+    with Tracker(Net(), data, run=tmp_path / "run", blocks="module", factors=factors) as tracker:
+        tracker.step(0)
+    (run,) = load_runs(tmp_path / "run").runs.to_dict("records")
+    assert run["task"] == "toy" and "0.1" in str(run) and str(tmp_path) in str(run)
