@@ -95,6 +95,8 @@ def test_notebooks_and_docs_need_no_import_from_deep_inside():
     pages = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
     imports = re.compile(r"(?:from|import) (fishlens(?:\.\w+)+)")
     for page in pages:
+        if page.name == "extending.md":
+            continue  # about the inside
         for module in imports.findall(page.read_text(encoding="utf-8")):
             assert module.count(".") == 1 or module in ALSO_FACES, f"{page.name}: {module}"
 
