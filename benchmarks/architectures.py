@@ -25,14 +25,14 @@ from fishlens.fisher import coverage
 
 FAMILIES = {
     "BERT": "Bert", "XLM-R": "XLMRoberta", "DeBERTa-v2": "DebertaV2", "MPNet": "MPNet", "ALBERT": "Albert",
-    "ModernBERT": "ModernBert", "GPT-2": "GPT2", "Llama": "Llama", "Qwen2": "Qwen2", "Mixtral": "Mixtral",
-    "T5": "T5", "BART": "Bart",
+    "ModernBERT": "ModernBert", "GPT-2": "GPT2", "Llama": "Llama", "Qwen2": "Qwen2", "Qwen3": "Qwen3",
+    "Gemma3": "Gemma3Text", "Mixtral": "Mixtral", "T5": "T5", "BART": "Bart",
 }  # fmt: skip
 TRAINED = ("all weights", "bottleneck", "LoRA (adapters)", "prefix", "LoRA (peft)", "DoRA (peft)")
 BOUND = 1e-9
 ROUNDED = 1e-6
 """For models whose norms compute in float32 whatever the model's dtype: an example alone rounds differently."""
-FLOAT32_NORMS = ("Llama", "Qwen2", "Mixtral", "T5")
+FLOAT32_NORMS = ("Llama", "Qwen2", "Qwen3", "Gemma3", "Mixtral", "T5")
 TARGETS = r".*\.(query|value|query_proj|value_proj|q_proj|v_proj|q|v|c_attn|Wqkv)"
 SHAPE = {
     "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
@@ -54,6 +54,8 @@ OF_FAMILY = {
     "ModernBert": {**SHAPE, "reference_compile": False},
     "GPT2": {"vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40, "pad_token_id": 0},
     "Qwen2": {**SHAPE, "num_key_value_heads": 2},
+    "Qwen3": {**SHAPE, "num_key_value_heads": 1, "head_dim": 8},
+    "Gemma3Text": {**SHAPE, "num_key_value_heads": 1, "head_dim": 8, "layer_types": ["full_attention"] * 2},
     "Mixtral": {**SHAPE, "num_key_value_heads": 2, "num_local_experts": 3, "num_experts_per_tok": 2},
     "T5": T5,
     "Bart": {"vocab_size": 60, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
@@ -64,7 +66,7 @@ OF_FAMILY = {
 INTRODUCTION = """\
 Which blocks there are, and how each parameter is measured, on tiny random models of other people's architectures. The
 last column compares every example's contribution to every block with a loop of plain autograd (float64; relative
-difference; norms of Llama, Qwen2, Mixtral and T5 compute in float32, hence their bound). Printed by
+difference; norms of Llama, Qwen, Gemma, Mixtral and T5 compute in float32, hence their bound). Printed by
 `python benchmarks/architectures.py --markdown`; the tests make each row again and compare."""
 HEADINGS = "| trained | blocks | parameters by how they are measured | agreement |\n|---|---|---|---|"
 

@@ -14,7 +14,7 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.distributions import widened
-from fishlens.fisher.extensions import rule_for
+from fishlens.fisher.extensions import OperationRule, rule_for
 from fishlens.fisher.forward import predict
 from fishlens.fisher.observe import observing
 from fishlens.fisher.probe import estimate_fisher, prove
@@ -78,7 +78,8 @@ def _roads(model: nn.Module, blocks: Sequence[Block], batch: Any, output: str) -
     after all."""
     with observing(model, [p for block in blocks for p in block.parameters.values()]):
         proof = prove(model, blocks, next(batches_of(batch)), find_output(model, output))
-    return dict.fromkeys(proof.slow, ONE_AT_A_TIME) | dict.fromkeys(proof.unused, UNUSED)
+    followed = dict.fromkeys(proof.by_operation, OperationRule.label)
+    return followed | dict.fromkeys(proof.slow, ONE_AT_A_TIME) | dict.fromkeys(proof.unused, UNUSED)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ class EmbeddingCall(Call): ...
 class LoRACall(Call): ...
 
 
+class OperationCall(Call): ...
+
+
 class Rule(FirstOrderModuleExtension):
     """Per-example gradients of the parameters of one kind of leaf module.
 
@@ -212,6 +215,19 @@ class LoRARule(Rule):
         return named["layer_input"] if hidden is None else hidden
 
 
+class OperationRule(Rule):
+    """No module's rule: the place where a parameter meets the batch (see `operations`)."""
+
+    call = OperationCall
+    label = "operation"
+
+    def covers(self, module: nn.Module) -> bool:
+        return False
+
+    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        raise TypeError("the gradients of tensors made of parameters have no parameter's name yet")
+
+
 RULES: tuple[Rule, ...] = (
     LinearRule(),
     Conv1DRule(),
@@ -219,6 +235,7 @@ RULES: tuple[Rule, ...] = (
     EmbeddingRule(),
     LoRARule(),
     ScaleRule(),
+    OperationRule(),
 )
 
 

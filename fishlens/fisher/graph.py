@@ -1,6 +1,6 @@
 """The autograd graph behind the logits: which parameters enter it, and whether it moves rows by index."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,14 @@ class Graph:
 
     `gathers`: some rows are chosen by index, so that what a module sees may depend on the data. `reorders`:
     whole rows of the leading dimension are. `checkpointed`: part of the graph is hidden in a reentrant
-    checkpoint.
+    checkpoint. `nodes`: all of it; what a forward pass computes and drops (DoRA's norms of weights) is not there.
     """
 
     uses: Mapping[str, int]
     gathers: bool
     reorders: bool
     checkpointed: bool
+    nodes: Collection[Any] = ()
 
     @property
     def used(self) -> frozenset[str]:
@@ -60,7 +61,7 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
             elif following not in seen:
                 seen.add(following)
                 stack.append(following)
-    return Graph(uses, gathers, reorders, checkpointed)
+    return Graph(uses, gathers, reorders, checkpointed, seen)
 
 
 def _moves_whole_rows(node: Any, kind: str) -> bool:

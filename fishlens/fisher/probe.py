@@ -22,7 +22,7 @@ from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing, random_states_kept
 from fishlens.fisher.outputs import Output, Prediction
-from fishlens.fisher.proof import SILENT, ChangedInPlace, Plan, Proof, Prover
+from fishlens.fisher.proof import SILENT, ChangedInPlace, NotByModule, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards, forwards_of
 from fishlens.fisher.tally import Tally
@@ -246,10 +246,14 @@ class Probe:
         except ChangedInPlace:
             self._keep_inputs()
             return self.proof_of(batch)
+        except NotByModule as found:
+            self.plan.loose |= found.names
+            return self.proof_of(batch)
 
     def _forward(self, batch: Batch) -> tuple[Taps, Prediction]:
         rows = self.output.rows_per_example(batch.inputs)
-        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens) as taps:
+        loose = self.plan.loose
+        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens, loose) as taps:
             prediction = self.predict(batch)
         if any(tapped.stale for tapped in taps.tapped.values()):
             self._keep_inputs()

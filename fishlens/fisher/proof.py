@@ -26,6 +26,7 @@ from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.graph import Graph, read_graph
+from fishlens.fisher.operations import ROOM
 from fishlens.fisher.outputs import Prediction
 from fishlens.fisher.taps import Tapped, Taps, gradient_of
 from fishlens.fisher.zeros import depends
@@ -57,7 +58,8 @@ class Proof:
     """What is known of one pattern: the roads of all parameters, and what could not be seen yet.
 
     `slow`: why a parameter is measured one example at a time. `unseen`: parameters whose gradient was zero in
-    the proof, so that nothing was compared (LoRA's A while B is zero); they are proved again.
+    the proof, so that nothing was compared (LoRA's A while B is zero); they are proved again. `by_operation`: those of
+    the fast ones that no module's rule covers.
     """
 
     fast: frozenset[str]
@@ -66,6 +68,7 @@ class Proof:
     unseen: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     uses: int = 0
+    by_operation: frozenset[str] = frozenset()
 
     @property
     def due(self) -> bool:
@@ -83,7 +86,16 @@ class Plan:
     proofs: dict[Any, Proof] = field(default_factory=dict)
     zeros: set[frozenset[str]] = field(default_factory=set)
     writes: bool | None = None  # does the model's forward write to what was there before? None: not known yet
+    loose: frozenset[str] = frozenset()  # parameters that are followed from operation to operation
     keeps_inputs: bool = False  # give modules copies of their inputs, which the model changes in place
+
+
+class NotByModule(Exception):
+    """Parameters that no module's rule measures, of which nobody has looked at the single operations yet."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(names)
+        self.names = names
 
 
 class ChangedInPlace(Exception):
@@ -118,12 +130,19 @@ class Prover:
         have to be kept.
         """
         graph = read_graph(prediction.logits, self.parameters)
+        taps.keep(graph.nodes)
+        guess = self._guess(taps, graph)
+        untried = frozenset(
+            n for n in guess.slow if n not in self.plan.loose and self._fits(n, taps.examples)
+        )
+        if untried:
+            raise NotByModule(untried)
         key = (taps.pattern, frozenset(graph.uses.items()), prediction.logits.shape)
         known = self.plan.proofs.get(key)
         if known is None or known.due:
-            fresh = self._new(taps, prediction, batch, graph, known)
+            fresh = self._new(taps, prediction, batch, graph, known, guess)
             if fresh is None:
-                return self._guess(taps, graph)  # nothing could be seen with this batch
+                return guess  # nothing could be seen with this batch
             fresh.uses = 0 if known is None else known.uses
             self.plan.proofs[key] = known = fresh
         known.uses += 1
@@ -131,10 +150,17 @@ class Prover:
             return self._routed(known, taps, prediction, graph)
         return known
 
+    def _fits(self, name: str, examples: int) -> bool:
+        parameter = self.parameters[name]
+        return examples * parameter.numel() * parameter.element_size() <= ROOM
+
     def _guess(self, taps: Taps, graph: Graph) -> Proof:
         slow = {}
         for name in graph.used:
-            if not taps.calls[name]:
+            if name in taps.loose:
+                if not taps.calls[name] or name in taps.tangled:
+                    slow[name] = NO_RULE
+            elif not taps.calls[name]:
                 slow[name] = NO_RULE
             elif name in taps.unruly:
                 slow[name] = LAYOUT
@@ -143,9 +169,14 @@ class Prover:
         return Proof(graph.used - slow.keys(), slow, frozenset(self.parameters) - graph.used)
 
     def _new(
-        self, taps: Taps, prediction: Prediction, batch: Batch, graph: Graph, known: Proof | None
+        self,
+        taps: Taps,
+        prediction: Prediction,
+        batch: Batch,
+        graph: Graph,
+        known: Proof | None,
+        guess: Proof,
     ) -> Proof | None:
-        guess = self._guess(taps, graph)
         found = self._compare(taps, prediction, guess, graph)
         if not found.conclusive:
             return None
@@ -157,7 +188,9 @@ class Prover:
             tolerance = self._tolerance(ALONE, COARSE_ALONE, prediction.logits, taps)
             notes = self._alone(prediction, batch, slow, found.where, tolerance)
         self._check_zeros(guess.unused | found.zero, graph, batch)
-        return Proof(guess.fast - slow.keys(), slow, guess.unused, found.zero & guess.fast, notes)
+        fast = guess.fast - slow.keys()
+        followed = fast.intersection(taps.loose)
+        return Proof(fast, slow, guess.unused, found.zero & guess.fast, notes, by_operation=followed)
 
     # -- one backward pass ------------------------------------------------------------------------------------------
 
@@ -196,12 +229,16 @@ class Prover:
             g = taps.per_example(gradient)
             rows[id(tapped.call)] = _row_sizes(g)
             size = _size(g, tapped.call.stored)
+            for name in taps.loose.keys() & tapped.names.values():
+                bounds[name] = bounds[name] + size if name in bounds else size
             for name, found in taps.gradients(tapped, gradient, wanted).items():
                 total = found.total().reshape(self.parameters[name].shape)
                 sums[name] = sums[name] + total if name in sums else total
                 bounds[name] = bounds[name] + size if name in bounds else size
 
         gradients = self._backward(taps, logits, cotangent, on_call, group)
+        for name, found in taps.settle(wanted).items():
+            sums[name] = found.total().reshape(self.parameters[name].shape)
         tolerance = self._tolerance(CLAIM, COARSE_CLAIM, logits, taps)
         for name, gradient in zip(group, gradients, strict=True):
             claims[name] = _claim(gradient, sums.get(name), bounds.get(name), tolerance, logits)
@@ -453,7 +490,8 @@ def _claim(
     if total is None or bound is None:
         return ~zero, zero  # nothing came back from the taps
     difference = (total - gradient.to(total.dtype)).norm()
-    return difference > tolerance * (gradient.to(total.dtype).norm() + ROUNDING * bound), zero
+    failed = ~torch.isfinite(total).all() & torch.isfinite(gradient).all()
+    return failed | (difference > tolerance * (gradient.to(total.dtype).norm() + ROUNDING * bound)), zero
 
 
 def _difference(whole: Prediction, part: Prediction, index: Any) -> float:

@@ -1,7 +1,7 @@
 """Taps on leaf modules: which calls a forward pass makes, and their per-example gradients on the way back."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,20 @@ from torch import Tensor, nn
 
 from fishlens.errors import InputError
 from fishlens.fisher.distributions import widened
-from fishlens.fisher.extensions import Call, PerExampleExtension, Rule, Tap, rule_for
+from fishlens.fisher.extensions import (
+    Call,
+    OperationCall,
+    OperationRule,
+    PerExampleExtension,
+    Rule,
+    Tap,
+    rule_for,
+)
 from fishlens.fisher.gradients import PerExampleGradient, joined
 from fishlens.fisher.interrupts import stop_if_interrupted
+from fishlens.fisher.operations import Meeting, Operations, back_to_parameters
 
+OPERATION = OperationRule()
 Receive = Callable[[str, PerExampleGradient, int], None]
 """(parameter name, gradients of all examples, number of the backward pass) -> None"""
 OnCall = Callable[["Tapped", Tensor], None]
@@ -48,15 +58,28 @@ class Taps:
     `forward` somebody replaced on the instance is not tapped. `rows` of the network's leading dimension
     belong to one example. A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
     embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `unruly`.
+    `loose` parameters are followed from operation to operation instead (see `operations`).
     That a layout fits is no proof that its rows are the examples': see `proof`.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], examples: int, rows: int, tokens: int
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        examples: int,
+        rows: int,
+        tokens: int,
+        loose: frozenset[str] = frozenset(),
     ) -> None:
         self.examples, self.leading = examples, (examples * rows, tokens)
         self.thread = torch.zeros((), device=next(iter(parameters.values())).device, requires_grad=True)
-        self.names = {id(p): name for name, p in parameters.items()}
+        self.names = {id(p): name for name, p in parameters.items() if name not in loose}
+        self.loose = {name: parameters[name] for name in parameters if name in loose}
+        self.operations = Operations(
+            self.loose, frozenset({examples * rows, examples * rows * tokens}), self._meet, self.thread
+        )
+        self.met: list[tuple[Tensor, PerExampleGradient]] = []  # of the backward pass under way
+        self.irregular: list[tuple[frozenset[str], Any]] = []  # (names, where the output leaves in the graph)
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.unruly: set[str] = set()
         self.tapped: dict[int, Tapped] = {}  # by the identity of the rule's `Call`
@@ -79,9 +102,13 @@ class Taps:
         for number, (module, rule) in enumerate(self.leaves):
             hook = self._hook(number, rule, self._named(module))
             self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+        if self.loose:
+            self.operations.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.loose:
+            self.operations.__exit__(None, None, None)
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
@@ -93,22 +120,45 @@ class Taps:
                 return None
             leaf_input = rule.leaf_input(args, kwargs)
             output = result[0] if isinstance(result, tuple) else result
-            for name in names.values():
-                self.calls[name] += 1
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
             self.shapes.append((number, shape))
             if not (self._regular(leaf_input, output) and output.requires_grad):
-                self.unruly.update(names.values())
+                node = getattr(output, "grad_fn", None)
+                self.irregular.append((frozenset(names.values()), node))
                 return None
             if torch.is_autocast_enabled(output.device.type):
                 self.autocast = torch.get_autocast_dtype(output.device.type)
             call = rule.call(module, leaf_input.detach())
-            tapped = Tap.apply(output, self.thread, call)
-            edge = torch.autograd.graph.get_gradient_edge(tapped)
-            self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape)
+            tapped = self._remember(rule, names, call, Tap.apply(output, self.thread, call))
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
+
+    def _meet(self, meeting: Meeting, tap: Callable[[Any], Tensor]) -> Tensor:
+        call = OperationCall(meeting, meeting.stored)  # type: ignore[arg-type]
+        output = tap(call)
+        self.shapes.append((-1, tuple(output.shape)))
+        return self._remember(OPERATION, meeting.names, call, output)
+
+    def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
+        edge = torch.autograd.graph.get_gradient_edge(output)
+        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, tuple(output.shape))
+        return output
+
+    def keep(self, nodes: Collection[Any]) -> None:
+        """Counts the calls that the logits depend on: those at `nodes` of the graph."""
+        self.calls.clear()
+        self.unruly.clear()
+        for tapped in self.tapped.values():
+            for name in tapped.names.values():
+                self.calls[name] += tapped.edge.node in nodes
+        irregular = [names for names, node in self.irregular if node is None or node in nodes]
+        tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
+        for names in irregular:
+            self.unruly |= names
+            for name in names:
+                self.calls[name] += 1
+        self.tangled = frozenset[str]().union(*tangled)
 
     def _regular(self, leaf_input: Any, output: Any) -> bool:
         if not (isinstance(leaf_input, Tensor) and isinstance(output, Tensor)):
@@ -172,6 +222,9 @@ class Taps:
             stop_if_interrupted()
             cotangent, unscale = enlarged(cotangent, half)
             self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
+            for name, found in self.settle(fast).items():
+                seen.add(name)
+                receive(name, found, number)
             for name, parts in waiting.items():
                 receive(name, joined(parts), number)
             waiting.clear()
@@ -183,12 +236,22 @@ class Taps:
         """The per-example gradients of the `wanted` parameters from one call, by name in the model."""
         if not wanted.intersection(tapped.names.values()):
             return {}
-        a, g = self.per_example(tapped.call.stored), self.per_example(gradient)
+        a_meeting = isinstance(tapped.call.module, Meeting)
+        g = widened(gradient).reshape(self.examples, -1) if a_meeting else self.per_example(gradient)
         if unscale is not None:
-            g = g * unscale.to(g).view(-1, 1, 1)
+            g = g * unscale.to(g).view(-1, *[1] * (g.dim() - 1))
+        if isinstance(tapped.call.module, Meeting):
+            self.met += tapped.call.module.gradients(g.reshape(gradient.shape), self.examples)
+            return {}
+        a = self.per_example(tapped.call.stored)
         found = tapped.rule.gradients(tapped.call.module, a, g)
         mine = {local: name for local, name in tapped.names.items() if name in wanted}
         return {mine[local]: value for local, value in found.items() if local in mine}
+
+    def settle(self, wanted: frozenset[str]) -> dict[str, PerExampleGradient]:
+        """The gradients of the `wanted` loose parameters, from what the backward pass that just ended left."""
+        met, self.met = self.met, []
+        return back_to_parameters(met, {n: p for n, p in self.loose.items() if n in wanted}) if met else {}
 
     def per_example(self, x: Tensor) -> Tensor:
         """`[N·rows, …, d]` as `[N, T, d]`; floats as float32 or wider, token indices as `[N, T, 1]`."""

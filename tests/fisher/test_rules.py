@@ -122,8 +122,7 @@ def test_all_layers_and_the_embeddings_of_a_model_without_adapters(kind, cls, ch
     everything = {id(p) for block in blocks for p in block.parameters.values()}
     assert everything == {id(p) for p in model.parameters()}
     estimate = assert_agrees(model, batch_for(kind, vocabulary=12), blocks, labels, samples)
-    slow = [note for note in estimate.meta["notes"] if "one example at a time" in note]
-    assert [note.split(":")[0] for note in slow] == ["bert.embeddings.position_embeddings.weight"]
+    assert not [note for note in estimate.meta["notes"] if "one example at a time" in note]
 
 
 def test_gpt2_with_conv1d_and_a_tied_decoder():
@@ -219,10 +218,6 @@ def test_what_no_rule_covers_is_measured_one_example_at_a_time_and_said_so():
     estimate = assert_agrees(model, {"input_ids": ids}, blocks)
     slow = {note.split(":")[0] for note in estimate.meta["notes"]}
     assert slow == {
-        "scale",
-        "behind.weight",
-        "conv.weight",
-        "conv.bias",
         "attention.in_proj_weight",
         "attention.in_proj_bias",
         "attention.out_proj.weight",
