@@ -67,6 +67,32 @@ def train(
     """
     recipe = load_recipe(recipe)
     place = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
+    with _disk_errors_in_words(place):
+        return _train(recipe, place, resume, progress, on_step)
+
+
+@contextmanager
+def _disk_errors_in_words(place: Path) -> Iterator[None]:
+    """What the file system refuses, and no part of the run can go on without, as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError):
+            raise
+        which = f" ({error.filename})" if isinstance(error.filename, str) else ""
+        raise InputError(
+            f"the run in {place} stopped: {error.strerror}{which}; what was written is whole, and the same command "
+            "goes on"
+        ) from error
+
+
+def _train(
+    recipe: Recipe,
+    place: Path,
+    resume: str,
+    progress: bool,
+    on_step: Callable[[int], None] | None,
+) -> RunResult:
     accelerator = make_accelerator(recipe)
     finished = _look_around(recipe, place, resume)
     if finished is not None:

@@ -137,8 +137,8 @@ def test_the_table_shows_the_means_on_shared_seeds_where_the_seeds_differ(tmp_pa
     assert "compare them on those they share" in table.note
 
 
-def test_with_equal_seeds_no_column_is_added(study):
-    (table,) = (table for _, table in build_report(study).tables if table.name == "table-1")
+def test_with_equal_seeds_no_column_is_added(report):
+    (table,) = (table for _, table in report.tables if table.name == "table-1")
     assert "pairs" not in [column.key for column in table.columns]
 
 
@@ -149,11 +149,11 @@ def two_tasks(tmp_path_factory, write):
         for schedule in ("standard", "gu"):
             for seed in range(3):
                 write(folder / task, schedule, seed, task=task)
-    return load_runs(folder)
+    return build_report(load_runs(folder), group=True)
 
 
 def test_one_table_is_over_tasks_and_its_last_row_over_all(two_tasks):
-    report = build_report(two_tasks, group=True)
+    report = two_tasks
     table = next(table for _, table in report.tables if table.name == "overview")
     assert [row["group"].split(",")[0] for row in table.rows] == ["one", "two", "average over groups"]
     one, two, both = table.rows
@@ -164,7 +164,7 @@ def test_one_table_is_over_tasks_and_its_last_row_over_all(two_tasks):
 
 
 def test_the_answer_stands_before_contents_and_sections_and_definitions_once(two_tasks):
-    for text in (to_html(report := build_report(two_tasks, group=True)), to_markdown(report)):
+    for text in (to_html(report := two_tasks), to_markdown(report)):
         first = text.index(report.answer[0].claim)
         assert first < text.index("Average over the target languages without the source")
         assert text.count("Fisher information. F = 1/N") == 1
@@ -187,11 +187,10 @@ def test_only_the_sections_asked_for(study):
         build_report(study, only=["weather"])
 
 
-def test_another_metric_than_the_headline_can_be_asked_for(study):
+def test_another_metric_than_the_headline_can_be_asked_for(study, report):
     with pytest.raises(InputError, match="no run has the metric 'f1'"):
         build_report(study, metric="f1")
-    same = build_report(study, metric="accuracy")
-    assert same.answer == build_report(study).answer
+    assert build_report(study, metric="accuracy").answer == report.answer
 
 
 def test_figures_are_drawn_when_they_are_asked_for(study, monkeypatch):

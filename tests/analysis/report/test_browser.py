@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fishlens.analysis.report import build_report, to_html
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = os.environ.get("FISHLENS_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -96,11 +95,6 @@ def framed(page: str, width: int, javascript: str) -> str:
         f'<!DOCTYPE html><body><iframe width="{width}" height="800" srcdoc="{html.escape(page)}"></iframe>'
         f"<script>{probe}</script></body>"
     )
-
-
-@pytest.fixture(scope="module")
-def page(study):
-    return to_html(build_report(study))
 
 
 def test_it_opens_without_a_console_message_or_a_request(page, tmp_path):

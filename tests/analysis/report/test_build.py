@@ -39,11 +39,6 @@ def every_format(report):
     return [to_html(report), to_markdown(report), to_latex(report), *to_csv(report).values()]
 
 
-@pytest.fixture(scope="module")
-def report(study):
-    return build_report(study)
-
-
 def test_it_states_runs_schedules_and_estimator(report):
     text = section(report, "measured").text
     assert "16 runs" in text

@@ -25,25 +25,33 @@ def report(*words):
     return CliRunner().invoke(app, ["report", *map(str, words)], catch_exceptions=False)
 
 
+@pytest.fixture(scope="module")
+def drawn(runs, tmp_path_factory):
+    """A folder with the whole page, under the name that it has without one."""
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        report(runs)
+    return folder
+
+
 def test_the_page_is_written_and_said_where(runs, tmp_path):
     page = tmp_path / "new" / "page.html"
-    done = report(runs, "-o", page)
+    done = report(runs, "-o", page, "--only", "transfer")
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert str(page) in done.stderr
     assert [p.name for p in page.parent.iterdir()] == ["page.html"]  # no draft is left
 
 
-def test_without_a_name_it_is_report_html(runs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    report(runs)
-    assert (tmp_path / "report.html").exists()
+def test_without_a_name_it_is_report_html(drawn):
+    assert [path.name for path in drawn.iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize(
     ("ending", "begins"), [("md", "# "), ("tex", "% fishlens"), ("html", "<!DOCTYPE html>")]
 )
 def test_the_ending_chooses_the_format(runs, tmp_path, ending, begins):
-    report(runs, "-o", tmp_path / f"out.{ending}")
+    report(runs, "-o", tmp_path / f"out.{ending}", "--only", "transfer")
     assert (tmp_path / f"out.{ending}").read_text(encoding="utf-8").startswith(begins)
 
 
@@ -53,10 +61,10 @@ def test_csv_goes_to_a_folder_one_file_a_table(runs, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_every_figure_can_have_a_file_of_its_own(runs, tmp_path, kind, begins):
+def test_every_figure_can_have_a_file_of_its_own(runs, drawn, tmp_path, kind, begins):
     folder = tmp_path / "figures"
-    report(runs, "-o", tmp_path / "page.html", "--figures", folder, "--figure-format", kind)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    report(runs, "-o", tmp_path / "report.md", "--figures", folder, "--figure-format", kind)
+    page = (drawn / "report.html").read_text(encoding="utf-8")
     assert len(list(folder.iterdir())) == page.count("<figure") > 2
     assert all(
         path.suffix == f".{kind}" and path.read_bytes().startswith(begins) for path in folder.iterdir()

@@ -2,7 +2,6 @@
 
 from html.parser import HTMLParser
 
-import pytest
 from fishlens.analysis.report import build_report, to_html
 
 from fishlens.journal import load_runs
@@ -18,11 +17,6 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-
-
-@pytest.fixture(scope="module")
-def page(study):
-    return to_html(build_report(study))
 
 
 def test_nothing_is_asked_of_any_other_place(page):
@@ -44,8 +38,8 @@ def test_an_identifier_occurs_once_and_every_reference_has_its_target(page):
                 assert attributes[name][1:] in ids
 
 
-def test_every_table_and_figure_names_the_runs_behind_it(study, page):
-    for group in build_report(study).groups:
+def test_every_table_and_figure_names_the_runs_behind_it(study, report):
+    for group in report.groups:
         for section in group.sections:
             for item in section.items:
                 behind = {

@@ -1,0 +1,191 @@
+"""Every operation on the files of a run fails once: training goes on or stops with one sentence, and can be resumed.
+
+The operations are not listed by hand: a first, undisturbed run counts them (open, read, write, fsync, rename, make,
+remove, below the run's folder), and then each is refused in a run of its own. All of them with FISHLENS_FAULTS=all.
+"""
+
+import builtins
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fishlens.errors import InputError
+from fishlens.journal import read_run
+from fishlens.training import checkpoint
+from fishlens.training.checkpoint import list_checkpoints
+from fishlens.training.run import train
+
+SOME = 6
+"""so many of the operations, evenly spread, unless all are asked for"""
+
+
+class Disk:
+    """Counts the operations below `folder`, and refuses the one of number `refused`."""
+
+    def __init__(self, folder: Path, refused: int | None = None):
+        self.folder, self.refused = str(folder), refused
+        self.done: list[str] = []
+
+    def asked(self, operation: str, path) -> None:
+        path = os.fspath(path) if not isinstance(path, int) else self._of(path)
+        if not isinstance(path, str) or not path.startswith(self.folder):
+            return
+        self.done.append(f"{operation} {path.removeprefix(self.folder)}")
+        if len(self.done) - 1 == self.refused:
+            raise OSError(28, "No space left on device", path)
+
+    def _of(self, descriptor: int) -> str:
+        try:
+            return os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            return ""
+
+    @contextlib.contextmanager
+    def watched(self):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+                patch.setattr(os, name, self._asking(name, getattr(os, name)))
+            for module in (io, builtins):
+                patch.setattr(module, "open", self._opening(io.open))
+            for name in ("save_file", "load_file"):  # these write and read without Python
+                real = getattr(checkpoint, name)
+                patch.setattr(checkpoint, name, self._asking(name, real, which=int(name == "save_file")))
+            yield
+
+    def _asking(self, name, real, which=0):
+        def operation(*arguments, **options):
+            self.asked(name, arguments[which])
+            return real(*arguments, **options)
+
+        return operation
+
+    def _opening(self, real):
+        def opened(path, *arguments, **options):
+            if isinstance(path, int):
+                return real(path, *arguments, **options)
+            self.asked("open", path)
+            file = real(path, *arguments, **options)
+            if str(path).startswith(self.folder):
+                for name in ("read", "write"):
+                    file_operation = getattr(file, name)
+                    with contextlib.suppress(AttributeError):
+                        setattr(file, name, self._file_asking(name, path, file_operation))
+            return file
+
+        return opened
+
+    def _file_asking(self, name, path, real):
+        def operation(*arguments):
+            self.asked(name, path)
+            return real(*arguments)
+
+        return operation
+
+
+def left_by(place: Path) -> dict:
+    """Weights, optimizer and scores at the end, without clocks."""
+    last = list_checkpoints(place / "checkpoints")[2]
+    results = json.loads((place / "results.json").read_text())
+    return {
+        "tensors": {p.name: load_file(p) for p in last.glob("*.safetensors")},
+        "scores": (results["test"], results["validation"], results["best_step"]),
+        "predictions": {p.name: p.read_text() for p in (place / "predictions").glob("*.jsonl")},
+        "series": sorted(
+            str({k: v for k, v in r.items() if k not in ("time", "seconds", "attempt", "overhead", "best")})
+            for r in read_run(place, strict=True).records
+            if r["kind"] not in ("note", "end")
+        ),
+    }
+
+
+def refused_checkpoint(place: Path) -> bool:
+    """Does the journal tell of a checkpoint that the disk refused? The best of the others is tested then."""
+    notes = [record["text"] for record in read_run(place).records if record["kind"] == "note"]
+    return any(text.startswith("the checkpoint of step") and "could not be written" in text for text in notes)
+
+
+def losses(place: Path) -> list[float]:
+    return [record["loss"] for record in read_run(place).records if record["kind"] == "train"]
+
+
+def assert_whole(place: Path) -> None:
+    """Whatever has a name of its own can be read."""
+    for path in place.rglob("*"):
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".safetensors" and "writing" not in str(path.relative_to(place)):
+            load_file(path)
+    if list(place.glob("journal-*")):
+        with contextlib.suppress(InputError):  # no record yet
+            assert not read_run(place).damaged
+
+
+def chosen(operations) -> list[int]:
+    if os.environ.get("FISHLENS_FAULTS") == "all":
+        return list(range(len(operations)))
+    generator, width = random.Random(0), len(operations) / SOME
+    return [int(width * (i + generator.random())) for i in range(SOME)]
+
+
+@pytest.fixture
+def small(recipe):
+    return {
+        **recipe, "language_adapters": None, "data": {**recipe["data"], "targets": []},
+        "train": {"steps": 2, "batch_size": 4, "log_every": 1}, "schedule": {"name": "gu", "every": 1},
+        "tracking": {"every": 1, "examples": 2, "diagonal_at": [1]}, "evaluate": {"every": 1, "batch_size": 16},
+    }  # fmt: skip
+
+
+def refuse_one_after_the_other(recipe, tmp_path, prepare) -> set[str]:
+    """`prepare(place)`, then the run with one operation refused, and then again; returns the kinds of operations."""
+    prepare(tmp_path / "whole")
+    disk = Disk(tmp_path / "whole")
+    with disk.watched():
+        train(recipe, tmp_path / "whole")
+    whole = left_by(tmp_path / "whole")
+    for number in chosen(disk.done):
+        place, operation = tmp_path / str(number) / "run", f"{number}: {disk.done[number]}"
+        prepare(place)
+        with warnings.catch_warnings(), Disk(place, refused=number).watched():
+            warnings.simplefilter("ignore")
+            try:
+                train(recipe, place)
+            except InputError as error:
+                assert "\n" not in str(error), (operation, error)
+            except OSError as error:
+                pytest.fail(f"{operation} ended the run with {type(error).__name__}: {error}")
+        assert_whole(place)
+        train(recipe, place)
+        if refused_checkpoint(place):  # it is said, and what was trained is the same
+            assert losses(place) == losses(tmp_path / "whole"), operation
+            continue
+        left = left_by(place)
+        for kind in ("scores", "predictions", "series"):
+            assert left[kind] == whole[kind], (operation, kind)
+        for name, tensors in whole["tensors"].items():
+            assert all(torch.equal(left["tensors"][name][k], v) for k, v in tensors.items()), (operation, name)
+    return {operation.split()[0] for operation in disk.done}
+
+
+def test_whatever_fails_once_a_run_ends_as_if_nothing_had_failed(small, tmp_path):
+    kinds = refuse_one_after_the_other(small, tmp_path, prepare=lambda place: None)
+    assert kinds >= {"open", "write", "fsync", "rename", "replace", "mkdir", "save_file", "load_file"}
+
+
+def test_whatever_fails_once_a_resumed_run_ends_as_if_nothing_had_failed(small, tmp_path):
+    """It died before its results were written: recipe, journal and checkpoint are read again."""
+    train(small, tmp_path / "died")
+    (tmp_path / "died" / "results.json").unlink()
+    kinds = refuse_one_after_the_other(
+        small, tmp_path, prepare=lambda place: shutil.copytree(tmp_path / "died", place)
+    )
+    assert kinds >= {"open", "read", "load_file", "write", "replace"}
