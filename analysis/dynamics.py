@@ -197,8 +197,8 @@ def curve_features(
     found |= dict.fromkeys(CURVE_FEATURES, math.nan)
     if len(t) < NEEDED_PROBES:
         return found | {"reason": f"all: {len(t)} probes with a value, at least {NEEDED_PROBES} are needed"}
-    values, reasons = _computed(CURVE_FEATURES, Curve(t, f, early, start))
-    return found | values | {"reason": "; ".join(reasons)}
+    computed, reasons = _computed(CURVE_FEATURES, Curve(t, f, early, start))
+    return found | computed | {"reason": "; ".join(reasons)}
 
 
 def _computed(features: Mapping[str, Feature[Source]], source: Source) -> tuple[dict[str, float], list[str]]:
@@ -244,8 +244,8 @@ def order_agreement(events: Mapping[str, int], blocks: tuple[str, ...]) -> float
 
 
 RUN_FEATURES: dict[str, Feature[Blocks]] = {
-    feature.name: feature
-    for feature in (
+    wide.name: wide
+    for wide in (
         Feature(
             "depth_centroid",
             "0 bottom … 1 top",

@@ -166,7 +166,7 @@ def _inside(rows: pd.DataFrame, values: pd.DataFrame, around: list[str]) -> tupl
     first = ~rows["run"].duplicated()
     factors = [codes_of(rows.loc[first, name].to_numpy(), int(first.sum())) for name in around]
     space, found = layout(factors), values.copy()
-    for name in values:
+    for name in map(str, values):
         per_run = values.groupby(rows["run"])[name].nunique()
         constant = any((values.groupby(rows[factor])[name].nunique() == 1).all() for factor in around)
         if (per_run > 1).any() or constant:

@@ -41,7 +41,7 @@ def treatments(table: pd.DataFrame, across: Collection[str] = ()) -> pd.Series:
         differing = [name for name in fields if said.loc[rows.index, name].map(_text).nunique() > 1]
         for run in rows.index if differing else ():
             how = [
-                f"{_word(name)} {_text(said.at[run, name])}"
+                f"{_word(str(name))} {_text(said.at[run, name])}"
                 for name in differing
                 if said.at[run, name] is not None
             ]

@@ -136,7 +136,11 @@ def associate(
     across = None if crossed is None else codes_of(np.asarray(crossed)[there], len(there))
     groups = codes_of(None if cluster is None else np.asarray(cluster)[there], len(there))
     several = layers.max(initial=0) > 0 or across is not None
-    keep = informative(*columns[:, :2].T, layers, across) if several else np.ones(len(there), dtype=bool)
+    keep = (
+        informative(columns[:, 0], columns[:, 1], layers, across)
+        if several
+        else np.ones(len(there), dtype=bool)
+    )
     if not keep.any():
         return None
     rows, kept = there[keep], columns[keep]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def correlate(
                     crossed_unit=crossed_unit,
                     **labels,
                 )
-                row = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
+                row: dict[str, Any] = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
                 row |= {"coefficient": method} | result.as_row()
                 if cluster:
                     row["n"] = int(np.isfinite(table[[feature, outcome, *given]]).all(axis=1).sum())
@@ -133,8 +134,8 @@ def _rows_of(
     values = table[columns].replace([np.inf, -np.inf], np.nan)
     whole = table.loc[values.notna().all(axis=1), list(dict.fromkeys([*columns, *keys, *_names(crossed)]))]
     every = table[keys].drop_duplicates().reset_index(drop=True)
-    if crossed and len(whole):
-        line, unit = _labels(whole, keys), _labels(whole, crossed)
+    line, unit = _labels(whole, keys), _labels(whole, crossed)
+    if line is not None and unit is not None and len(whole):
         whole = whole.assign(**dict(zip(columns, _adjusted(whole[columns], line, unit), strict=True)))
     means = whole.groupby(keys, observed=True, sort=False)[columns].mean().reset_index()
     return every.merge(means, on=keys, how="left")

@@ -65,7 +65,7 @@ def _column(column: Column, kind: str) -> Column:
 
 
 def _ends(column: Column, row: Mapping[str, Any]) -> dict[str, float]:
-    mean, sd, n = (_number(row.get(key)) for key in (column.key, column.plus_minus, column.count))
+    mean, sd, n = (_number(row.get(key)) for key in (column.key, str(column.plus_minus), str(column.count)))
     error = sd / math.sqrt(n) if n > 1 else math.nan
     reach = float(stats.t.ppf(0.975, n - 1)) * error if n > 1 else math.nan
     return {f"{column.key}_se": error, f"{column.key}_low": mean - reach, f"{column.key}_high": mean + reach}

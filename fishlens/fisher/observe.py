@@ -84,8 +84,8 @@ def random_states_kept(data: Any = None) -> Iterator[None]:
 def _generators(data: Any) -> list[torch.Generator]:
     """The generators that a `DataLoader` and its samplers draw from."""
     sampler = getattr(data, "sampler", None)
-    holders = (data, sampler, getattr(data, "batch_sampler", None))
-    holders += (getattr(holders[2], "sampler", None),)
+    batch_sampler = getattr(data, "batch_sampler", None)
+    holders = (data, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
     found = {
         id(g): g for g in (getattr(h, "generator", None) for h in holders) if isinstance(g, torch.Generator)
     }

@@ -117,11 +117,11 @@ def _meet(kind: type) -> None:
                 listener(args, kwargs)
         if own is not None:
             return own(self, *args, **kwargs)
-        return super(kind, self).__call__(*args, **kwargs)  # type: ignore[misc]
+        return super(kind, self).__call__(*args, **kwargs)  # type: ignore[misc, arg-type]
 
     _met[kind] = __call__
     _owns[kind] = own
-    kind.__call__ = __call__  # type: ignore[operator]
+    kind.__call__ = __call__  # type: ignore[method-assign, operator]
 
 
 def _leave(kind: type) -> None:
@@ -133,7 +133,7 @@ def _leave(kind: type) -> None:
     if own is None:
         del kind.__call__  # type: ignore[attr-defined]
     else:
-        kind.__call__ = own  # type: ignore[attr-defined]
+        kind.__call__ = own  # type: ignore[method-assign, attr-defined]
     del _met[kind]
 
 
