@@ -91,8 +91,7 @@ class watching:
         )  # fmt: skip
 
     def __enter__(self) -> "watching":
-        if rank() == 0:
-            self._begin()
+        self._begin()
         return self
 
     def __exit__(
@@ -102,6 +101,8 @@ class watching:
 
     @guarded
     def _begin(self) -> None:
+        if rank() > 0:
+            return
         assert self._fed is not None
         self._fed.listen()
         self._hooks = [

@@ -222,7 +222,7 @@ def last_resort(file):
         for line in span([node])
     }
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        if function.name in ("safe", "shielded", "both", "__call__"):
+        if function.name in ("safe", "shielded", "both", "__call__", "__enter__", "__exit__"):
             caught = (line for part in function.body if isinstance(part, ast.Try) for line in span(part.body))
             found |= set(span(function.body)) - set(caught)
     return found
@@ -234,7 +234,7 @@ def span(statements):
 
 LAST_RESORT = {
     (str(OURS / f"{n}.py"), line)
-    for n in ("attach", "calls", "guard")
+    for n in ("attach", "bare_loop", "calls", "guard")
     for line in last_resort(OURS / f"{n}.py")
 }
 
