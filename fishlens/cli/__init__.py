@@ -15,6 +15,7 @@ from fishlens.cli.cite import cite
 from fishlens.cli.evaluate import evaluate
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
+from fishlens.cli.measure import measure
 from fishlens.cli.output import quiet_streams, say
 from fishlens.cli.pocket import pocket
 from fishlens.cli.power import power
@@ -54,6 +55,7 @@ def _fishlens(
 app.command("track", context_settings=TRACK_SETTINGS)(track)
 app.command("check")(check)
 app.command("evaluate")(evaluate)
+app.command("measure")(measure)
 app.command("watch")(watch)
 app.command("runs")(runs)
 app.command("export")(export)

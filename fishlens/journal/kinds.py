@@ -321,12 +321,19 @@ FISHER = Kind(
         ),
         "critical_sharpness": Field(NUMBER, "of the language's loss along the source's update", since=1),
         "examples": Field(COUNT, "examples measured", "examples"),
-        "examples_ids": Field(IDS, "which examples", since=1),
+        "examples_ids": Field(
+            IDS,
+            "which examples, as their file calls them: said by the first probe that measures so many of a language; a "
+            "smaller one measures the first of them",
+            since=1,
+        ),
         "language": Field(NAME, "language of the examples; null: the source language", since=1),
         "series": Field(NAME, "null: the tracked series; a named series is never part of a curve", since=1),
         "seconds": Field(NUMBER, "what the probe took", "s"),
         "overhead": Field(NUMBER, "share of the time so far that went into probes"),
-        "purpose": Field(NAME, "track (the tracker's clock) or select (asked for by a schedule)"),
+        "purpose": Field(
+            NAME, "track (the tracker's clock), select (asked for by a schedule) or measure (after the run)"
+        ),
         "diagonal": Field(NAME, "file of the diagonal, in the run's folder"),
         "lost": Field(TEXT, "why there are no values"),
         "estimator": Field(SETTINGS, "where it differs from the start record's"),

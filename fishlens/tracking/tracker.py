@@ -7,7 +7,7 @@ batch of every kind, when the tracker is made or the first examples are there.
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,7 @@ class Tracker:
         that with other `labels` it costs one more backward pass, and needs labels in the probe set.
     beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
         model is ready for the language; what it takes is part of the probe.
+    examples_ids: what the probe set's examples are called, in its order, for the journal; by language, None: the source.
     diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
@@ -141,6 +142,7 @@ class Tracker:
         training_seconds: Callable[[], float] | None = None,
         in_language: InLanguage = same_model,
         beside: Callable[[str | None, FisherEstimate], dict[str, Any]] = nothing_beside,
+        examples_ids: Mapping[str | None, Sequence[str | int]] | None = None,
     ):
         if run is not None and writer is not None:
             raise InputError("a tracker was given both run and writer; expected one of them")
@@ -148,6 +150,8 @@ class Tracker:
         self.blocks = blocks_of(model, blocks, head=head, embeddings=embeddings)
         self._in_language = in_language
         self._beside = beside
+        self._examples_ids = dict(examples_ids or {})
+        self._told: dict[str | None, int] = {}  # by language: of how many examples the journal has the ids
         self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
         # by language: at which weights it was measured last, and what was found (None: the probe was lost)
         self._on_targets: dict[str, tuple[tuple[int, ...], FisherEstimate | None]] = {}
@@ -333,7 +337,7 @@ class Tracker:
                 estimate = self._estimate(probe_set.batches[: probe_set.base], 0)
                 self._describe(estimate, -1, "track", language)
         self._last = Measured(())
-        self._histograms = {}
+        self._histograms, self._told = {}, {}
 
     def _measured_on_targets(self, step: int) -> FisherEstimate:
         if not self.targets:
@@ -567,7 +571,15 @@ class Tracker:
         identity["examples"] = estimate.examples
         if identity != self.identity:
             fields["estimator"] = identity
-        return fields
+        return fields | self._ids(estimate.examples, language)
+
+    def _ids(self, examples: int, language: str | None) -> dict[str, Any]:
+        """Which examples were measured, where the journal does not say so yet: a smaller probe is the first of them."""
+        ids = self._examples_ids.get(language)
+        if not ids or examples <= self._told.get(language, 0):
+            return {}
+        self._told[language] = examples
+        return {"examples_ids": list(ids[:examples])}
 
     def _compared(self, estimate: FisherEstimate, language: str | None) -> dict[str, Any]:
         """The diagonal beside that of the probe before, and beside the source's at this step."""
@@ -606,6 +618,7 @@ class Tracker:
             language or None: {block: torch.tensor(counts) for block, counts in histograms.items()}
             for language, histograms in memory.items()
         }
+        self._told = dict.fromkeys(self._histograms, self.probe_set.examples)
 
     def _save_diagonal(self, estimate: FisherEstimate, step: int, language: str | None) -> str | None:
         """The diagonal as safetensors, under its name only when it is whole; a refusing disk loses it, and says so."""

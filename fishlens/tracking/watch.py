@@ -108,7 +108,9 @@ def _progress(run: Run) -> Text:
 
 def _blocks(run: Run, width: int) -> RenderableType:
     probes = [
-        r for r in run.records if r["kind"] == "fisher" and r.get("trace") and r.get("language") is None
+        r
+        for r in run.records
+        if r["kind"] == "fisher" and r.get("trace") and r.get("language") is None and r.get("series") is None
     ]
     tracked = [r for r in probes if r.get("purpose") != "select"] or probes
     if not tracked:

@@ -8,18 +8,15 @@ keeps all others; what earlier attempts wrote stays in their files, and their pr
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
-from fishlens.journal import JournalWriter, attempts, read_run
-from fishlens.recipe.loading import differences, load_recipe
-from fishlens.recipe.recipe import Recipe
+from fishlens.journal import JournalWriter
 from fishlens.training.assembly import Assembly, assemble
-from fishlens.training.checkpoint import Snapshot, list_checkpoints, read_checkpoint, read_weights
+from fishlens.training.checkpoint import read_weights
 from fishlens.training.evaluation import Evaluation
-from fishlens.training.job import read_trainer_state
+from fishlens.training.finished import check_run, checkpoint_of, read_training, recipe_with, start_again
 from fishlens.training.loop import TrainerState
 from fishlens.training.preparation import make_accelerator, make_the_task
 from fishlens.training.reading import check_places, read_tests, rehearse
@@ -34,7 +31,10 @@ MAY_CHANGE = (
     "evaluate.test_examples", "task",
 )  # fmt: skip
 """Fields that a test may be told anew, and those below them; all others made the weights."""
-MADE_THE_HEAD = ("task.name", "task.labels", "task.types")
+TESTS_CHANGE = (
+    "a test changes only data.targets, data.test, data.root, language_adapters, the task's rules and "
+    "evaluate.*"
+)
 
 
 def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResult:
@@ -43,14 +43,10 @@ def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResul
     Raises `InputError`, before anything is written, if there is no such run, its training is not over, an override is
     of the training, or something cannot be read.
     """
-    place = Path(run_dir)
-    if not attempts(place) or not (place / "recipe.yaml").is_file():
-        raise InputError(
-            f"{place} holds no run by a recipe: expected a directory with recipe.yaml and a journal"
-        )
+    place = check_run(run_dir)
     claim_folders(place)
-    recipe = _changed(place, overrides)
-    newest, state = _training(place)
+    recipe = recipe_with(place, overrides, MAY_CHANGE, TESTS_CHANGE)
+    newest, state = read_training(place)
     task = make_the_task(recipe)
     check_places(recipe)
     tests = read_tests(recipe, task)
@@ -61,59 +57,12 @@ def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResul
     assembly.model.to(accelerator.device)
     rehearse(recipe, task, assembly, accelerator, tests)
     best = newest.step if state.best_step is None else state.best_step
-    assembly.set_weights(_weights(place, best))
+    assembly.set_weights(read_weights(checkpoint_of(place, best)))
     found = {
         language: score_language(recipe, task, assembly, accelerator, split)
         for language, split in tests.items()
     }
     return _write(place, accelerator, assembly, task, tests, found, newest.step, state)
-
-
-def _changed(place: Path, overrides: Sequence[str]) -> Recipe:
-    before = load_recipe(place / "recipe.yaml")
-    after = load_recipe(place / "recipe.yaml", overrides=overrides)
-    for path, old, new in differences(before, after):
-        below = any(path == field or path.startswith(f"{field}.") for field in MAY_CHANGE)
-        if not below or path.startswith(MADE_THE_HEAD):
-            raise InputError(
-                f"{path} is {new!r}, and {place} was trained with {old!r}: a test changes only data.targets, "
-                "data.test, data.root, language_adapters, the task's rules and evaluate.*; train another run"
-            )
-    return after
-
-
-def _training(place: Path) -> tuple[Snapshot, TrainerState]:
-    """The newest checkpoint, which is of the last step."""
-    there = list_checkpoints(place / "checkpoints")
-    if not there:
-        raise InputError(f"{place} has no checkpoint: there are no weights to test")
-    newest = read_checkpoint(there[max(there)])
-    steps = newest.state.get("steps")
-    results = read_results(place)
-    over = (
-        results is not None or (steps is not None and newest.step >= steps) or _was_tested(place, newest.step)
-    )
-    if not over:
-        of = f" of {steps}" if steps is not None else ""
-        raise InputError(
-            f"{place} is trained until step {newest.step}{of}: `fishlens track {place}` goes on, then tests it"
-        )
-    return newest, read_trainer_state(newest.state)
-
-
-def _was_tested(place: Path, step: int) -> bool:
-    """Checkpoints before 0.2 do not say how many steps there are; a test comes only after the last one."""
-    records = read_run(place, kinds=("eval",)).records
-    return any(record.get("split") == "test" and record["step"] <= step for record in records)
-
-
-def _weights(place: Path, step: int) -> Any:
-    there = list_checkpoints(place / "checkpoints")
-    if step not in there:
-        raise InputError(
-            f"{place / 'checkpoints'} has no step-{step}, the best of the run: its weights are not there"
-        )
-    return read_weights(there[step])
 
 
 def _write(
@@ -146,9 +95,7 @@ def _write(
     )
     if not accelerator.is_main_process:
         return result
-    kept = ("run", "id", "factors", "seeds", "blocks", "estimator", "device", "fingerprints")
-    start = {key: value for key, value in read_run(place, kinds=("start",)).start.items() if key in kept}
-    with JournalWriter.open(place, start, resumed_from_step=last_step) as writer:
+    with JournalWriter.open(place, start_again(place), resumed_from_step=last_step) as writer:
         attempt = int(writer.path.stem.rpartition("-")[2])
         for language, split in tests.items():
             earlier = known.get(language, {}).get(task.headline)

@@ -24,7 +24,7 @@ from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
 from fishlens.training.reading import Data
 from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
-from fishlens.training.targets import target_inputs
+from fishlens.training.targets import ids_of_rows, target_inputs
 from fishlens.training.tasks import Task
 
 _TRAINER_STATE = TypeAdapter(TrainerState)
@@ -108,11 +108,20 @@ def make_job(
     assembly.model.train()
     source = recipe.data.source if recipe.data.train_language_adapter else None
     assembly.activate_language(source)
-    probe_rows = train_rows
+    probe_split, probe_rows = data.train, train_rows
     if recipe.tracking.split == "validation":
+        probe_split = validation
         probe_rows = task.encode(validation, assembly.tokenizer, max_length=length, train=True)
     probes = Probes(
-        recipe, schedule, task, assembly, probe_rows, lambda: trainer_state.seconds, tracked, optimizer
+        recipe,
+        schedule,
+        task,
+        assembly,
+        probe_rows,
+        lambda: trainer_state.seconds,
+        tracked,
+        optimizer,
+        ids_of_rows(probe_split, probe_rows),
     )
     if start is not None:
         probes.remember(start.state.get("probes", {}))  # absent before 0.2

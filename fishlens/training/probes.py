@@ -50,6 +50,7 @@ def own_blocks(assembly: Assembly, patterns: Mapping[str, str | list[str]]) -> l
 class Probes:
     """Measurements on training rows of its own choice; they never touch training (`Tracker`).
 
+    rows: what the source's examples are chosen from. ids: what the example of each row is called in its file.
     In a run of several processes only the first one measures, and all get what it found: so they decide alike.
     """
 
@@ -63,6 +64,7 @@ class Probes:
         training_seconds: Callable[[], float],
         targets: Sequence[TargetInputs],
         optimizer: torch.optim.Optimizer,
+        ids: Sequence[str] = (),
     ):
         self._schedule, self._task, self._tokenizer = schedule, task, assembly.tokenizer
         self._model, self._blocks, self._rows = assembly.model, assembly.blocks, rows
@@ -114,6 +116,10 @@ class Probes:
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,
                 beside=self._beside,
+                examples_ids={
+                    None: [ids[i] for i in self._order] if ids else (),
+                    **{inputs.language: inputs.ids for inputs in targets},
+                },
             )
 
     def start_record(self) -> dict[str, Any]:

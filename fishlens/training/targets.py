@@ -59,7 +59,7 @@ def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, cou
         notes.append(
             f"language {language!r}: the tokenizer makes {unknown:.0%} of the text {tokenizer.unk_token}"
         )
-    ids = [_id(chosen.examples[row["example"]]) for row in rows]
+    ids = ids_of_rows(chosen, rows)
     pairs = _beside_the_source(recipe, task, tokenizer, split, rows, ids) if recipe.tracking.cka else ()
     return TargetInputs(language, split.source, rows, ids, tuple(notes), pairs)
 
@@ -86,6 +86,11 @@ def _beside_the_source(
             f"{source.source}, expected at least {FEWEST}: set tracking.cka to false"
         )
     return pairs
+
+
+def ids_of_rows(split: Split, rows: Sequence[Any]) -> list[str]:
+    """What the example of each row is called in its file."""
+    return [_id(split.examples[row["example"]]) for row in rows]
 
 
 def _id(example: Any) -> str:

@@ -1,0 +1,114 @@
+"""`fishlens measure`: the Fisher information of a finished run's weights, measured again in another way."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fishlens.cli.output import Trust, allow_code, say, screen
+from fishlens.cli.runs import AsJson, print_json
+from fishlens.errors import InputError
+
+
+def measure(
+    run: Annotated[Path, typer.Argument(help="The run's directory.")],
+    step: Annotated[int | None, typer.Option(help="One whose checkpoint was kept [the best].")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A directory step-N that lies elsewhere, instead of --step.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="auto, exact, mc, empirical, mode.")] = None,
+    examples: Annotated[int | None, typer.Option(help="How many examples of each language.")] = None,
+    split: Annotated[str | None, typer.Option(help="train or validation, of the source.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A file instead of this split's, or a pattern with {language}.")
+    ] = None,
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="A target language, measured beside the source without labels. May be repeated."),
+    ] = None,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option(help="A block of your own: attention='*.attention.*'. May be repeated."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="Any other field of tracking, e.g. -s tracking.samples=8."),
+    ] = None,
+    series: Annotated[str | None, typer.Option(help="Name of the new series [measured-N].")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Print it and write nothing.")] = False,
+    trust: Annotated[bool, Trust] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a finished run again: another estimator, language, data set, step, blocks. Nothing is trained.
+
+    What is not said is as the run tracked it, down to the examples: with its own settings the numbers are the same
+    bits. They are written as a new series into the run's journal and never become part of a curve.
+    """
+    import json
+
+    from fishlens.recipe.loading import load_recipe
+    from fishlens.training.measure_run import measure_run
+
+    told = {
+        "tracking.labels": labels,
+        "tracking.examples": examples,
+        "tracking.split": split,
+        "tracking.languages": language or None,
+        "tracking.blocks": _own_blocks(blocks) if blocks else None,
+    }
+    overrides = [f"{field}={json.dumps(value)}" for field, value in told.items() if value is not None]
+    if (run / "recipe.yaml").is_file():
+        recipe = load_recipe(run / "recipe.yaml", overrides=set_ or [])
+        if data is not None:
+            overrides.append(f"data.{split or recipe.tracking.split}={json.dumps(data)}")
+        allow_code(recipe.own_code, trust)
+    found = measure_run(
+        run, [*overrides, *(set_ or [])], step=step, checkpoint=checkpoint, series=series, write=not table
+    )
+    if as_json:
+        print_json({"run": str(run), "series": found.series, "step": found.step, "probes": found.records})
+        return
+    for text in found.notes:
+        say(text)
+    for record in found.records:
+        _print_table(record)
+    if found.series is not None:
+        say(f"written to {run} as series {found.series}: load_runs(…).fisher_series, or fishlens export")
+
+
+def _own_blocks(given: Sequence[str]) -> dict[str, list[str]]:
+    """{name: patterns}; a name given twice has both patterns."""
+    found: dict[str, list[str]] = {}
+    for one in given:
+        name, equals, pattern = one.partition("=")
+        if not (name and equals and pattern):
+            raise InputError(f"--blocks is {one!r}; expected NAME=PATTERN, as attention='*.attention.*'")
+        found.setdefault(name, []).append(pattern)
+    return found
+
+
+def _print_table(record: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    columns = [
+        name
+        for name in (
+            "trace",
+            "stderr",
+            "effective_dimension",
+            "noise_scale",
+            "overlap",
+            "rank_overlap",
+            "cka",
+        )
+        if record.get(name)
+    ]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("block" if record.get("language") is None else f"block ({record['language']})")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for block in record["trace"]:
+        values = [record[name].get(block) for name in columns]
+        table.add_row(block, *("" if value is None else f"{value:.4g}" for value in values))
+    screen().print(table)
