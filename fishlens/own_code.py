@@ -6,13 +6,17 @@ in a study), and the working directory is searched for modules only then.
 """
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
 
+CODE = "code "
+"""What the name of a fingerprint of somebody's own code begins with."""
 _trusted: set[str] | None = None  # modules that may be imported; None: any
 
 
@@ -34,6 +38,16 @@ def trust(modules: Collection[str] | None) -> None:
 def is_own(name: str) -> bool:
     """Is a task's or schedule's name one of code, `module:Class`?"""
     return ":" in name
+
+
+def source_file(name: str, field: str) -> Path | None:
+    """The file of the module in `module:Class`, None where there is none to be read (or it may not be imported)."""
+    try:
+        load_class(name, field)
+        place = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
+    except (InputError, KeyError, TypeError):
+        return None
+    return Path(place) if place is not None else None
 
 
 def load_class(name: str, field: str) -> Any:

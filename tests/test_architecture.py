@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "tracking": {"fisher", "journal", "schedules"},
     "recipe": set(),
     "training": {"fisher", "schedules", "journal", "tracking", "recipe"},
-    "pretraining": {"training"},
+    "pretraining": {"training", "recipe", "journal"},
     "analysis": {"journal"},
     "pocket": {"recipe", "pretraining", "training", "tracking", "fisher", "schedules", "journal"},
     "sweep": {"recipe", "training", "tracking", "journal", "schedules"},

@@ -176,6 +176,7 @@ def _show(place: Path, as_json: bool) -> None:
             "device": start.get("device"),
             "error": (run.end or {}).get("error"),
         },
+        "commands": {f"attempt {one['attempt']}": one.get("command") for one in run.starts},
         **{key: start.get(key) for key in start if key not in _NOT_SHOWN},
         "data": _data(place, start),
         "recipe": recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else None,
@@ -212,6 +213,7 @@ _NOT_SHOWN = (
     "files",
     "data",
     "factors",
+    "command",
 )
 
 

@@ -26,6 +26,7 @@ from fishlens.errors import InputError
 from fishlens.journal.ends import last_record
 from fishlens.journal.kinds import FORMAT, KINDS, MINOR
 from fishlens.journal.lease import Heartbeat, RunHeld, next_journal, wait_until_gone
+from fishlens.journal.provenance import git_state
 from fishlens.journal.reader import attempts, run_id, start_of
 from fishlens.journal.records import check_status, encode, installed_versions, plain, this_process
 
@@ -90,6 +91,7 @@ class JournalWriter:
             "machine": socket.gethostname(),
             "user": user_name(),
             "command": shlex.join(sys.argv),
+            "git": git_state(),
             **(start or {}),
             "format": FORMAT,
             "minor": MINOR,

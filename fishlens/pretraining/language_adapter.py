@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError, first_line
 from fishlens.files import write_file, writing
+from fishlens.journal.records import installed_versions
 from fishlens.pretraining.masked_lm import (
     CHECKPOINTS,
     CURVE,
@@ -25,6 +26,7 @@ from fishlens.pretraining.masked_lm import (
 )
 from fishlens.pretraining.masked_lm_model import load_masked_lm
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
+from fishlens.recipe.content import fingerprint
 from fishlens.training.checkpoint import remove_all_checkpoints
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
@@ -52,7 +54,8 @@ def train_language_adapter(
         join: put consecutive lines into one row as long as they fit.
 
     Returns:
-        What `training.json` beside the adapter says: settings, rows, losses, perplexities.
+        What `training.json` beside the adapter says: settings, rows, losses, perplexities, and what it was made from:
+        names and fingerprints of model and texts (null: not on this disk), versions of the libraries.
 
     Raises:
         InputError: `output` holds a finished adapter, or the model has no masked-LM head or no fast tokenizer.
@@ -90,11 +93,25 @@ def train_language_adapter(
         "perplexity_without": before,
         "perplexity": math.exp(curve[-1][f"heldout/{language}"]) if held else None,
         "settings": asdict(settings),
+        "model": _name_of(model),
+        "text": Path(text).name,
+        "heldout_text": Path(heldout).name if heldout else None,
+        "fingerprints": {
+            what: fingerprint(Path(place))
+            for what, place in (("model", model), ("text", text), ("heldout_text", heldout))
+            if place is not None
+        },
+        "versions": installed_versions(),
     }
     save_adapter(learner, language, output)
     write_file(output / TRAINING, json.dumps(summary, indent=1) + "\n")
     remove_all_checkpoints(output / CHECKPOINTS)
     return summary
+
+
+def _name_of(model: str | Path) -> str:
+    """A hub id as it is, of a folder its name: where it lay says nothing to anybody else."""
+    return Path(model).resolve().name if Path(model).is_dir() else str(model)
 
 
 def _add_adapter(learner: Any, language: str, config: str, seed: int) -> None:

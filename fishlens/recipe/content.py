@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from fishlens.own_code import CODE, source_file
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
 
@@ -33,6 +34,13 @@ def fingerprints(recipe: Recipe, data_files: Iterable[Path]) -> dict[str, str]:
         name = file.resolve().relative_to(root.resolve()).as_posix() if inside else str(file)
         places[f"data {name}"] = file
     found = {what: fingerprint(place) for what, place in places.items()}
+    return {**{what: told for what, told in found.items() if told is not None}, **code_fingerprints(recipe)}
+
+
+def code_fingerprints(recipe: Recipe) -> dict[str, str]:
+    """{"code task.name (module:Class)": fingerprint} of the file that each `module:Class` of the recipe stands in."""
+    files = {f"{CODE}{field} ({name})": source_file(name, field) for field, name in recipe.own_code.items()}
+    found = {what: fingerprint(place) for what, place in files.items() if place is not None}
     return {what: told for what, told in found.items() if told is not None}
 
 
@@ -40,6 +48,8 @@ def changed(recipe: Recipe, recorded: Mapping[str, str]) -> str | None:
     """The first of a run's model, adapters and data files that is there and is not what it was, or None."""
     root = Path(resolve_path(recipe.data.root))
     for what, told in recorded.items():
+        if what.startswith(CODE):
+            continue  # said, and no reason to refuse (`journal.provenance.otherwise`)
         if what == "model":
             place: str | None = recipe.model
         elif what.startswith("language_adapters."):

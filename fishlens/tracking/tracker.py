@@ -100,7 +100,7 @@ class Tracker:
         that with other `labels` it costs one more backward pass, and needs labels in the probe set.
     beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
         model is ready for the language; what it takes is part of the probe.
-    examples_ids: what the probe set's examples are called, in its order, for the journal; by language, None: the source.
+    examples_ids: what the examples are called in the journal, in the probe set's order; by language, None: the source.
     diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.

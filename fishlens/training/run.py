@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from fishlens.errors import InputError
 from fishlens.files import is_own, write_file
 from fishlens.journal import JournalWriter, begun, first_start, last_attempt, read_run
-from fishlens.recipe.content import changed, fingerprints
+from fishlens.journal.provenance import otherwise
+from fishlens.recipe.content import changed, code_fingerprints, fingerprints
 from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import assemble
@@ -138,6 +139,8 @@ def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
         run = read_run(place, kinds=("end",))
         if run.end is None:
             _write_end(place, run.start, results)
+        for text in otherwise(first_start(place), code_fingerprints(recipe)):
+            log.warning("%s; its results are as they were", text)
     return results
 
 
@@ -175,6 +178,9 @@ class PreparedRun:
         self.recipe, self.place, self.accelerator = recipe, place, accelerator
         self.checkpoints = place / "checkpoints"
         self.seen = last_attempt(place)  # before the checkpoint is read: whoever goes on meanwhile goes first
+        again = begun(place) and resume
+        # what is not as it was when the run began
+        self.otherwise = otherwise(first_start(place), code_fingerprints(recipe)) if again else []
         self.results: dict[str, dict[str, float]] = {}
         self.writer: JournalWriter | None = None
         self.saved_at: int | None = None
@@ -217,6 +223,8 @@ class PreparedRun:
                 self._note(cost, level="info")
                 if self.accelerator.is_main_process:
                     sys.stderr.write(f"fishlens: {cost}\n")
+        for text in self.otherwise:
+            self._note(text)
         try:
             yield
         except KeyboardInterrupt:
