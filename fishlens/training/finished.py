@@ -47,7 +47,7 @@ def read_training(place: Path) -> tuple[Snapshot, TrainerState]:
     """The newest checkpoint, which is of the last step. Raises `InputError` if the training is not over."""
     there = list_checkpoints(place / "checkpoints")
     if not there:
-        raise InputError(f"{place} has no checkpoint: there are no weights")
+        raise InputError(f"{place} has no checkpoint: there are no weights to test or measure")
     newest = read_checkpoint(there[max(there)])
     steps = newest.state.get("steps")
     results = read_results(place)
