@@ -209,6 +209,9 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        [], description="dashboards that get the run too; one that fails is switched off with a warning"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

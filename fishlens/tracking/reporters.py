@@ -6,7 +6,7 @@ Libraries are imported when a reporter is made, never before.
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,10 @@ class Reporter(ABC):
         """Send `{name: value}` of one step."""
         self._guarded(lambda: self._report(step, values))
 
+    def alert(self, title: str, text: str) -> None:
+        """Say something at once, where the library has alerts; elsewhere nothing is sent."""
+        self._guarded(lambda: self._alert(title, text))
+
     def close(self) -> None:
         """Finish; nothing is reported afterwards."""
         self._guarded(self._close)
@@ -47,6 +51,9 @@ class Reporter(ABC):
 
     @abstractmethod
     def _report(self, step: int, values: dict[str, float]) -> None: ...
+
+    def _alert(self, title: str, text: str) -> None:
+        return
 
     @abstractmethod
     def _close(self) -> None: ...
@@ -82,10 +89,16 @@ class WandB(Reporter):
         self._mine = wandb.run is None
         self._run = wandb.run or wandb.init(project="fishlens", name=run, dir=str(directory), config=config)
         self._run.define_metric("fisher/step")
-        self._run.define_metric("fisher/*", step_metric="fisher/step")
+        for name in ("fisher/*", "fisher_sum", "fisher_overhead", "unfreeze/*"):
+            self._run.define_metric(name, step_metric="fisher/step")
+        if self._mine:  # in somebody else's run their metrics keep their own steps
+            self._run.define_metric("*", step_metric="fisher/step")
 
     def _report(self, step: int, values: dict[str, float]) -> None:
         self._run.log({**values, "fisher/step": step})
+
+    def _alert(self, title: str, text: str) -> None:
+        self._run.alert(title=title, text=text)
 
     def _close(self) -> None:
         if self._mine:
@@ -126,11 +139,32 @@ class Trackio(Reporter):
     def _report(self, step: int, values: dict[str, float]) -> None:
         self._trackio.log(values, step=step)
 
+    def _alert(self, title: str, text: str) -> None:
+        if hasattr(self._trackio, "alert"):  # later versions have it
+            self._trackio.alert(title=title, text=text)
+
     def _close(self) -> None:
         self._trackio.finish()
 
 
 REPORTERS: dict[str, type[Reporter]] = {cls.library: cls for cls in (TensorBoard, WandB, MLflow, Trackio)}
+
+
+def reported(kind: str, fields: Mapping[str, Any]) -> dict[str, float]:
+    """What dashboards are sent of a journal's record; of `fisher` records nothing, which the tracker reports.
+
+    An event of a schedule is 1 under the name of every block that it thaws, and the number of blocks that now train.
+    """
+    if kind == "train":
+        named = {f"train/{name}": fields.get(name) for name in ("loss", "learning_rate", "gradient_norm")}
+    elif kind == "eval":
+        named = {f"{fields['split']}/{fields['language']}/{fields['metric']}": fields["value"]}
+    elif kind == "unfreeze":
+        named = {f"unfreeze/{block}": 1.0 for block in fields["chosen"]}
+        named["unfreeze/blocks_that_train"] = len(fields["trainable"])
+    else:
+        named = {}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 
 def check_reporters(names: Iterable[str]) -> None:

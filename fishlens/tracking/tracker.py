@@ -35,6 +35,7 @@ from fishlens.journal.records import check_status
 from fishlens.schedules import Scores
 from fishlens.schedules.base import SOURCE, TARGETS
 from fishlens.tracking.clock import Clock, Spent, make_clock
+from fishlens.tracking.explosion import MEMORY, Explosion
 from fishlens.tracking.fed import FedExamples
 from fishlens.tracking.guard import guarded, reason, say
 from fishlens.tracking.languages import (
@@ -151,6 +152,7 @@ class Tracker:
         self._in_language = in_language
         self._beside = beside
         self._examples_ids = dict(examples_ids or {})
+        self._explosion = Explosion()
         self._told: dict[str | None, int] = {}  # by language: of how many examples the journal has the ids
         self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
         # by language: at which weights it was measured last, and what was found (None: the probe was lost)
@@ -610,14 +612,16 @@ class Tracker:
         return {
             language or "": {block: counts.tolist() for block, counts in histograms.items()}
             for language, histograms in self._histograms.items()
-        }
+        } | {MEMORY: {"source": self._explosion.sums}}
 
     def remember(self, memory: dict[str, Any]) -> None:
         """Go on from the `memory` of an earlier attempt."""
         self._histograms = {
             language or None: {block: torch.tensor(counts) for block, counts in histograms.items()}
             for language, histograms in memory.items()
+            if language != MEMORY
         }
+        self._explosion = Explosion(memory.get(MEMORY, {}).get("source", ()))
         self._told = dict.fromkeys(self._histograms, self.probe_set.examples)
 
     def _save_diagonal(self, estimate: FisherEstimate, step: int, language: str | None) -> str | None:
@@ -642,8 +646,20 @@ class Tracker:
         if fields["purpose"] == "track":
             of = f"{fields['language']}/" if "language" in fields else ""
             values = {f"fisher/{of}{block}": value for block, value in fields["trace"].items()}
+            if fields["trace"]:
+                name = "fisher_sum" if not of else f"fisher_sum/{fields['language']}"
+                values[name] = sum(fields["trace"].values())
             for reporter in self.reporters:
                 reporter.report(step, values | {"fisher_overhead": fields["overhead"] or 0.0})
+            if fields["trace"] and not of:
+                self._watch_for_explosion(step, fields["trace"])
+
+    def _watch_for_explosion(self, step: int, trace: Mapping[str, float]) -> None:
+        text = self._explosion.at(step, trace)
+        if text is not None:
+            self.note(step, text)
+            for reporter in self.reporters:
+                reporter.alert("tr(F) explodes", text)
 
     def _spent_now(self) -> Spent:
         if self._training_seconds is not None:

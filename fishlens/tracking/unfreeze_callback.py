@@ -31,6 +31,7 @@ from fishlens.tracking import callback as tracking
 from fishlens.tracking.calls import at_first_call
 from fishlens.tracking.clock import Never
 from fishlens.tracking.processes import from_first, several_processes
+from fishlens.tracking.reporters import reported
 from fishlens.tracking.resumption import read_state, write_state
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 
@@ -236,6 +237,9 @@ class UnfreezeCallback(TrainerCallback):
         tracker = self._fisher.tracker if self._fisher is not None else None
         if tracker is not None and tracker.writer is not None:
             tracker.writer.write(kind, step, **fields)
+        values = reported(kind, fields)
+        for reporter in tracker.reporters if tracker is not None and values else ():
+            reporter.report(step, values)
 
 
 def _check_schedule(name: str) -> None:

@@ -16,6 +16,7 @@ from fishlens.fisher.relative_gradient import relative_gradient_norms
 from fishlens.journal import JournalWriter
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
+from fishlens.tracking.reporters import Reporter
 from fishlens.tracking.tracker import Tracker
 from fishlens.training.assembly import Assembly
 from fishlens.training.beside import Beside
@@ -128,9 +129,9 @@ class Probes:
             return self.tracker.start_record()
         return {"blocks": {block.name: block.size for block in self._blocks}}
 
-    def write_to(self, writer: JournalWriter) -> None:
+    def write_to(self, writer: JournalWriter, reporters: Sequence[Reporter] = ()) -> None:
         if self.tracker is not None:
-            self.tracker.writer = writer
+            self.tracker.writer, self.tracker.reporters = writer, list(reporters)
 
     def memory(self) -> dict[str, Any]:
         """What a checkpoint keeps of earlier probes."""

@@ -18,6 +18,7 @@ from fishlens.journal.provenance import otherwise
 from fishlens.recipe.content import changed, code_fingerprints, fingerprints
 from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
+from fishlens.tracking.reporters import Reporter, check_reporters, make_reporters, reported
 from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import (
     Snapshot,
@@ -183,6 +184,8 @@ class PreparedRun:
         self.otherwise = otherwise(first_start(place), code_fingerprints(recipe)) if again else []
         self.results: dict[str, dict[str, float]] = {}
         self.writer: JournalWriter | None = None
+        self.reporters: list[Reporter] = []
+        check_reporters(recipe.report_to)
         self.saved_at: int | None = None
         self.task = prepare_task(recipe)
         check_places(recipe)
@@ -212,7 +215,9 @@ class PreparedRun:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.writer = self._open()
-            self.job.probes.write_to(self.writer)
+            config = {name: str(value) for name, value in factors(self.recipe).items()}
+            self.reporters = make_reporters(self.recipe.report_to, self.place, config)
+            self.job.probes.write_to(self.writer, self.reporters)
         if self.fresh:
             for text in self.warnings:
                 self._note(text)
@@ -262,8 +267,12 @@ class PreparedRun:
             raise InputError(f"cannot write {self.place / 'recipe.yaml'}: {error.strerror}") from None
 
     def record(self, kind: str, *, step: int | None = None, **fields: Any) -> None:
+        at = self.job.trainer_state.step if step is None else step
         if self.writer is not None:
-            self.writer.write(kind, step=self.job.trainer_state.step if step is None else step, **fields)
+            self.writer.write(kind, step=at, **fields)
+        values = reported(kind, fields) if self.reporters else {}
+        for reporter in self.reporters if values else ():
+            reporter.report(at, values)
 
     def _note(self, text: str, level: str = "warning") -> None:
         """To the journal, and to whoever is watching."""
@@ -272,6 +281,8 @@ class PreparedRun:
             log.log(logging.INFO if level == "info" else logging.WARNING, "%s", text)
 
     def _close(self, status: str, error: str | None = None) -> None:
+        for reporter in self.reporters:
+            reporter.close()
         if self.writer is not None:
             trainer_state = self.job.trainer_state
             self.writer.close(status, step=trainer_state.step, error=error, best_step=trainer_state.best_step)

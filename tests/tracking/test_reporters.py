@@ -7,6 +7,7 @@ import types
 import pytest
 
 from fishlens import FisherCallback, InputError, Tracker
+from fishlens.tracking.explosion import Explosion
 from fishlens.tracking.reporters import REPORTERS, Reporter, check_reporters, make_reporters
 
 
@@ -37,9 +38,10 @@ def test_every_tracked_probe_is_reported_once_by_block(tmp_path, make_model, bat
         tracker.measure(step)
     tracker.close()
     assert [step for step, _ in reporter.sent] == [0, 2] and reporter.closed == 1
-    names = {f"fisher/{block}" for block in estimates[0].trace} | {"fisher_overhead"}
+    names = {f"fisher/{block}" for block in estimates[0].trace} | {"fisher_overhead", "fisher_sum"}
     assert set(reporter.sent[1][1]) == names
     assert reporter.sent[0][1]["fisher/head"] == estimates[0].trace["head"]
+    assert reporter.sent[0][1]["fisher_sum"] == sum(estimates[0].trace.values())
 
 
 def test_a_dashboard_that_fails_is_a_warning_once(tmp_path, make_model, batches):
@@ -113,3 +115,30 @@ def test_tensorboard_itself_reads_what_was_reported(tmp_path):
     reporter.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("fisher/head")] == [(3, 1.5)]
+
+
+def test_an_explosion_of_the_trace_is_said_once_and_to_dashboards_that_have_alerts(monkeypatch, tmp_path):
+    sums = [
+        9.0,
+        1.0,
+        2.0,
+        19.0,
+        21.0,
+        500.0,
+        5000.0,
+    ]  # 19 < 10 × median(1, 2, 9); 21 < 10 × 5.5; 500 > 10 × 9
+    explosion = Explosion()
+    said = [explosion.at(step, {"low": one / 3, "head": 2 * one / 3}) for step, one in enumerate(sums)]
+    assert [step for step, text in enumerate(said) if text] == [5]
+    assert (
+        "tr(F) explodes at step 5: its sum over blocks is 500, 56 times the median of the 5 probes before"
+        in said[5]
+    )
+    resumed = Explosion(explosion.sums[:6])
+    assert resumed.at(6, {"low": 5000.0}) is None
+    for name, called in (("wandb", 1), ("trackio", 1), ("mlflow", 0)):
+        library = Fake(name)
+        monkeypatch.setitem(sys.modules, name, library)
+        (reporter,) = make_reporters([name], tmp_path, {})
+        reporter.alert("tr(F) explodes", "text")
+        assert [call[0] for call in library.calls].count("alert") == called and not reporter.failed
