@@ -25,6 +25,8 @@ _SINCE = {
     "fisher_series": 1,
     "probes": 1,
 }  # tables that older exports do not have: the minor version that added them
+# what every table has before its own columns
+_WHEN = (Column("run", "", "category"), Column("step", "", "int64"), Column("time", "", "float64"))
 # in a file's metadata
 _NAMES = b"fishlens.names"  # {column: its categories in order}; Parquet forgets the order
 _ABOUT = b"fishlens.export"  # {"format": …, "minor": …, "id": …, "left_out": [[path, reason], …]}
@@ -90,7 +92,7 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
         if _SINCE.get(name, 0) > about["minor"]:
             continue
         path = Path(folder, f"{name}.parquet")
-        frame, its = _read(path, [one for one in COLUMNS[name] if one.since <= about["minor"]])
+        frame, its = _read(path, [*_WHEN, *(one for one in COLUMNS[name] if one.since <= about["minor"])])
         if its["id"] != about["id"]:
             raise InputError(
                 f"{path} is part of another export than runs.parquet beside it: export the runs again"
