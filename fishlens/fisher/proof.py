@@ -28,6 +28,7 @@ from fishlens.fisher.blocks import Block
 from fishlens.fisher.graph import Graph, read_graph
 from fishlens.fisher.operations import ROOM
 from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.routing import place_rows, random_cotangent
 from fishlens.fisher.taps import Tapped, Taps, gradient_of
 from fishlens.fisher.zeros import depends
 
@@ -137,6 +138,10 @@ class Prover:
         )
         if untried:
             raise NotByModule(untried)
+        lost = place_rows(taps, prediction, graph, self._powers(taps, prediction.logits))
+        if new := frozenset(name for name in lost - self.plan.loose if self._fits(name, taps.examples)):
+            raise NotByModule(new)
+        guess = Proof(guess.fast - lost, {**guess.slow, **dict.fromkeys(lost, MIXED)}, guess.unused)
         key = (taps.pattern, frozenset(graph.uses.items()), prediction.logits.shape)
         known = self.plan.proofs.get(key)
         if known is None or known.due:
@@ -226,7 +231,7 @@ class Prover:
         def on_call(tapped: Tapped, gradient: Tensor) -> None:
             if tapped.stale:
                 raise ChangedInPlace
-            g = taps.per_example(gradient)
+            g = taps.rows_of(tapped, gradient)
             rows[id(tapped.call)] = _row_sizes(g)
             size = _size(g, tapped.call.stored)
             for name in taps.loose.keys() & tapped.names.values():
@@ -255,7 +260,9 @@ class Prover:
         tolerance = self._tolerance(ROWS, COARSE_ROWS, logits, taps)
 
         def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            leak = _leak(rows[id(tapped.call)], _row_sizes(taps.per_example(gradient)), weights, tolerance)
+            leak = _leak(
+                rows[id(tapped.call)], _row_sizes(taps.rows_of(tapped, gradient)), weights, tolerance
+            )
             for name in tapped.names.values():
                 leaks[name].append(leak)
 
@@ -263,9 +270,11 @@ class Prover:
         return leaks
 
     def _weights(self, taps: Taps, logits: Tensor, seed: int) -> Tensor:
-        half = torch.float16 in (logits.dtype, taps.autocast)
-        weights = example_weights(taps.examples, FEW_POWERS if half else POWERS, seed)
+        weights = example_weights(taps.examples, self._powers(taps, logits), seed)
         return torch.from_numpy(weights.astype(np.float32)).to(logits.device)
+
+    def _powers(self, taps: Taps, logits: Tensor) -> int:
+        return FEW_POWERS if torch.float16 in (logits.dtype, taps.autocast) else POWERS
 
     def _backward(
         self, taps: Taps, logits: Tensor, cotangent: Tensor, on_call: Any, group: Sequence[str]
@@ -306,7 +315,9 @@ class Prover:
         chosen = [
             tapped
             for tapped in taps.tapped.values()
-            if (graph.reorders or len(tapped.shape) == 2) and proof.fast.intersection(tapped.names.values())
+            if id(tapped.call) not in taps.places
+            and (graph.reorders or len(tapped.shape) == 2)
+            and proof.fast.intersection(tapped.names.values())
         ]
         if not chosen or taps.examples == 1:
             return proof
@@ -446,18 +457,6 @@ class Comparison:
             name = next(iter(list(taps.tapped.values())[last].names.values()))
             where = f" (somewhere after {name.rpartition('.')[0]!r})"
         return cls(bool(flags[0]), leaking & fast, wrong & fast, zero, where)
-
-
-def random_cotangent(prediction: Prediction) -> Tensor:
-    """A random cotangent, zero where nothing is scored."""
-    count, variables, classes = prediction.logits.shape
-    draw = np.random.Generator(np.random.Philox(key=1, counter=[0, 0, 0, count]))
-    rows = draw.standard_normal((count, variables))
-    columns = draw.standard_normal(classes)
-    device = prediction.logits.device
-    left = torch.from_numpy(rows.astype(np.float32)).to(device) * prediction.scored
-    right = torch.from_numpy(columns.astype(np.float32)).to(device)
-    return left.unsqueeze(-1) * right
 
 
 def _row_sizes(g: Tensor) -> Tensor:

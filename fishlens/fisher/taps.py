@@ -33,6 +33,18 @@ OnCall = Callable[["Tapped", Tensor], None]
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the rows of a call belong: `index` `[k]` into `[N · width]`."""
+
+    index: Tensor
+    width: int
+
+    def padded(self, x: Tensor, examples: int) -> Tensor:
+        empty = x.new_zeros(examples * self.width, x.shape[-1])
+        return empty.index_copy(0, self.index, x).view(examples, self.width, -1)
+
+
+@dataclass(frozen=True)
 class Tapped:
     """One tapped call: `names` maps the module's local parameter names to the model's; `edge` is where its
     output leaves in the graph, and `shape` the output's."""
@@ -83,6 +95,8 @@ class Taps:
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.unruly: set[str] = set()
         self.tapped: dict[int, Tapped] = {}  # by the identity of the rule's `Call`
+        self.routed: dict[int, Tapped] = {}  # of them, those whose rows were chosen by index
+        self.places: dict[int, Places] = {}  # where the rows of those belong
         self.shapes: list[
             tuple[int, tuple[int, ...]]
         ] = []  # (leaf, shape of its output), in order of calling
@@ -123,6 +137,12 @@ class Taps:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
             self.shapes.append((number, shape))
             if not (self._regular(leaf_input, output) and output.requires_grad):
+                if self._chosen(leaf_input, output):
+                    self.shapes[-1] = (number, (-1, shape[1]))  # how many rows differs from batch to batch
+                    call = rule.call(module, leaf_input.detach())
+                    tapped = self._remember(rule, names, call, Tap.apply(output, self.thread, call))
+                    self.routed[id(call)] = self.tapped[id(call)]
+                    return tapped
                 node = getattr(output, "grad_fn", None)
                 self.irregular.append((frozenset(names.values()), node))
                 return None
@@ -168,6 +188,17 @@ class Taps:
         rows, tokens = self.leading
         flattened = output.dim() == 2 and output.shape[0] == rows * tokens
         return leaf_input.shape[0] == output.shape[0] and (output.shape[0] == rows or flattened)
+
+    def _chosen(self, leaf_input: Any, output: Any) -> bool:
+        """Whether rows may have been chosen by index, as an expert gets them: `[k, d]` in, `[k, e]` out."""
+        both = isinstance(leaf_input, Tensor) and isinstance(output, Tensor)
+        return (
+            both
+            and leaf_input.dim() == output.dim() == 2
+            and 0 < len(leaf_input) == len(output)
+            and leaf_input.is_floating_point()
+            and output.requires_grad
+        )
 
     @property
     def pattern(self) -> tuple[Any, ...]:
@@ -237,13 +268,13 @@ class Taps:
         if not wanted.intersection(tapped.names.values()):
             return {}
         a_meeting = isinstance(tapped.call.module, Meeting)
-        g = widened(gradient).reshape(self.examples, -1) if a_meeting else self.per_example(gradient)
+        g = widened(gradient).reshape(self.examples, -1) if a_meeting else self.rows_of(tapped, gradient)
         if unscale is not None:
             g = g * unscale.to(g).view(-1, *[1] * (g.dim() - 1))
         if isinstance(tapped.call.module, Meeting):
             self.met += tapped.call.module.gradients(g.reshape(gradient.shape), self.examples)
             return {}
-        a = self.per_example(tapped.call.stored)
+        a = self.rows_of(tapped, tapped.call.stored)
         found = tapped.rule.gradients(tapped.call.module, a, g)
         mine = {local: name for local, name in tapped.names.items() if name in wanted}
         return {mine[local]: value for local, value in found.items() if local in mine}
@@ -252,6 +283,11 @@ class Taps:
         """The gradients of the `wanted` loose parameters, from what the backward pass that just ended left."""
         met, self.met = self.met, []
         return back_to_parameters(met, {n: p for n, p in self.loose.items() if n in wanted}) if met else {}
+
+    def rows_of(self, tapped: Tapped, x: Tensor) -> Tensor:
+        """`x` by example, `[N, T, d]`; rows chosen by index with zeros up to the most that an example has."""
+        places = self.places.get(id(tapped.call))
+        return self.per_example(x) if places is None else places.padded(widened(x), self.examples)
 
     def per_example(self, x: Tensor) -> Tensor:
         """`[N·rows, …, d]` as `[N, T, d]`; floats as float32 or wider, token indices as `[N, T, 1]`."""
