@@ -188,11 +188,11 @@ class Tracker:
         self._identity: dict[str, Any] | None = None
         self.writer, self.seed = writer, seed
         self._owns_writer = run is not None
+        refuse_what_cannot_be_measured(model, self.blocks, mode)  # by every process, or the others wait
         if self._silent:
             return
         check_labels(labels, samples, seed)
         find_output(unwrapped(model), output)
-        refuse_what_cannot_be_measured(model, self.blocks, mode)
         if self.probe_set.batches:
             self.prove()
         if run is not None:
