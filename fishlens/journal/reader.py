@@ -119,10 +119,10 @@ def first_start(run_dir: str | Path) -> Record:
     for _, path in attempts(run_dir):
         if (start := start_of(path)) is not None:
             return start
-    raise _not_begun(run_dir)
+    raise not_begun(run_dir)
 
 
-def _not_begun(run_dir: str | Path) -> InputError:
+def not_begun(run_dir: str | Path) -> InputError:
     """What to say of a folder without a start record: is there a journal at all?"""
     if attempts(run_dir):
         return InputError(
@@ -161,8 +161,10 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
     read = [read_attempt(path, kinds=kinds) for _, path in journals]
     begun = [attempt for attempt in read if attempt is not None]
     if not begun:
-        raise _not_begun(run_dir)
-    damaged = _missing(Path(run_dir), [number for number, _ in journals], begun)
+        raise not_begun(run_dir)
+    damaged = missing_attempts(
+        Path(run_dir), [number for number, _ in journals], [attempt.start for attempt in begun]
+    )
     damaged += [line for attempt in begun for line in attempt.damaged]
     if strict and damaged:
         raise InputError(damaged[0])
@@ -191,11 +193,11 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
     )
 
 
-def _missing(run_dir: Path, numbers: list[int], begun: list[Attempt]) -> list[str]:
+def missing_attempts(run_dir: Path, numbers: list[int], starts: list[Record]) -> list[str]:
     """What is not there and would have been read: attempts whose files are gone, up to where the next one went on."""
     told = []
     for number in sorted(set(range(1, max(numbers) + 1)) - set(numbers)):
-        later = [one.start.get("resumed_from_step") for one in begun if one.start["attempt"] > number]
+        later = [start.get("resumed_from_step") for start in starts if start["attempt"] > number]
         steps = min((0 if step is None else step for step in later), default=0)
         if steps > 0:
             told.append(
@@ -236,7 +238,7 @@ def read_attempt(path: Path, *, kinds: Collection[str] | None = None) -> Attempt
         if skip and line.startswith(skip) and position < len(lines):
             continue
         try:
-            record = _record(line, newer)
+            record = parse_record(line, newer)
         except ValueError as problem:
             damaged.append(f"{path}, line {position}: {problem}")
             continue
@@ -257,7 +259,7 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
-def _record(line: bytes, newer: bool) -> Record | None:
+def parse_record(line: bytes, newer: bool) -> Record | None:
     """Decode one line after the first; None for a kind that only a newer version has. Raises `ValueError` in words
     when it is not a record.
     """

@@ -75,12 +75,12 @@ class JournalWriter:
         earlier = attempts(run_dir)
         last = earlier[-1][0] if earlier else 0
         started = [(path, found) for _, path in earlier if (found := start_of(path)) is not None]
+        if after is not None and last != after:
+            raise RunHeld(f"another process has begun attempt {last} of {run_dir} meanwhile")
         if started and resumed_from_step is None:
             raise InputError(
                 f"{run_dir} already holds a run ({started[-1][0].name}): resume it, or choose another name"
             )
-        if after is not None and last != after:
-            raise RunHeld(f"another process has begun attempt {last} of {run_dir} meanwhile")
         if started:
             _refuse_living_writer(*started[-1])
         attempt = last + 1

@@ -29,7 +29,7 @@ from fishlens.tracking.guard import guarded, guarded_beginning, reason, say
 from fishlens.tracking.late import LateJournal
 from fishlens.tracking.plain import described
 from fishlens.tracking.processes import rank
-from fishlens.tracking.resumption import free_name
+from fishlens.tracking.resumption import free_name, open_free
 from fishlens.tracking.settings import account_place
 from fishlens.tracking.tracker import Tracker
 
@@ -76,6 +76,7 @@ class watching:
     ):
         self.model = unwrapped(model)
         self._entry = Entry(account_place(), type(self.model).__name__) if rank() == 0 else None
+        self._any_name = run is None
         self.run = free_name(Path("runs") / _script()) if run is None else Path(run)
         if attempts(self.run):
             raise InputError(f"{self.run} already holds a run: choose another name")
@@ -145,7 +146,9 @@ class watching:
         self.tracker.prove()
         seeds = described({"probe": self.tracker.seed, **self._seeds})
         start = {**self.tracker.start_record(), "factors": described(self._factors), "seeds": seeds}
-        self._journal.open(JournalWriter.open(self.run, start, None))
+        writer = open_free(self.run, start) if self._any_name else JournalWriter.open(self.run, start)
+        self.run = writer.path.parent
+        self._journal.open(writer)
         assert self._entry is not None
         self._entry.tracked(self.run, None, None)
         assert self._fed is not None

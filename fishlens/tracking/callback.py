@@ -29,7 +29,15 @@ from fishlens.tracking.guard import guarded, guarded_beginning, reason, say, shi
 from fishlens.tracking.late import LateJournal
 from fishlens.tracking.plain import described
 from fishlens.tracking.reporters import check_reporters, make_reporters
-from fishlens.tracking.resumption import free_name, has_finished, is_one_of, run_of_checkpoint, write_run
+from fishlens.tracking.resumption import (
+    Origin,
+    free_name,
+    has_finished,
+    is_one_of,
+    open_free,
+    origin_of_checkpoint,
+    write_run,
+)
 from fishlens.tracking.scores import Scores
 from fishlens.tracking.settings import account_place
 from fishlens.tracking.tracker import Tracker
@@ -265,11 +273,12 @@ class FisherCallback(TrainerCallback):
         if self.journal.writer is not None or self._beside is not None:
             return
         self.tracker.prove()
-        run, resumed, asked = self._place()
         factors = described(self._factors())
         seeds = {"probe": self.seed, "trainer": self._args.seed, "data": self._args.data_seed}
         start = {**self.tracker.start_record(), "factors": factors, "seeds": seeds}
-        self.journal.open(JournalWriter.open(run, start, resumed))
+        writer, asked = self._take_place(start)
+        self.journal.open(writer)
+        run, resumed = writer.path.parent, self._first_step or None
         self._runs.add(run.resolve())
         if self._entry is not None:
             self._entry.tracked(run, resumed, asked)
@@ -281,9 +290,9 @@ class FisherCallback(TrainerCallback):
 
     def _load_examples(self, fed: FedExamples) -> None:
         """A training that resumes is measured on the examples of before."""
-        run = run_of_checkpoint(self._args, self._state) if self._first_step else None
-        if run is not None:
-            fed.load(run / self._examples_file, self._first_step)
+        origin = self._origin()
+        if origin is not None:
+            fed.load(origin.run / self._examples_file, self._first_step)
 
     def _save_examples(self) -> None:
         run = (self._beside or self.journal).run
@@ -362,30 +371,56 @@ class FisherCallback(TrainerCallback):
         if self.tracker is not None and isinstance(self.tracker.probe_set, FedExamples):
             self.tracker.probe_set.stop()
 
-    def _place(self) -> tuple[Path, int | None, Path | None]:
-        """The run's directory, the step it goes on from (None: a new run), and a name that was asked for in vain.
+    def _place(self) -> tuple[Path, bool, Path | None]:
+        """The run's directory, whether a run there goes on (else it is new), and a name that was asked for in vain.
 
         Raises `InputError` if the name is taken.
         """
-        step = self._state.global_step or None
-        stored = run_of_checkpoint(self._args, self._state) if step else None
-        asked = self._asked()
-        if stored is not None and (
-            asked is None or self._goes_on_with(stored) or stored.resolve() == asked.resolve()
-        ):
-            named = None if self.run is None else Path(self.run)
-            return stored, step, None if named is None or is_one_of(stored, named) else named
+        origin, asked = self._origin(), self._asked()
+        if origin is not None and origin.ends is None:
+            stored = origin.run
+            if asked is None or self._goes_on_with(stored) or stored.resolve() == asked.resolve():
+                named = None if self.run is None else Path(self.run)
+                return stored, True, None if named is None or is_one_of(stored, named) else named
         if asked is None:
-            return (
-                free_name(Path("runs") / (Path(self._args.output_dir).resolve().name or "run")),
-                step,
-                None,
-            )
-        if attempts(asked) and step is None:
-            if asked.resolve() not in self._runs:
+            return self._free_name(), False, None
+        if attempts(asked):
+            if self._first_step and (origin is None or not has_finished(asked)):
+                return asked, True, None
+            if not self._first_step and asked.resolve() not in self._runs:
                 raise InputError(f"{asked} already holds a run: resume it, or choose another name")
-            asked = free_name(asked)
-        return asked, step, None
+        return free_name(asked), False, None
+
+    def _take_place(self, start: dict[str, Any]) -> tuple[JournalWriter, Path | None]:
+        """The run's journal, and a name that was asked for in vain.
+
+        A run that another process holds, and a name that was free when training began and is taken by now, are no
+        reason not to track: the next free name is taken, and a note says so.
+        """
+        assert self.tracker is not None
+        step, asked, because = self._first_step or None, self._asked(), None
+        try:
+            run, goes_on, named = self._place()
+            if goes_on:
+                return JournalWriter.open(run, start, step), named
+        except InputError as error:
+            run, because = asked if asked is not None else self._free_name(), first_line(error)
+        writer = open_free(run, start, step)
+        origin = self._origin()
+        if because is None and origin is not None:
+            because = origin.ends
+        if because is not None:
+            text = f"a run of its own, {writer.path.parent}: {because}"
+            self.tracker.note(self._first_step, text, level="info")
+            say(text)
+        return writer, None
+
+    def _origin(self) -> Origin | None:
+        """The run that the checkpoint belongs to which training goes on from."""
+        return origin_of_checkpoint(self._args, self._state) if self._first_step else None
+
+    def _free_name(self) -> Path:
+        return free_name(Path("runs") / (Path(self._args.output_dir).resolve().name or "run"))
 
     def _asked(self) -> Path | None:
         """The name that the user has given."""

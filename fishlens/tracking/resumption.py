@@ -3,15 +3,18 @@
 Beside it and not in the Trainer's own state, because that is restored on request only and is the script's output.
 """
 
+import itertools
 import json
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fishlens.journal import attempts
-from fishlens.journal.reader import read_attempt
+from fishlens.errors import InputError
+from fishlens.journal import JournalWriter, RunHeld, attempts, read_run
+from fishlens.journal.reader import first_start, run_id
 from fishlens.tracking.guard import say
 
 STATE_FILE = "fishlens.json"
@@ -36,41 +39,91 @@ def read_state(args: Any, state: Any, name: str) -> dict[str, Any] | None:
     for place in _checkpoints(args, state):
         if (place / name).is_file():
             content = json.loads((place / name).read_text(encoding="utf-8"))
-            return {**content, "checkpoint": str(place)}
+            return {**content, "found_at": str(place)}
     return None
 
 
 def write_run(args: Any, state: Any, run: Path) -> None:
-    """Whose the checkpoint is: by its full path, and by the way from here, in case both are moved together."""
+    """Whose the checkpoint is: by the run's id and full path, and by the way from here, in case both are moved
+    together; and where it was written, so that a copy is told from it."""
     place = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
-    way = os.path.relpath(run.resolve(), place)
-    write_state(args, state, STATE_FILE, {"run": str(run.resolve()), "way": way})
+    content = {
+        "run": str(run.resolve()),
+        "way": os.path.relpath(run.resolve(), place),
+        "id": run_id(first_start(run)),
+        "checkpoint": str(place),
+    }
+    write_state(args, state, STATE_FILE, content)
 
 
-def run_of_checkpoint(args: Any, state: Any) -> Path | None:
-    """The run that training goes on with, wherever it lies now; None if there is none."""
+@dataclass(frozen=True)
+class Origin:
+    """The run that a checkpoint was written by. `ends`: why training from the checkpoint does not go on in it."""
+
+    run: Path
+    ends: str | None
+
+
+def origin_of_checkpoint(args: Any, state: Any) -> Origin | None:
+    """The run that training goes on from, wherever it lies now; None if there is none.
+
+    Training goes on *in* it unless the checkpoint is a copy, or the run has finished after the checkpoint: the steps
+    after it would be lost to every reader.
+    """
     stored = read_state(args, state, STATE_FILE)
     if stored is None:
         return None
-    places = [Path(stored["run"])]
-    if stored.get("way"):
-        places.insert(0, Path(os.path.normpath(Path(stored["checkpoint"]).resolve() / stored["way"])))
-    return next((place for place in places if attempts(place)), None)
+    here, written = Path(stored["found_at"]).resolve(), Path(stored["run"])
+    places = [Path(os.path.normpath(here / stored["way"]))] if stored.get("way") else []
+    run = next((place for place in [*places, written] if _is_run(place, stored.get("id"))), None)
+    if run is None:
+        return None
+    original = Path(stored["checkpoint"]) if stored.get("checkpoint") else here
+    if run.resolve() == written.resolve() and here != original.resolve() and original.exists():
+        return Origin(run, f"the checkpoint is a copy of {original}")
+    found = read_run(run, kinds=("end",))
+    if found.status == "finished" and found.last_step > state.global_step:
+        return Origin(run, f"the checkpoint is of step {state.global_step} and the run has finished")
+    return Origin(run, None)
+
+
+def _is_run(place: Path, number: str | None) -> bool:
+    """Is this the run of that id? Any run will do where an older version wrote no id."""
+    try:
+        return bool(attempts(place)) and (number is None or run_id(first_start(place)) == number)
+    except InputError:
+        return False
 
 
 def has_finished(run: Path) -> bool:
     """Did the last attempt of a run come to its end?"""
-    last = read_attempt(attempts(run)[-1][1], kinds=("start", "end"))
-    return last is not None and any(record.get("status") == "finished" for record in last.records)
+    return read_run(run, kinds=("end",)).status == "finished"
 
 
 def free_name(place: Path) -> Path:
-    """`place`, or `place-2`, … : the first that holds no run."""
-    number, free = 1, place
-    while attempts(free):
-        number += 1
-        free = place.with_name(f"{place.name}-{number}")
-    return free
+    """`place`, or `place-2`, … : the first that holds no run now. `open_free` makes it one's own."""
+    return next(name for name in _names(place) if not attempts(name))
+
+
+def open_free(place: Path, start: dict[str, Any], resumed_from_step: int | None = None) -> JournalWriter:
+    """A new run in `place`, or in `place-2`, … : the first in which its journal could be created.
+
+    Choosing the name and taking it are one step, so that scripts that begin in one moment each get a run.
+    """
+    for name in _names(place):
+        if attempts(name):
+            continue
+        try:
+            return JournalWriter.open(name, start, resumed_from_step, after=0)
+        except RunHeld:
+            continue  # taken since
+    raise AssertionError("names never end")
+
+
+def _names(place: Path) -> "itertools.chain[Path]":
+    return itertools.chain(
+        [place], (place.with_name(f"{place.name}-{number}") for number in itertools.count(2))
+    )
 
 
 def is_one_of(run: Path, place: Path) -> bool:

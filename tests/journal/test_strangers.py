@@ -11,7 +11,7 @@ from rich.console import Console
 from fishlens import InputError, load_runs
 from fishlens.journal import JournalWriter, export_runs, find_runs, read_run
 from fishlens.sweep.plan import state_of
-from fishlens.tracking.watch import view
+from fishlens.tracking.watch import watch
 
 ESCAPE = "\x1b]0;PWNED\x07\x1b[2J"
 
@@ -239,7 +239,7 @@ def test_no_field_of_any_type_is_more_than_one_sentence(runs, tmp_path, kind):
     for place in places:
         try:
             assert state_of(place)
-            Console(file=io.StringIO(), width=100).print(view(read_run(place), 100))
+            watch(place, Console(file=io.StringIO(), width=100), once=True)
         except InputError:
             continue
         except Exception as error:
