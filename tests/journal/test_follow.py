@@ -69,7 +69,7 @@ def test_what_is_followed_is_what_is_read_whatever_happens_to_the_run(tmp_path):
         follower, step, resumed = Follower(place, Merged), 0, None
         for _ in range(chance.randint(1, 4)):
             with JournalWriter.open(place, {"blocks": {"low": 1}}, resumed) as journal:
-                for step in range(resumed or 0, (resumed or 0) + chance.randint(1, 9)):  # noqa: B007
+                for step in range(resumed or 0, (resumed or 0) + chance.randint(1, 9)):
                     journal.write("fisher", step, trace={"low": chance.random()}, purpose="track")
                     journal.write("note", step, level="info", text="same")
                     if chance.random() < 0.3:

@@ -66,4 +66,6 @@ def test_a_copied_checkpoint_begins_a_run_and_a_runs_own_goes_on_in_it(
     assert load_runs("runs/mine").fisher.equals(before.fisher), "the original is as it was"
     assert runs.attempts.tolist() == [1, 1] and runs.steps["other"] == 12
     notes = load_runs("runs/other").notes.text
-    assert notes.str.contains("is a copy of" if "copy" in where else "is of step 4 and the run has finished").any()
+    assert notes.str.contains(
+        "is a copy of" if "copy" in where else "is of step 4 and the run has finished"
+    ).any()
