@@ -227,6 +227,8 @@ def depth_centroid(one: BlockCurves) -> float:
     areas = trapezoid(one.trace[whole], one.steps[whole], axis=0)
     if areas.sum() <= 0:
         raise NoFeature("the curves are zero")
+    if not np.isfinite(areas.sum()):
+        raise NoFeature("the curves are too large to be summed in float64")
     return float(areas @ np.linspace(0, 1, len(areas)) / areas.sum())
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
+import numpy as np
+
 from fishlens import __version__
 from fishlens.errors import InputError
 from fishlens.journal import Runs
@@ -21,7 +23,17 @@ from .study import Study, slug
 
 PRESET = "estimator_preset"  # says several things at once
 BASELINE = "standard"
+_LARGEST = 1e150  # its square is still a float64
 MOST_DRAWN = 8  # groups; of more, each shows its main figures only
+
+
+def _within_reach(runs: Runs) -> Runs:
+    """The runs, with infinity for traces that can be neither summed nor drawn in float64."""
+    numbers = runs.fisher[["trace", "stderr"]].astype(float)
+    if not (numbers.abs() > _LARGEST).any(axis=None):
+        return runs
+    cut = numbers.mask(numbers.abs() > _LARGEST, np.inf)
+    return replace(runs, fisher=runs.fisher.assign(trace=cut["trace"], stderr=cut["stderr"]))
 
 
 def build_report(
@@ -58,7 +70,7 @@ def build_report(
     if unknown:
         raise InputError(f"a report has no section {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
     selection = select_runs(
-        runs,
+        _within_reach(runs),
         unfinished="include" if unfinished else "leave out",
         mixed="group" if group else "refuse",
         across=across,

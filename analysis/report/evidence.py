@@ -71,8 +71,9 @@ class Evidence:
 
     @cached_property
     def features(self) -> list[str]:
-        """Those that any run has."""
-        return [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if self.table[name].notna().any()]
+        """Those that any run has; where no run has any, one, so that every table has its row without a number."""
+        known = [name for name in (*CURVE_FEATURES, *RUN_FEATURES) if self.table[name].notna().any()]
+        return known or [*CURVE_FEATURES][:1]
 
     @cached_property
     def baselines(self) -> list[str]:

@@ -29,6 +29,9 @@ from fishlens.names import one_line
 _READS = {table: {kind.name} for table, kind in KIND_OF.items()}
 _READS["notes"] |= {"fisher"}  # a lost probe is a note too
 
+# factors that are names, whatever a script gave: 1, 1.5 and true are schedules' names too
+_NAMED = {"task", "model", "adapter", "schedule", "source"}
+
 
 def load_runs(
     where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -304,6 +307,7 @@ def _run_row(run: Run) -> dict[str, Any]:
         "damaged": len(run.damaged),
     }
     factors = _over_attempts(run, "factors")
+    factors |= {name: str(factors[name]) for name in _NAMED & factors.keys() if factors[name] is not None}
     for factor, value in (factors | _flat(fields_beside(run.path, factors))).items():
         row[factor if factor not in row and factor != "run" else f"factor_{factor}"] = value
     identity = _over_attempts(run, "estimator")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import socket
 from functools import lru_cache
 from importlib import metadata
@@ -30,10 +31,16 @@ def check_status(status: Any) -> None:
         raise InputError(f"status is {status!r}, expected one of {', '.join(STATUSES)}")
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def encode(record: dict[str, Any]) -> bytes:
     """One line, newline included. Raises `TypeError` for a value that JSON cannot hold."""
     text = json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    try:
+        return text.encode("utf-8") + b"\n"
+    except UnicodeEncodeError:  # a folder's name in another encoding: its bytes are kept in printable form
+        return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):x}", text).encode("utf-8") + b"\n"
 
 
 def plain(value: Any) -> Any:

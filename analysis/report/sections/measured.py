@@ -89,6 +89,11 @@ def _lost_probes(study: Study) -> pd.Series:
     return notes.loc[lost.to_numpy(dtype=bool), "run"].astype(str).value_counts()
 
 
+def _seed(value: object) -> object:
+    """A seed as it was written: a whole number, or a name."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _runs_table(study: Study) -> Table:
     probes = study.total.groupby("run")["value"].agg(whole="count", all="size")
     lost = _lost_probes(study)
@@ -102,7 +107,7 @@ def _runs_table(study: Study) -> Table:
             {
                 "run": run,
                 "schedule": factor["schedule"],
-                "seed": None if pd.isna(factor["seed"]) else int(factor["seed"]),
+                "seed": None if pd.isna(factor["seed"]) else _seed(factor["seed"]),
                 "status": factor["status"],
                 "steps": factor["steps"],
                 "probes": int(whole),
