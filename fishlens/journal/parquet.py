@@ -7,6 +7,7 @@ Every file carries the version of the format and the id of the export it is part
 folder are told apart, and a reader knows which columns it may expect.
 """
 
+import contextlib
 import json
 import os
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from fishlens.errors import InputError, first_line
+from fishlens.files import writing
 from fishlens.journal.kinds import FORMAT, MINOR, Column, problem_of_frame
 from fishlens.journal.runs import COLUMNS, KIND_OF, RUN_COLUMNS, TABLES, LeftOut, Runs
 
@@ -41,7 +43,8 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
     """Write every frame of `runs` to `folder`, which is made. Returns the number of rows of each.
 
     All or nothing: every file is written beside its place first, and then all are put in their places. Columns of mixed
-    kinds are written as text. Raises `InputError` where the file system refuses.
+    kinds are written as text. Raises `InputError` where the file system refuses, and where a file would be overwritten
+    that is no export.
     """
     folder = Path(folder)
     for name in TABLES:
@@ -58,18 +61,30 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
         "left_out": [[str(one.path), one.reason] for one in runs.left_out],
     }
     places = {name: folder / f"{name}.parquet" for name in _FILES}
-    unfinished = {name: place.with_name(f".{place.name}.writing") for name, place in places.items()}
+    for place in places.values():
+        _refuse_foreign(place)
     try:
-        for name, place in places.items():
-            _write(getattr(runs, name), unfinished[name], place, about)
-        for name, place in places.items():
-            unfinished[name].replace(place)
+        with contextlib.ExitStack() as all_or_none:
+            for name, place in places.items():
+                _write(getattr(runs, name), all_or_none.enter_context(writing(place)), place, about)
     except OSError as error:
         raise InputError(f"{place} cannot be written: {error.strerror or error}") from None
-    finally:
-        for path in unfinished.values():
-            path.unlink(missing_ok=True)
     return {name: len(getattr(runs, name)) for name in _FILES}
+
+
+def _refuse_foreign(place: Path) -> None:
+    """Raises `InputError` where a file that is no export of ours would be overwritten."""
+    import pyarrow
+    from pyarrow import parquet
+
+    if not place.is_file():
+        return
+    try:
+        known = (parquet.read_schema(place).metadata or {}).keys()
+    except (OSError, pyarrow.ArrowException):
+        known = set()
+    if not known & {_ABOUT, _NAMES}:
+        raise InputError(f"{place} is no export of fishlens: it is left as it is, give another folder")
 
 
 def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES) -> Runs:

@@ -158,3 +158,36 @@ def test_an_export_without_a_column_is_refused_with_its_name(runs_dir, tmp_path)
         with pytest.raises(InputError, match=rf"{name}\.parquet has no column '{column}'"):
             load_runs(tmp_path / "data")
         parquet.write_table(whole, there)
+
+
+def test_tables_of_others_are_not_overwritten_and_exports_of_ours_are(tmp_path):
+    write_run(tmp_path / "runs" / "a", "gu")
+    runs, folder = load_runs(tmp_path / "runs"), tmp_path / "data"
+    folder.mkdir()
+    theirs = pd.DataFrame({"mine": [1, 2]})
+    theirs.to_parquet(folder / "evaluation.parquet")
+    with pytest.raises(InputError, match=r"evaluation\.parquet is no export of fishlens"):
+        export_runs(runs, folder)
+    assert [path.name for path in folder.iterdir()] == ["evaluation.parquet"]
+    assert pd.read_parquet(folder / "evaluation.parquet").equals(theirs)
+    (folder / "evaluation.parquet").unlink()
+    assert export_runs(runs, folder) == export_runs(runs, folder)
+
+
+def test_an_export_that_fails_leaves_the_one_before_as_it_was(tmp_path, monkeypatch):
+    write_run(tmp_path / "runs" / "a", "gu")
+    runs, folder = load_runs(tmp_path / "runs"), tmp_path / "data"
+    export_runs(runs, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write, written = parquet.write_table, []
+
+    def full_at_the_third(*arguments, **options):
+        written.append(1)
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        write(*arguments, **options)
+
+    monkeypatch.setattr(parquet, "write_table", full_at_the_third)
+    with pytest.raises(InputError, match="cannot be written: No space left on device"):
+        export_runs(runs, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
