@@ -219,7 +219,9 @@ def _pairs(table: pd.DataFrame, names: list[str], lags: range) -> Array:
     a, b = x.to_numpy(dtype=float), y.to_numpy(dtype=float)
     found = []
     for lag in lags:
-        left, right = (a[:, : a.shape[1] - lag], b[:, lag:]) if lag >= 0 else (a[:, -lag:], b[:, :lag])
+        left, right = (
+            (a[:, : max(a.shape[1] - lag, 0)], b[:, lag:]) if lag >= 0 else (a[:, -lag:], b[:, :lag])
+        )
         found.append(_all_correlations(left, right))
     return np.arctanh(np.clip(np.array(found), -_EXACT_FIT, _EXACT_FIT))
 
