@@ -248,14 +248,14 @@ def order_agreement(events: Mapping[str, int], blocks: tuple[str, ...]) -> float
 RUN_FEATURES: dict[str, Feature[Blocks]] = {
     wide.name: wide
     for wide in (
-        Feature(
+        Feature[Blocks](
             "depth_centroid",
             "0 bottom … 1 top",
             "depth centroid",
             3,
             lambda blocks: depth_centroid(blocks.curves),
         ),
-        Feature(
+        Feature[Blocks](
             "order_agreement",
             "Kendall's τ, 1 = top-down",
             "agreement with top-down (τ)",

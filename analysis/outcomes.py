@@ -106,7 +106,7 @@ def _summary(own_scores: pd.DataFrame | None, source: str | None, targets: set[s
     if missing:
         reasons.append(f"average, lowest: no score in {', '.join(missing)}")
     elif (steps := own_scores["step"].reindex(own.index)).nunique() > 1:
-        first, last = steps.idxmin(), steps.idxmax()
+        first, last = str(steps.idxmin()), str(steps.idxmax())
         reasons.append(
             f"average, lowest: tested at different steps, {first} at {steps[first]} and {last} at {steps[last]}"
         )

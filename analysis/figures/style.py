@@ -118,8 +118,8 @@ def settings(**fixed: Any) -> Iterator[None]:
     matplotlib has one set of settings for the whole process: one thread at a time.
     """
     with _ONE_AT_A_TIME:
-        own = {
-            key: value
+        own: dict[str, Any] = {
+            str(key): value
             for key, value in matplotlib.rcParams.items()
             if key in _DEFAULTS and value != _DEFAULTS[key]
         }
@@ -130,15 +130,13 @@ def settings(**fixed: Any) -> Iterator[None]:
         chosen |= {key: size + more for key, more in _SIZES.items()}
         chosen |= own
         chosen["font.family"] = with_fallbacks(chosen["font.family"])
-        with matplotlib.rc_context(
-            {**chosen, **{key.replace("__", "."): value for key, value in fixed.items()}}
-        ):
+        settings: Any = {**chosen, **{key.replace("__", "."): value for key, value in fixed.items()}}
+        with matplotlib.rc_context(settings):
             yield
 
 
-_DEFAULTS = {
-    key: matplotlib.rcParamsDefault[key] for key in (*_LOOK, *_SIZES, "font.family", "mathtext.fontset")
-}
+_default: Any = matplotlib.rcParamsDefault
+_DEFAULTS = {key: _default[key] for key in (*_LOOK, *_SIZES, "font.family", "mathtext.fontset")}
 
 
 def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:

@@ -69,7 +69,8 @@ def runs(
     elif as_json:
         print_json(table.to_dict("records"))
     else:
-        _print_table([{**row, **_words(row)} for row in table.to_dict("records")])
+        rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+        _print_table([{**row, **_words(row)} for row in rows])
 
 
 def _listed(where: Sequence[str], copies: bool = False) -> "pd.DataFrame":

@@ -333,7 +333,7 @@ class Prover:
         there = [row for row in zip(chosen, plain, weighted, strict=True) if row[1] is not None]
         if not there:
             return proof
-        sizes = [[_row_sizes(taps.per_example(g)) for g in row[1:]] for row in there]
+        sizes = [[_row_sizes(taps.per_example(g)) for g in row[1:] if g is not None] for row in there]
         flags = torch.stack([_leak(before, after, weights, tolerance) for before, after in sizes])
         mixed = {
             name

@@ -50,10 +50,11 @@ class Writes(TorchDispatchMode):
             self._save(tensor)
         result = func(*args, **kwargs)
         fresh = func._schema.name.partition("::")[2] in _FRESH
-        before = (
+        before: set[Any] = (
             set() if fresh else {_storage(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         )
-        self.made |= {_storage(t) for t in tree_leaves(result) if isinstance(t, Tensor)} - before
+        after = {_storage(t) for t in tree_leaves(result) if isinstance(t, Tensor)}
+        self.made |= {storage for storage in after - before if storage is not None}
         return result
 
     def _save(self, tensor: Tensor) -> None:

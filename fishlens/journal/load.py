@@ -150,7 +150,7 @@ def _chunk(table: str, run: Run) -> _Chunk:
         return _when(records) | {one.name: _column(one, records, kind, run) for one in COLUMNS[table]}
     keys = [list(record.get(kind.each) or ()) for record in records]
     counts = np.array([len(names) for names in keys], dtype=np.int64)
-    chunk = {name: np.repeat(column, counts) for name, column in _when(records).items()}
+    chunk: _Chunk = {name: np.repeat(column, counts) for name, column in _when(records).items()}
     for one in COLUMNS[table]:
         if one.name == "block" and not one.field:
             chunk["block"] = _codes(chain.from_iterable(keys), run.blocks)

@@ -157,7 +157,7 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} is no Parquet file that can be read: {first_line(error)}") from None
     metadata = table.schema.metadata or {}
-    about = {"format": FORMAT, "minor": 0, "id": None, "left_out": []}
+    about: dict[str, Any] = {"format": FORMAT, "minor": 0, "id": None, "left_out": []}
     try:
         about |= json.loads(metadata.get(_ABOUT, b"{}"))
         names = {name: pd.Index(known) for name, known in json.loads(metadata.get(_NAMES, b"{}")).items()}
@@ -185,7 +185,7 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
     return frame, about
 
 
-def _as(column: pd.Series, dtype: str) -> pd.Series:
+def _as(column: Any, dtype: str) -> Any:
     """A column as `dtype`. Raises `ValueError` for one that is something else."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         if dtype != "category" or not all(isinstance(name, str) for name in column.cat.categories):

@@ -192,7 +192,8 @@ def train_masked_lm(
         lr=settings.learning_rate,
     )
     run = _Run(Path(folder), trainable, optimizer, settings)
-    step, curve, sums = run.load()
+    step, curve, pending = run.load()
+    losses: list[float | torch.Tensor] = list(pending)
     if step:
         note(f"resuming at step {step} of {settings.steps}")
     if device.type != "cpu":
@@ -212,18 +213,18 @@ def train_masked_lm(
             optimizer.step()
             optimizer.zero_grad()
             step += 1
-            sums.append(value.detach())  # fetched from the device when it is written
+            losses.append(value.detach())  # fetched from the device when it is written
             done = _is_over(step, clock.seconds, settings)
             if step % settings.log_every == 0 or done:
-                losses = torch.stack([torch.as_tensor(v, device=device) for v in sums]).double()
-                curve.append({"step": step, "loss": float(losses.mean()), "seconds": clock.seconds})
-                sums = []
+                mean = torch.stack([torch.as_tensor(v, device=device) for v in losses]).cpu().double().mean()
+                curve.append({"step": step, "loss": float(mean), "seconds": clock.seconds})
+                losses = []
                 if step % settings.save_every == 0 or done:
                     for name, rows in (heldout or {}).items():
                         curve[-1][f"heldout/{name}"] = heldout_loss(loss, rows)
                 note(_line(curve[-1], settings.steps))
             if step % settings.save_every == 0 or done or interruption.asked:
-                run.save(step, curve, [float(value) for value in sums])
+                run.save(step, curve, [float(value) for value in losses])
             if interruption.asked and not done:
                 raise Interrupted(step)
     model.eval()

@@ -103,7 +103,7 @@ class _Loader(importlib.abc.Loader):
 
     def __init__(self, real: Any):
         self.create_module = real.create_module
-        self.exec_module = after(before(real.exec_module, self._step_aside), add_callback)  # type: ignore[method-assign]
+        vars(self)["exec_module"] = after(before(real.exec_module, self._step_aside), add_callback)
         self._real = real
 
     def _step_aside(self, module: ModuleType) -> None:

@@ -108,7 +108,7 @@ def _by_schedule(study: Study) -> Table:
     columns = [Column("schedule", "schedule"), Column("runs", "runs"), *_columns(named, spread=True)]
     rising = _still_rising(study.features).groupby(study.features["schedule"]).sum()
     if rising.any():
-        rows = [{**row, "rising": int(rising[row["schedule"]])} for row in rows]
+        rows = [{**row, "rising": int(rising[str(row["schedule"])])} for row in rows]
         place = next(i for i, column in enumerate(columns) if column.key == "peak_step") + 1
         columns.insert(place, Column("rising", "peak not reached (runs)"))
     smooth = f"smoothed over {study.window:g} steps" if study.window else "not smoothed"
