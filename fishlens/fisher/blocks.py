@@ -19,6 +19,7 @@ from fishlens.fisher.inserted import (
     own_adapters,
     parameters_of,
 )
+from fishlens.fisher.walk import named_parameters
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
     """Names of the parameters that train and lie in none of `blocks`, but for heads that are not in use."""
     model = unwrapped(model)
     known = {id(p) for block in blocks for p in block.parameters.values()} | idle_heads(model)
-    return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in known]
+    return [name for name, p in named_parameters(model) if p.requires_grad and id(p) not in known]
 
 
 def not_measured(names: Sequence[str]) -> str:

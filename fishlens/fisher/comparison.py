@@ -13,15 +13,20 @@ What cannot be said (a diagonal of zeros) is nan.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from fishlens.fisher.transfer import fetched, widest
 
 Diagonal = Mapping[str, Tensor]
 Parameters = Mapping[str, Sequence[str]]
 """The names of a block's parameters, by block: `FisherEstimate.parameters`."""
 MOST_RANKED = 2**16  # entries of a block that are ranked: larger blocks by an evenly spaced choice
+MOST_COUNTED = 2**22  # entries of blocks that are counted together
 _LOWEST, _HIGHEST, _PER_DECADE = -24, 8, 4
 BINS = (_HIGHEST - _LOWEST) * _PER_DECADE + 2
 """Four bins per power of ten from 1e-24 to 1e8, the first for all that is below (zeros too), the last for all above."""
@@ -29,11 +34,7 @@ BINS = (_HIGHEST - _LOWEST) * _PER_DECADE + 2
 
 def overlap(one: Diagonal, other: Diagonal, parameters: Parameters) -> dict[str, float]:
     """The Bhattacharyya coefficient of every block, in [0, 1]."""
-
-    def coefficient(a: Tensor, b: Tensor) -> Tensor:
-        return (a.sqrt() * b.sqrt()).sum() / (a.sum().sqrt() * b.sum().sqrt())
-
-    return _by_block(coefficient, one, other, parameters)
+    return by_block(parameters, fetched(overlaps(one, other, parameters)))
 
 
 def rank_overlap(one: Diagonal, other: Diagonal, parameters: Parameters) -> dict[str, float]:
@@ -41,6 +42,41 @@ def rank_overlap(one: Diagonal, other: Diagonal, parameters: Parameters) -> dict
 
     Of a block with more than `MOST_RANKED` entries, so many of them, evenly spaced.
     """
+    return by_block(parameters, fetched(rank_overlaps(one, other, parameters)))
+
+
+def log_histograms(diagonal: Diagonal, parameters: Parameters) -> dict[str, Tensor]:
+    """How many entries of every block lie in each bin of $\\log_{10} d$: int64 `[BINS]` on the CPU."""
+    return histograms_of(parameters, fetched(histogram_table(diagonal, parameters)))
+
+
+def by_block(parameters: Parameters, values: Iterable[Any]) -> dict[str, float]:
+    """One number a block, once they are fetched."""
+    return {block: float(value) for block, value in zip(parameters, values, strict=True)}
+
+
+def histograms_of(parameters: Parameters, table: Iterable[np.ndarray]) -> dict[str, Tensor]:
+    """The rows of a fetched `histogram_table`, by block."""
+    rows = (row for rows in table for row in rows)
+    return {
+        block: torch.from_numpy(row.astype(np.int64)) for block, row in zip(parameters, rows, strict=True)
+    }
+
+
+# -- on the device, to be fetched together with other things ------------------------------------------------------
+
+
+def overlaps(one: Diagonal, other: Diagonal, parameters: Parameters) -> list[Tensor]:
+    """`overlap` of every block, a scalar each."""
+
+    def coefficient(a: Tensor, b: Tensor) -> Tensor:
+        return (a.sqrt() * b.sqrt()).sum() / (a.sum().sqrt() * b.sum().sqrt())
+
+    return [coefficient(_flat(one, names), _flat(other, names)) for names in parameters.values()]
+
+
+def rank_overlaps(one: Diagonal, other: Diagonal, parameters: Parameters) -> list[Tensor]:
+    """`rank_overlap` of every block, a scalar each."""
 
     def spearman(a: Tensor, b: Tensor) -> Tensor:
         stride = -(-len(a) // MOST_RANKED)
@@ -48,16 +84,30 @@ def rank_overlap(one: Diagonal, other: Diagonal, parameters: Parameters) -> dict
         x, y = x - x.mean(), y - y.mean()
         return (x * y).sum() / (x.square().sum() * y.square().sum()).sqrt()
 
-    return _by_block(spearman, one, other, parameters)
+    return [spearman(_flat(one, names), _flat(other, names)) for names in parameters.values()]
 
 
-def log_histograms(diagonal: Diagonal, parameters: Parameters) -> dict[str, Tensor]:
-    """How many entries of every block lie in each bin of $\\log_{10} d$: int64 `[BINS]` on the CPU."""
-    found = {}
+def histogram_table(diagonal: Diagonal, parameters: Parameters) -> list[Tensor]:
+    """`log_histograms`, `[blocks, BINS]` in a few pieces: small blocks are counted together."""
+    groups: list[list[str]] = [[]]
+    room = MOST_COUNTED
     for block, names in parameters.items():
-        bins = (_flat(diagonal, names).log10() - _LOWEST) * _PER_DECADE  # -inf for zeros
-        found[block] = torch.bincount((bins.floor() + 1).clamp(0, BINS - 1).long(), minlength=BINS)
-    return {block: counts.cpu() for block, counts in found.items()}
+        size = sum(diagonal[name].numel() for name in names)
+        if size > room and groups[-1]:
+            groups.append([])
+            room = MOST_COUNTED
+        groups[-1].append(block)
+        room -= size
+    return [_counts([_flat(diagonal, parameters[block]) for block in group]) for group in groups if group]
+
+
+def _counts(blocks: Sequence[Tensor]) -> Tensor:
+    place = torch.cat(list(blocks)).log10().sub_(_LOWEST).mul_(_PER_DECADE).floor_()  # -inf for zeros
+    place = place.add_(1).clamp_(0, BINS - 1).long()
+    starts = [BINS * row for row in range(len(blocks))]
+    torch._foreach_add_(list(place.split([len(block) for block in blocks])), starts)
+    counts = torch.zeros(BINS * len(blocks), dtype=torch.int64, device=place.device)
+    return counts.scatter_add_(0, place, torch.ones_like(counts[:1]).expand_as(place)).view(-1, BINS)
 
 
 def drift(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
@@ -67,28 +117,27 @@ def drift(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str
 
 def jensen_shannon(p: Tensor, q: Tensor) -> float:
     """Of two lists of counts, in bits (Lin 1991); nan if one of them is empty."""
-    if not p.sum() or not q.sum():
+    one, other = (counts.numpy().astype(float) for counts in (p, q))
+    if not one.sum() or not other.sum():
         return math.nan
-    p, q = p.double() / p.sum(), q.double() / q.sum()
-    entropies = [float(torch.special.entr(each).sum()) for each in ((p + q) / 2, p, q)]
-    return max(0.0, (entropies[0] - (entropies[1] + entropies[2]) / 2) / math.log(2))
+    one, other = one / one.sum(), other / other.sum()
+    apart = (_entropy(one) + _entropy(other)) / 2
+    return max(0.0, (_entropy((one + other) / 2) - apart) / math.log(2))
 
 
-def _by_block(
-    measure: Callable[[Tensor, Tensor], Tensor], one: Diagonal, other: Diagonal, parameters: Parameters
-) -> dict[str, float]:
-    """One number a block, all in one transfer from the device."""
-    values = [measure(_flat(one, names), _flat(other, names)) for names in parameters.values()]
-    return dict(zip(parameters, torch.stack(values).tolist(), strict=True))
+def _entropy(p: np.ndarray) -> float:
+    there = p[p > 0]
+    return float(-(there * np.log(there)).sum())
 
 
 def _flat(diagonal: Diagonal, names: Sequence[str]) -> Tensor:
     flat = torch.cat([diagonal[name].flatten() for name in names])
-    return flat.double() if flat.device.type != "mps" else flat.float()
+    return flat.to(widest(flat.device))
 
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks from 1; equal values share the mean of theirs."""
-    _, group, counts = values.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0)
-    return (last - (counts - 1) / 2)[group].to(values)
+    values = values.contiguous()
+    ordered = values.sort().values
+    below = torch.searchsorted(ordered, values)
+    return (below + torch.searchsorted(ordered, values, right=True) + 1).to(values) / 2

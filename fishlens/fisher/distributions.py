@@ -7,11 +7,12 @@ classification, the start and the end for extractive QA, one per token for taggi
 gradient that it stands for.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,9 +35,13 @@ class Distribution(ABC):
     def exact(self, logits: Tensor, scored: Tensor) -> Iterator[Tensor]:
         """Cotangents v_k with Σ_k v_k v_kᵀ = Cov_y[∇ log p(y)] for every example; `passes` of them."""
 
+    def noise(self, uniforms: np.ndarray) -> np.ndarray:
+        """What `sample` takes, made of uniform numbers in [0, 1) on the host, in float64."""
+        return uniforms
+
     @abstractmethod
-    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """y drawn by inverse transform from `uniforms` `[N, M, numbers(C)]`."""
+    def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
+        """y drawn by inverse transform from `noise` `[N, M, numbers(C)]`, in the logits' precision."""
 
     @abstractmethod
     def mode(self, logits: Tensor) -> Tensor:
@@ -106,9 +111,9 @@ class Categorical(Distribution):
                 ).sqrt()
                 yield torch.where(in_turn, size.unsqueeze(-1) * v, 0.0)
 
-    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+    def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
         cumulative = functional.softmax(widened(logits), dim=-1).cumsum(-1)
-        below = cumulative < uniforms.to(cumulative) * cumulative[..., -1:]
+        below = cumulative < noise.to(cumulative) * cumulative[..., -1:]
         return below.sum(-1).clamp(max=logits.shape[-1] - 1)
 
     def mode(self, logits: Tensor) -> Tensor:
@@ -159,9 +164,9 @@ class Bernoulli(Distribution):
             v[..., c] = spread[..., c]
             yield v
 
-    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+    def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
         p = torch.sigmoid(widened(logits))
-        return (uniforms.to(p) < p).to(p)
+        return (noise.to(p) < p).to(p)
 
     def mode(self, logits: Tensor) -> Tensor:
         return (widened(logits) > 0).to(widened(logits))
@@ -201,11 +206,12 @@ class Gaussian(Distribution):
             v[..., c] = scored.to(v)
             yield v
 
-    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+    def noise(self, uniforms: np.ndarray) -> np.ndarray:
         tiny = 1e-12
-        u = uniforms.to(torch.float64).clamp(tiny, 1 - tiny)
-        normal = math.sqrt(2) * torch.erfinv(2 * u - 1)
-        return widened(logits) + normal.to(widened(logits))
+        return special.ndtri(uniforms.clip(tiny, 1 - tiny))
+
+    def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
+        return widened(logits) + noise.to(widened(logits))
 
     def mode(self, logits: Tensor) -> Tensor:
         return widened(logits)

@@ -53,14 +53,11 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
 def _document_numbers(item: Mapping[str, Any], ids: Tensor) -> Tensor | None:
     """`[N, T]`: another number wherever another document begins, 0 for padding; None if nothing says so."""
     mask = item.get("attention_mask")
-    whole = not isinstance(mask, Tensor) or bool((mask != 0).all())
-    if (
-        isinstance(mask, Tensor)
-        and mask.shape == ids.shape
-        and not mask.is_floating_point()
-        and bool((mask > 1).any())
-    ):
-        return mask
+    whole = True
+    if isinstance(mask, Tensor):  # one wait, where the batch lies on a device
+        whole, numbered = torch.stack([(mask != 0).all(), (mask > 1).any()]).tolist()
+        if numbered and mask.shape == ids.shape and not mask.is_floating_point():
+            return mask
     for key in _NUMBERED:
         value = item.get(key)
         if isinstance(value, Tensor) and value.shape == ids.shape:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
+from fishlens.fisher.transfer import fetched, widest
 
 # what must agree for two estimates to be parts of one
 IDENTITY = ("labels", "samples", "granularity", "output", "mode", "dtype", "blocks", "preset")
@@ -38,6 +39,7 @@ class FisherEstimate:
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     entropy: Tensor | None = field(default=None, repr=False)
     confidence: Tensor | None = field(default=None, repr=False)
+    sums: "BlockSums | None" = field(default=None, repr=False)
 
     @property
     def examples(self) -> int:
@@ -50,13 +52,13 @@ class FisherEstimate:
         `diagonal`."""
         if self.diagonal is None:
             return None
-        found = {}
-        for block, names in self.parameters.items():
-            d = [self.diagonal[name].double() for name in names]
-            total = float(sum(x.sum() for x in d))
-            square = float(sum(x.square().sum() for x in d))
-            found[block] = total**2 / square if square > 0 else math.nan
-        return found
+        return {block: _ratio(*sums) for block, sums in self._sums.diagonal.items()}
+
+    @property
+    def _sums(self) -> "BlockSums":
+        return self.sums or BlockSums.of(
+            self.parameters, fetched(waiting_sums(self.parameters, self.diagonal, self.mean_gradient))
+        )
 
     @property
     def noise_scale(self) -> dict[str, float] | None:
@@ -69,8 +71,7 @@ class FisherEstimate:
         if self.mean_gradient is None:
             return None
         count, found = self.examples, {}
-        for block, names in self.parameters.items():
-            mean_square = float(sum(self.mean_gradient[name].double().square().sum() for name in names))
+        for block, mean_square in self._sums.mean_square.items():
             if count < 2:
                 found[block] = math.nan
                 continue
@@ -80,13 +81,81 @@ class FisherEstimate:
         return found
 
 
+@dataclass(frozen=True)
+class BlockSums:
+    """Of every block: Σd and Σd² of its diagonal relative to the largest d (`diagonal`), and ‖mean gradient‖²."""
+
+    diagonal: Mapping[str, tuple[float, float]]
+    mean_square: Mapping[str, float]
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, tuple[str, ...]], waiting: dict[str, Any]) -> "BlockSums":
+        """From what `waiting_sums` left on the device, once it is fetched."""
+        diagonal = {
+            block: (float(one), float(two) ** 2)
+            for block, one, two in zip(parameters, *waiting["diagonal"], strict=False)
+        }
+        square = {
+            block: (float(size) * float(largest)) ** 2
+            for block, size, largest in zip(parameters, *waiting["mean"], strict=False)
+        }
+        return cls(diagonal, square)
+
+
+def waiting_sums(
+    parameters: Mapping[str, tuple[str, ...]],
+    diagonal: Mapping[str, Tensor] | None,
+    mean_gradient: Mapping[str, Tensor] | None,
+) -> dict[str, Any]:
+    """What `BlockSums` needs, on the device. Relative to the largest entry, so that float32 does where it has to."""
+    found: dict[str, Any] = {"diagonal": ((), ()), "mean": ((), ())}
+    if diagonal is not None:
+        relative, _ = _relative(parameters, diagonal)
+        found["diagonal"] = (_norms(relative, 1), _norms(relative, 2))
+    if mean_gradient is not None:
+        relative, largest = _relative(parameters, mean_gradient)
+        found["mean"] = (_norms(relative, 2), largest)
+    return found
+
+
+def _relative(
+    parameters: Mapping[str, tuple[str, ...]], entries: Mapping[str, Tensor]
+) -> tuple[list[Tensor], list[Any]]:
+    """Every block's entries over the largest of them, in the widest type of the device; and the largest."""
+    flat = [_side_by_side([entries[name] for name in names]) for names in parameters.values()]
+    if widest(flat[0].device) is torch.float64:
+        return flat, [1.0] * len(flat)
+    largest = [x.abs().max().clamp(min=torch.finfo(x.dtype).tiny) for x in flat]
+    return [x / m for x, m in zip(flat, largest, strict=True)], largest
+
+
+def _norms(tensors: Sequence[Tensor], order: int) -> list[Tensor]:
+    return list(torch._foreach_norm(tensors, order, dtype=widest(tensors[0].device)))
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """All entries as one vector; a view where they lie side by side already, as a probe leaves them."""
+    first, size = parts[0], sum(part.numel() for part in parts)
+    place = first.storage_offset()
+    for part in parts:
+        same = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (same and part.is_contiguous() and part.storage_offset() == place):
+            return torch.cat([part.flatten() for part in parts])
+        place += part.numel()
+    return first.as_strided((size,), (1,), first.storage_offset())
+
+
+def _ratio(one: float, two: float) -> float:
+    return one**2 / two if two > 0 else math.nan
+
+
 def summarise(per_example: Mapping[str, Tensor]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard error (ddof = 1; nan for one value) of every block's contributions."""
     trace, stderr = {}, {}
-    for block, values in per_example.items():
+    for block, tensor in per_example.items():
+        values, count = tensor.numpy(), len(tensor)
         trace[block] = float(values.mean())
-        count = len(values)
-        stderr[block] = float(values.std(correction=1)) / math.sqrt(count) if count > 1 else math.nan
+        stderr[block] = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     return trace, stderr
 
 

@@ -8,7 +8,7 @@ a child called `output` (the name BackPACK would store the output under) need no
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -59,9 +59,9 @@ class OperationCall(Call): ...
 class Rule(FirstOrderModuleExtension):
     """Per-example gradients of the parameters of one kind of leaf module.
 
-    `covers` says whether the rule is exact for this very module. `gradients` gets the input `a` and the
-    output gradient `g`, both `[N, T, …]` and float32 or wider, and returns the gradient of each parameter
-    by its local name.
+    `covers` says whether the rule is exact for this very module. `gradients` gets K modules of one kind, the input
+    `a` and the output gradient `g`, both `[K·N, T, …]` (one module after the other) and float32 or wider, and
+    returns the gradient of each parameter by its local name.
     """
 
     call: ClassVar[type[Call]]
@@ -76,7 +76,11 @@ class Rule(FirstOrderModuleExtension):
     def covers(self, module: nn.Module) -> bool: ...
 
     @abstractmethod
-    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]: ...
+    def gradients(self, modules: Sequence[Any], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]: ...
+
+    def kind(self, module: Any) -> Hashable:
+        """Modules of one kind (and shape) can be handed to `gradients` together; None: each alone."""
+        return None
 
     def leaf_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """The tensor that the module transforms: its first argument, however it was passed."""
@@ -95,6 +99,11 @@ def _adds(lora: Any) -> bool:
 
 def _no_positions(x: Tensor) -> Tensor:
     return x.sum(1)
+
+
+def _mapped(x: Tensor, maps: Tensor) -> Tensor:
+    """`[K·N, T, i]` by K maps `[K, i, o]`, each for its own N rows: `[K·N, T, o]`."""
+    return torch.bmm(x.reshape(len(maps), -1, x.shape[-1]), maps).view(*x.shape[:2], -1)
 
 
 class LinearRule(Rule):
@@ -117,7 +126,10 @@ class LinearRule(Rule):
         plain = all(_adds(lora) for lora in loras.values())
         return plain and not module.fan_in_fan_out
 
-    def gradients(self, module: nn.Linear, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+    def kind(self, module: nn.Linear) -> Hashable:
+        return ()
+
+    def gradients(self, modules: Sequence[nn.Linear], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
         return {"weight": OuterSum(g, a), "bias": Dense(_no_positions(g))}
 
 
@@ -130,7 +142,10 @@ class Conv1DRule(Rule):
     def covers(self, module: nn.Module) -> bool:
         return _runs(module, Conv1D)
 
-    def gradients(self, module: Conv1D, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+    def kind(self, module: Conv1D) -> Hashable:
+        return ()
+
+    def gradients(self, modules: Sequence[Conv1D], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
         return {"weight": OuterSum(a, g), "bias": Dense(_no_positions(g))}
 
 
@@ -143,8 +158,13 @@ class LayerNormRule(Rule):
     def covers(self, module: nn.Module) -> bool:
         return _runs(module, nn.LayerNorm) and len(module.normalized_shape) == 1  # type: ignore[arg-type]
 
-    def gradients(self, module: nn.LayerNorm, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
-        normal = functional.layer_norm(a, module.normalized_shape, eps=module.eps)
+    def kind(self, module: nn.LayerNorm) -> Hashable:
+        return module.eps
+
+    def gradients(
+        self, modules: Sequence[nn.LayerNorm], a: Tensor, g: Tensor
+    ) -> dict[str, PerExampleGradient]:
+        normal = functional.layer_norm(a, modules[0].normalized_shape, eps=modules[0].eps)
         return {"weight": Dense(_no_positions(g * normal)), "bias": Dense(_no_positions(g))}
 
 
@@ -158,7 +178,8 @@ class ScaleRule(Rule):
     def covers(self, module: nn.Module) -> bool:
         return scale_of(module) is not None
 
-    def gradients(self, module: nn.Module, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+    def gradients(self, modules: Sequence[nn.Module], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        (module,) = modules
         scale = scale_of(module)
         assert scale is not None
         found: dict[str, PerExampleGradient] = {
@@ -181,7 +202,10 @@ class EmbeddingRule(Rule):
             return False
         return _runs(module, nn.Embedding) or embedding_factor(module) is not None
 
-    def gradients(self, module: nn.Embedding, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+    def gradients(
+        self, modules: Sequence[nn.Embedding], a: Tensor, g: Tensor
+    ) -> dict[str, PerExampleGradient]:
+        (module,) = modules
         factor = 1.0 if _runs(module, nn.Embedding) else embedding_factor(module)
         assert factor is not None
         scaled = g if factor == 1.0 else g * factor
@@ -203,10 +227,17 @@ class LoRARule(Rule):
         dropout = module.lora_dropout
         return not (isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0)
 
-    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
-        down, up = module.lora_A.detach().to(a.dtype), module.lora_B.detach().to(a.dtype)
-        g = g * module.scaling
-        return {"lora_A": OuterSum(g @ up, a), "lora_B": OuterSum(g, a @ down.T)}
+    def kind(self, module: Any) -> Hashable:
+        return (module.scaling, module.lora_A.shape, module.lora_B.shape)
+
+    def gradients(self, modules: Sequence[Any], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+        down = torch.stack([module.lora_A.detach() for module in modules]).to(a.dtype)
+        up = torch.stack([module.lora_B.detach() for module in modules]).to(a.dtype)
+        g = g * modules[0].scaling
+        return {
+            "lora_A": OuterSum(_mapped(g, up), a),
+            "lora_B": OuterSum(g, _mapped(a, down.transpose(1, 2))),
+        }
 
     def leaf_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """`forward(hidden_states, layer_input)`: the first may be None, then the second is meant."""
@@ -224,7 +255,7 @@ class OperationRule(Rule):
     def covers(self, module: nn.Module) -> bool:
         return False
 
-    def gradients(self, module: Any, a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
+    def gradients(self, modules: Sequence[Any], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
         raise TypeError("the gradients of tensors made of parameters have no parameter's name yet")
 
 
@@ -257,7 +288,7 @@ class Tap(torch.autograd.Function):
 
     `thread` is a scalar that requires a gradient and runs through every tap: asking autograd for the
     gradient of this one number makes it visit every tapped leaf, and compute no parameter's gradient on the
-    way.
+    way. There is nothing to add up for it: its gradient is None.
 
     The output leaves as an alias, not as a view: autograd would not let the model change a view in place.
     No leaf that has a rule needs its own output in its backward pass.
@@ -265,10 +296,10 @@ class Tap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, thread: Tensor, call: Call) -> Tensor:
-        ctx.call, ctx.thread = call, thread
+        ctx.call = call
         return output.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         hook_run_extensions(ctx.call, (), (gradient,))
-        return gradient, torch.zeros_like(ctx.thread), None
+        return gradient, None, None

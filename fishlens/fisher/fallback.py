@@ -42,7 +42,7 @@ def one_at_a_time(
             ) from error
         draw = draw_labels(prediction, example, first + n)
         for number, name, gradient in _gradients(prediction.logits, draw, parameters, half):
-            receive(name, Dense(gradient.unsqueeze(0)), number, example=n)
+            receive((name,), Dense(gradient.unsqueeze(0)), number, example=n)
 
 
 def batch_gradients(
@@ -59,7 +59,7 @@ def batch_gradients(
     (2024).
     """
     for number, name, gradient in _gradients(logits, draw, parameters, half):
-        receive(name, Dense(gradient.unsqueeze(0) / divisor), number)
+        receive((name,), Dense(gradient.unsqueeze(0) / divisor), number)
 
 
 def _gradients(

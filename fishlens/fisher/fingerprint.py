@@ -1,34 +1,70 @@
 """A number that changes with a model's weights, also where torch does not count the write (`p.data.copy_()`)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from fishlens.fisher.walk import named_tensors
 
-def fingerprint(model: nn.Module) -> tuple[int, ...]:
-    """A checksum of the bits of all parameters and buffers, in one pass over them and one transfer."""
-    sums = [_checksum(tensor.detach()) for tensor in _tensors(model)]
-    return (
-        tuple(torch.stack([s for s in sums if s is not None]).tolist())
-        if any(s is not None for s in sums)
-        else ()
-    )
+WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+SMALL, MOST = 2**18, 2**26  # bytes: of a tensor that is summed together with others, and of all that are
 
 
-def _tensors(model: nn.Module) -> Iterable[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
+@dataclass(frozen=True)
+class Weights:
+    """A model's weights at one step, as checksums that stay on their devices until they are compared."""
+
+    step: int
+    checksums: tuple[Tensor, ...]
+
+    def same_as(self, other: "Weights | None") -> bool:
+        """Whether both are of one step and the same bits; the host waits only where the steps agree."""
+        if other is None or other.step != self.step or len(other.checksums) != len(self.checksums):
+            return False
+        return all(map(torch.equal, self.checksums, other.checksums))
 
 
-def _checksum(tensor: Tensor) -> Tensor | None:
-    """The wrapped sum of the tensor's bits as whole numbers of eight bytes, and of the bytes that are left; None for
-    what has no bits of its own."""
+def weights_of(model: nn.Module, step: int) -> Weights:
+    """A checksum of the bits of all parameters and buffers, in one pass over them and without waiting for it."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for _, tensor in named_tensors(model):
+        bits = _bits(tensor.detach())
+        if bits is not None and bits.numel():
+            by_device.setdefault(bits.device, []).append(bits)
+    return Weights(step, tuple(torch.stack(list(_sums(bits))) for bits in by_device.values()))
+
+
+def _bits(tensor: Tensor) -> Tensor | None:
+    """The tensor's entries as whole numbers of their size; None for what has no bits of its own."""
     try:
-        data = tensor.contiguous().reshape(-1).view(torch.uint8)
-        if data.storage_offset() % 8:
-            data = data.clone()
-        even = data.numel() // 8 * 8
-        return data[:even].view(torch.int64).sum() + data[even:].sum()
-    except (RuntimeError, NotImplementedError):
+        flat = tensor.contiguous().reshape(-1)
+        if flat.is_complex():
+            flat = torch.view_as_real(flat).reshape(-1)
+        bits = flat.view(WHOLE[flat.element_size()])
+        wide = bits.element_size() == 4 and not bits.numel() % 2 and not bits.storage_offset() % 2
+        return bits.view(torch.int64) if wide else bits
+    except (RuntimeError, NotImplementedError, KeyError):
         return None
+
+
+def _sums(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """Of every large tensor the wrapped sum; small ones of a type are laid side by side first."""
+    small: dict[torch.dtype, list[Tensor]] = {}
+    for bits in tensors:
+        if bits.numel() * bits.element_size() > SMALL:
+            yield bits.sum()
+            continue
+        parts = small.setdefault(bits.dtype, [])
+        parts.append(bits)
+        if len(parts) >= MOST // SMALL:
+            yield _weighted(small.pop(bits.dtype))
+    for parts in small.values():
+        yield _weighted(parts)
+
+
+def _weighted(parts: list[Tensor]) -> Tensor:
+    """Σ (2i + 1) x_i, wrapped: it changes when entries change places, too."""
+    together = torch.cat(parts).long()
+    return (together * torch.arange(1, 2 * len(together), 2, device=together.device)).sum()

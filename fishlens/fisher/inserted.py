@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from fishlens.errors import InputError
+from fishlens.fisher.walk import modules, named_parameters
 
 PREFIX = "prefix"
 OUTSIDE = "outside"
@@ -144,14 +145,16 @@ def idle_heads(model: nn.Module) -> set[int]:
     """Parameters of an `adapters` model that its active head does not use: other heads, a pooler it passes by."""
     idle: set[int] = set()
     module: Any
-    for module in model.modules():
+    for module in modules(model):
         heads: Any = getattr(module, "heads", None)
         if isinstance(heads, nn.ModuleDict) and hasattr(module, "active_head"):
             active = module.active_head
             names = [active] if isinstance(active, str) else list(active or [])
             in_use = {id(p) for name in names if name in heads for p in heads[name].parameters()}
             base: Any = module.base_model
-            in_use |= {id(p) for p in base.parameters()}  # a language model's head shares the embeddings
+            in_use |= {
+                id(p) for _, p in named_parameters(base)
+            }  # a language model's head shares the embeddings
             idle |= {id(p) for p in heads.parameters()} - in_use
             pooler = getattr(base, "pooler", None)
             pools = [head for name, head in heads.items() if name in names and head.config.get("use_pooler")]  # type: ignore[union-attr, operator]

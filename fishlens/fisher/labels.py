@@ -100,21 +100,23 @@ class MonteCarlo(LabelSource):
     def targets(
         self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
-        uniforms = self._uniforms(prediction, first)
+        noise = self._noise(prediction, first)
         family = prediction.distribution
         return [
-            (family.sample(prediction.logits, uniforms[:, :, s]), prediction.scored)
-            for s in range(self.samples)
+            (family.sample(prediction.logits, noise[:, :, s]), prediction.scored) for s in range(self.samples)
         ]
 
-    def _uniforms(self, prediction: Prediction, first: int) -> Tensor:
-        """In [0, 1), `[N, M, S, numbers a variable needs]`."""
+    def _noise(self, prediction: Prediction, first: int) -> Tensor:
+        """What the distribution draws from, `[N, M, S, numbers a variable needs]`."""
         count, variables, classes = prediction.logits.shape
         shape = (variables, self.samples, prediction.distribution.numbers(classes))
         drawn = np.stack([self._generator(first + n).random(shape) for n in range(count)])
-        uniforms = torch.from_numpy(drawn).to(prediction.logits.device, non_blocking=True)
+        noise = prediction.distribution.noise(drawn)
+        if prediction.logits.dtype != torch.float64:  # which some devices do not have
+            noise = noise.astype(np.float32)
+        on_device = torch.from_numpy(noise).to(prediction.logits.device, non_blocking=True)
         rank = (prediction.scored.cumsum(1) - 1).clamp(min=0)
-        return uniforms.gather(1, rank[:, :, None, None].expand(-1, -1, *shape[1:]))
+        return on_device.gather(1, rank[:, :, None, None].expand(-1, -1, *shape[1:]))
 
     def _generator(self, example: int) -> np.random.Generator:
         """A stream of its own for every example: the example is the top word of the generator's counter."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import deferred_signals
+from fishlens.fisher.walk import modules, named_parameters
 
 
 @contextmanager
@@ -29,10 +30,10 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     training. What was compiled runs as it is written.
     """
     with deferred_signals() as signals:
-        flags = [(module, module.training) for module in model.modules()]
+        flags = [(module, module.training) for module in modules(model)]
         wanted = {id(p) for p in measured}
         parameters: list[tuple[Tensor, bool, Tensor | None]] = [
-            (p, p.requires_grad, p.grad) for p in model.parameters()
+            (p, p.requires_grad, p.grad) for _, p in named_parameters(model)
         ]
         modes = training_flags(model, mode)
         try:
@@ -105,13 +106,14 @@ def training_flags(model: nn.Module, mode: str) -> dict[nn.Module, bool]:
     if mode == "unchanged" or (mode == "train" and model.training):
         return {}
     training = mode == "train"
-    flags = dict.fromkeys(model.modules(), training)
+    flags = dict.fromkeys(modules(model), training)
     inside: set[int] = set()
-    for module in model.modules():
+    for module in list(flags):
         if id(module) in inside or not _has_own_train(module):
             continue
-        inside |= {id(part) for part in module.modules()}
-        flags |= dict(zip(module.modules(), _asked(module, training), strict=True))
+        parts = modules(module)
+        inside.update(map(id, parts))
+        flags |= dict(zip(parts, _asked(module, parts, training), strict=True))
     return flags
 
 
@@ -124,9 +126,8 @@ _answers: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, int], list[bool
 )
 
 
-def _asked(module: nn.Module, training: bool) -> list[bool]:
+def _asked(module: nn.Module, parts: list[nn.Module], training: bool) -> list[bool]:
     """The flags of `module` and all in it after `train(training)`, from a copy on the meta device."""
-    parts = list(module.modules())
     known = _answers.setdefault(module, {})
     key = (training, len(parts))
     if key not in known:
@@ -152,10 +153,10 @@ def _asked(module: nn.Module, training: bool) -> list[bool]:
 @contextmanager
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
-    on_parameters = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
+    on_parameters = [(p, p._backward_hooks) for _, p in named_parameters(model) if p._backward_hooks]
     on_modules = [
         (module, name, vars(module)[name])
-        for module in model.modules()
+        for module in modules(model)
         for name in ("_backward_hooks", "_backward_pre_hooks")
         if vars(module).get(name)
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +16,7 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
-from fishlens.fisher.estimate import FisherEstimate, summarise
+from fishlens.fisher.estimate import BlockSums, FisherEstimate, summarise, waiting_sums
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
@@ -24,9 +25,11 @@ from fishlens.fisher.observe import observing, random_states_kept
 from fishlens.fisher.outputs import Output, Prediction
 from fishlens.fisher.proof import SILENT, ChangedInPlace, NotByModule, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
-from fishlens.fisher.state import Forwards, forwards_of
+from fishlens.fisher.state import Forwards
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import Taps, cloned_inputs
+from fishlens.fisher.transfer import fetched
+from fishlens.fisher.walk import modules
 from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
@@ -228,7 +231,10 @@ class Probe:
         draw = self._draw(prediction, batch, first)
         self.tally.start(prediction.logits, batch.size, draw)
         half = self._half(prediction, taps.autocast)
-        missing = taps.run(prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add, half)
+        together = self.tally.memory if self.tally.takes_many else 0
+        missing = taps.run(
+            prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add, half, together
+        )
         slow = {**proof.slow, **dict.fromkeys(missing, SILENT)}
         if slow:
             chosen = {name: self.parameters[name] for name in slow}
@@ -239,7 +245,7 @@ class Probe:
     def proof_of(self, batch: Batch) -> tuple[Taps, Prediction, Proof]:
         """A forward pass with taps on the leaves, and which parameters they may measure."""
         taps, prediction = self._forward(batch)
-        drawing = any(module.training for module in self.model.modules())
+        drawing = any(module.training for module in modules(self.model))
         prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing)
         try:
             return taps, prediction, prover.prove(taps, prediction, batch)
@@ -277,11 +283,12 @@ class Probe:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Inside, the model may run; afterwards what its forward changed by itself is as before."""
-        with forwards_of(self.model, self.plan.writes) as self.forwards:
-            try:
-                yield
-            finally:
-                self.plan.writes = self.forwards.restore()
+        self.forwards = Forwards(self.model, self.plan.writes)
+        try:
+            yield
+        finally:
+            self.plan.writes = self.forwards.restore()
+        self.forwards.check()
 
     def predict(self, batch: Batch) -> Prediction:
         stop_if_interrupted()
@@ -324,7 +331,20 @@ class Probe:
         normalisation = f"mean over {over}"
         if self.preset is not None:
             self.tally.scale, normalisation = self.tally.batches, "sum over batches"
-        per_example = self.tally.per_example()
+        self.tally.finish()
+        diagonal, mean_gradient = (
+            None if flat is None else flat.parts for flat in (self.tally.squares, self.tally.sums)
+        )
+        parameters = {block.name: tuple(block.parameters) for block in self.blocks}
+        waiting = fetched(
+            {
+                "tally": self.tally.waiting,
+                "certainties": [each for each in self.certainties if each is not None],
+                "scored": self.scored,
+                "sums": waiting_sums(parameters, diagonal, mean_gradient),
+            }
+        )
+        per_example = self.tally.per_example(waiting["tally"])
         trace, stderr = summarise(per_example)
         assert self.source is not None
         notes = [*self.notes]
@@ -335,8 +355,7 @@ class Probe:
             f"{name}: the output does not depend on it; its Fisher is zero" for name in sorted(self.unused)
         ]
         notes += [f"{key}: the model's forward does not take it; left out" for key in sorted(self.left_out)]
-        scored = self.scored is None or bool(self.scored)
-        if not scored:
+        if self.scored is not None and not waiting["scored"]:
             notes.append(NOTHING_SCORED)
         if self.tally.examples == 1:
             notes.append("one example has no standard error")
@@ -362,8 +381,12 @@ class Probe:
             "notes": notes,
             "unmeasured": self.unmeasured,
         }
-        certainties = [each for each in self.certainties if each is not None]
-        entropy, confidence = torch.cat(certainties, dim=1).double().cpu() if certainties else (None, None)
+        certainties = waiting["certainties"]
+        entropy, confidence = (
+            torch.from_numpy(np.concatenate(certainties, axis=1).astype(float))
+            if certainties
+            else (None, None)
+        )
         return FisherEstimate(
             entropy=entropy,
             confidence=confidence,
@@ -371,8 +394,9 @@ class Probe:
             stderr=stderr,
             per_example=per_example,
             meta=meta,
-            diagonal=self.tally.diagonal(),
-            mean_gradient=self.tally.mean_gradient(),
+            diagonal=diagonal,
+            mean_gradient=mean_gradient,
             spectrum=self.tally.spectrum(),
-            parameters={block.name: tuple(block.parameters) for block in self.blocks},
+            parameters=parameters,
+            sums=BlockSums.of(parameters, waiting["sums"]),
         )

@@ -365,7 +365,7 @@ class Prover:
         again = _difference(prediction, self.predict(batch), slice(None))
         if again > tolerance:
             return ("the forward pass draws random numbers: no two are alike",)
-        size = "is of another shape" if math.isinf(change) else f"changes by {change:.0%}"
+        size = "is of another shape" if math.isinf(change) else f"changes by {100 * change:.2g} %"
         what = f"the output for an example {size} when others leave its batch{where}"
         if slow:
             raise InputError(

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.observe import training_flags
+from fishlens.fisher.walk import named_modules, named_parameters
 
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
     """`InputError` naming the first parameter or module for which nothing gives a right number."""
-    mine = {id(parameter) for parameter in model.parameters()}
-    for name, parameter in model.named_parameters():
+    named = named_parameters(model)
+    mine = {id(parameter) for _, parameter in named}
+    for name, parameter in named:
         if nn.parameter.is_lazy(parameter):
             raise InputError(
                 f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"
@@ -31,7 +33,7 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
                 raise InputError(f"parameter {name!r} of block {block.name!r} {reason}")
     measured = {id(p): name for block in blocks for name, p in block.parameters.items()}
     flags = training_flags(model, mode)
-    for name, module in model.named_modules():
+    for name, module in named_modules(model):
         if reason := _refused_module(module, flags.get(module, module.training), measured):
             raise InputError(f"module {name!r} ({type(module).__name__}) {reason}")
 

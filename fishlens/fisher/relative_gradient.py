@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fishlens.fisher.blocks import Block
+from fishlens.fisher.transfer import widest
 
 
 def relative_gradient_norms(
@@ -37,7 +38,7 @@ def relative_gradient_norms(
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> float:
-    return float(torch.stack([t.double().square().sum() for t in tensors]).sum().sqrt())
+    return float(torch.stack([t.to(widest(t.device)).square().sum() for t in tensors]).sum().sqrt())
 
 
 @contextmanager

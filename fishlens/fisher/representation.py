@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from fishlens.fisher.transfer import widest
+
 FEWEST = 4  # rows that the unbiased estimator needs
 
 
@@ -25,7 +27,8 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 def _kernel(x: Tensor) -> Tensor:
     """The inner products of different rows; CKA does not depend on their mean, rounding does."""
-    centred = x.double() - x.double().mean(0)
+    x = x.to(widest(x.device))
+    centred = x - x.mean(0)
     kernel = centred @ centred.T
     return kernel - torch.diag(kernel.diagonal())
 

@@ -11,6 +11,7 @@ it writes nothing, later ones are only checked for what shows for free: attribut
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
+from fishlens.fisher.walk import modules, named_tensors
 
 Result = TypeVar("Result")
 
@@ -109,11 +111,10 @@ class State:
     def __init__(self, model: nn.Module) -> None:
         self.attributes: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.contents: dict[int, tuple[Any, Any]] = {}
-        for module in model.modules():
+        for module in modules(model):
             self._keep(vars(module), vars(module), deeper=True)
         self.tensors = [
-            (name, tensor, tensor.detach(), tensor._version)
-            for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+            (name, tensor, tensor.detach(), tensor._version) for name, tensor in named_tensors(model)
         ]
 
     def _keep(self, attributes: dict[str, Any], shown: dict[str, Any], *, deeper: bool) -> None:
@@ -130,9 +131,7 @@ class State:
         """Puts back what is no longer the same object; whether there was anything."""
         changed = False
         for attributes, before in self.attributes.values():
-            if len(attributes) != len(before) or any(
-                attributes.get(k, self) is not v for k, v in before.items()
-            ):
+            if not _same_values(attributes, before):
                 attributes.clear()
                 attributes.update(before)
                 changed = True
@@ -162,10 +161,17 @@ def _same(container: Any, before: Any) -> bool:
     if len(container) != len(before):
         return False
     if isinstance(container, dict):
-        return all(container.get(key, before) is value for key, value in before.items())
+        return _same_values(container, before)
     if isinstance(container, set):
         return container == before
     return all(now is then for now, then in zip(container, before, strict=True))
+
+
+def _same_values(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    """Whether two dicts hold the same objects under the same keys, in the same order."""
+    return (
+        len(now) == len(before) and all(map(is_, now.values(), before.values())) and list(now) == list(before)
+    )
 
 
 def _refill(container: Any, before: Any) -> None:

@@ -2,7 +2,10 @@
 the end."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,12 +13,24 @@ from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.labels import Draw
+from fishlens.fisher.transfer import widest
+
+
+@dataclass(frozen=True)
+class Norms:
+    """`values`: ‖s_n‖² of K parameters and n examples, `[K·n]`; the examples are those from `start` on, counted over
+    all batches."""
+
+    names: tuple[str, ...]
+    start: int
+    weight: float
+    values: Tensor
 
 
 class Tally:
-    """Sums over backward passes and batches; nothing leaves the device before `per_example`.
+    """Sums over backward passes and batches; nothing leaves the device before it is `fetched`.
 
-    Wanted or not: `diagonal` sums s² (one tensor per parameter), `mean` sums s (the same), `spectrum` keeps
+    Wanted or not: `diagonal` sums s² (one number per parameter), `mean` sums s (the same), `spectrum` keeps
     every s (refused if all of them would take more than `memory` bytes).
     """
 
@@ -29,13 +44,18 @@ class Tally:
         self.memory = memory
         self.scale = 1.0  # of all contributions
         self.examples = self.batches = self.contributions = self.kept_bytes = 0
-        self.norms: list[Tensor] = []  # [blocks, N] per batch
+        self.norms: list[Norms] = []
         self.flags: list[Tensor] = []  # [logits not finite, label out of range] per batch
-        self.squares: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}
+        self.squares: Flat | None = None
+        self.sums: Flat | None = None
         self.kept: dict[str, list[Tensor]] = {
             name: [] for name in self.shapes
         }  # [passes, N, numel] per batch
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether `add` may be given the gradients of several parameters of one shape at once."""
+        return not (self.want_spectrum or self.want_mean)
 
     def start(self, logits: Tensor, size: int, draw: Draw) -> None:
         """Before the gradients of a batch: `size` contributions from the passes of `draw`.
@@ -45,7 +65,10 @@ class Tally:
         self.device = logits.device
         self.dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self.size, self.weight = size, 1 / draw.samples
-        self.norms.append(torch.zeros(len(self.blocks), size, device=self.device, dtype=self.dtype))
+        if self.want_diagonal and self.squares is None:
+            self.squares = Flat(self.blocks, self.dtype, self.device)
+        if self.want_mean and self.sums is None:
+            self.sums = Flat(self.blocks, self.dtype, self.device)
         nonfinite = ~torch.isfinite(logits.detach()).all()
         invalid = torch.zeros_like(nonfinite) if draw.invalid is None else draw.invalid
         self.flags.append(torch.stack([nonfinite, invalid]))
@@ -63,22 +86,35 @@ class Tally:
                 f"more than memory={self.memory} bytes; measure fewer blocks or examples, or allow more memory"
             )
 
-    def add(self, name: str, gradient: PerExampleGradient, number: int, example: int | None = None) -> None:
-        """One parameter's gradients of all examples of the batch (or of `example` alone) from pass
-        `number`."""
-        chunk = gradient.chunk_for(self.memory)
-        if self.want_diagonal:
-            into = self.squares.setdefault(name, self._zeros(*self.shapes[name]))
-            norms = gradient.squares(chunk, into.view(gradient.shape), self.weight)
+    def add(
+        self, names: tuple[str, ...], gradient: PerExampleGradient, number: int, example: int | None = None
+    ) -> None:
+        """The gradients of K parameters of one shape, K·N "examples" one after the other, from pass `number`; of all
+        examples of the batch or of `example` alone."""
+        if len(names) > 1:
+            norms = self._squares_of_many(names, gradient)
+        elif self.squares is not None:
+            into = self.squares.parts[names[0]].view(gradient.shape)
+            norms = gradient.squares(gradient.chunk_for(self.memory), into, self.weight)
         else:
-            norms = gradient.squared_norms(chunk)
-        if self.want_mean:
-            into = self.sums.setdefault(name, self._zeros(*self.shapes[name]))
+            norms = gradient.squared_norms(gradient.chunk_for(self.memory))
+        if self.sums is not None:
+            into = self.sums.parts[names[0]]
             into.add_(gradient.total().view(into.shape), alpha=self.weight)
-        rows = slice(None) if example is None else slice(example, example + 1)
         if self.want_spectrum:
-            self.kept[name][-1][number, rows] = gradient.dense().flatten(1) * self.weight**0.5
-        self.norms[-1][self.row_of[name], rows].add_(norms, alpha=self.weight)
+            rows = slice(None) if example is None else slice(example, example + 1)
+            self.kept[names[0]][-1][number, rows] = gradient.dense().flatten(1) * self.weight**0.5
+        start = self.contributions + (example or 0)
+        self.norms.append(Norms(names, start, self.weight, norms))
+
+    def _squares_of_many(self, names: tuple[str, ...], gradient: PerExampleGradient) -> Tensor:
+        if self.squares is None:
+            return gradient.squared_norms(gradient.examples)
+        square = gradient.dense().square()
+        summed = square.view(len(names), -1, *square.shape[1:]).sum(1)
+        into = [self.squares.parts[name].view(gradient.shape) for name in names]
+        torch._foreach_add_(into, list(summed.unbind(0)), alpha=self.weight)
+        return square.flatten(1).sum(1)
 
     def end(self, examples: int) -> None:
         """After the gradients of a batch of `examples`."""
@@ -89,33 +125,36 @@ class Tally:
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, device=self.device, dtype=self.dtype)
 
-    def per_example(self) -> dict[str, Tensor]:
+    def finish(self) -> None:
+        """Sums become means: once, when no batch is missing."""
+        for flat in (self.squares, self.sums):
+            if flat is not None:
+                flat.data.div_(self.contributions / self.scale)
+
+    @property
+    def waiting(self) -> dict[str, Any]:
+        """What `per_example` needs of the device."""
+        return {"norms": [norms.values for norms in self.norms], "flags": self.flags}
+
+    def per_example(self, waiting: dict[str, Any]) -> dict[str, Tensor]:
         """Contributions to every block's trace, on the CPU; `InputError` if a batch was flagged."""
-        norms, flags = torch.cat(self.norms, dim=1), torch.stack(self.flags)
-        # wide on the CPU only: some devices have no float64
-        flat = torch.cat([norms.flatten(), flags.flatten().to(norms.dtype)]).cpu().double()
-        table = self.scale * flat[: norms.numel()].view(norms.shape)
-        seen = flat[norms.numel() :].view(-1, 2).tolist()
-        for number, (nonfinite, wrong) in enumerate(seen, start=1):
+        for number, (nonfinite, wrong) in enumerate(waiting["flags"], start=1):
             if nonfinite:
                 raise InputError(
                     f"the logits of batch {number} are not finite (NaN or infinite); expected numbers"
                 )
             if wrong:
                 raise InputError(f"a label of batch {number} is out of the range of the model's output")
-        return {block.name: table[row].clone() for row, block in enumerate(self.blocks)}
-
-    def diagonal(self) -> dict[str, Tensor] | None:
-        """diag(F) by parameter."""
-        return self._mean(self.squares) if self.want_diagonal else None
-
-    def mean_gradient(self) -> dict[str, Tensor] | None:
-        """The mean of s over examples, by parameter."""
-        return self._mean(self.sums) if self.want_mean else None
-
-    def _mean(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        count = self.contributions / self.scale
-        return {n: sums[n] / count if n in sums else self._zeros(*shape) for n, shape in self.shapes.items()}
+        table = np.zeros((len(self.blocks), self.contributions))
+        for norms, values in zip(self.norms, waiting["norms"], strict=True):
+            for name, row in zip(norms.names, values.reshape(len(norms.names), -1), strict=True):
+                table[self.row_of[name], norms.start : norms.start + len(row)] += norms.weight * row.astype(
+                    float
+                )
+        table *= self.scale
+        return {
+            block.name: torch.from_numpy(row.copy()) for block, row in zip(self.blocks, table, strict=True)
+        }
 
     def spectrum(self) -> dict[str, Tensor] | None:
         """Eigenvalues of every F_b that can differ from zero, descending, float64 on the CPU.
@@ -132,7 +171,19 @@ class Tally:
                     for batch in range(self.batches)
                 ]
             )
-            rows = rows.double() if rows.device.type in ("cpu", "cuda") else rows.cpu().double()
+            rows = rows.double() if widest(rows.device) is torch.float64 else rows.cpu().double()
             gram = rows @ rows.T / self.contributions
             found[block.name] = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)[: block.size].cpu()
         return found
+
+
+class Flat:
+    """One number for every entry of every parameter, side by side block after block: `data` is all of it, `parts` its
+    views by parameter."""
+
+    def __init__(self, blocks: Sequence[Block], dtype: torch.dtype, device: torch.device) -> None:
+        named = {name: p for block in blocks for name, p in block.parameters.items()}
+        sizes = [p.numel() for p in named.values()]
+        self.data = torch.zeros(sum(sizes), dtype=dtype, device=device)
+        slices = self.data.split(sizes)
+        self.parts = {name: part.view(p.shape) for (name, p), part in zip(named.items(), slices, strict=True)}

@@ -24,10 +24,13 @@ from fishlens.fisher.extensions import (
 from fishlens.fisher.gradients import PerExampleGradient, joined
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters
+from fishlens.fisher.together import Together
+from fishlens.fisher.walk import modules
 
 OPERATION = OperationRule()
-Receive = Callable[[str, PerExampleGradient, int], None]
-"""(parameter name, gradients of all examples, number of the backward pass) -> None"""
+Receive = Callable[[tuple[str, ...], PerExampleGradient, int], None]
+"""(names of K parameters of one shape, the gradients of all examples of each of them one after the other, number of the
+backward pass) -> None"""
 OnCall = Callable[["Tapped", Tensor], None]
 """(the call that was tapped, the gradient of its output) -> None"""
 
@@ -102,7 +105,7 @@ class Taps:
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
         self.leaves: list[tuple[nn.Module, Rule]] = []
-        for module in model.modules():
+        for module in modules(model):
             if self._named(module) and not replaced(module) and (rule := rule_for(module)) is not None:
                 self.leaves.append((module, rule))
         self.handles: list[Any] = []
@@ -230,54 +233,84 @@ class Taps:
         fast: frozenset[str],
         receive: Receive,
         half: bool = False,
+        together: int = 0,
     ) -> frozenset[str]:
         """Back-propagates every cotangent; `receive` gets the gradients of the `fast` parameters.
 
-        `half`: float16 takes part, in which small gradients vanish. Returns those of which no gradient came
-        back.
+        `half`: float16 takes part, in which small gradients vanish. `together`: bytes that the gradients of several
+        parameters may take at a time; 0: each parameter alone. Returns those of which no gradient came back.
         """
         if not fast or not logits.requires_grad:
             return fast
         waiting: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)
         seen: set[str] = set()
 
-        def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            for name, found in self.gradients(tapped, gradient, fast, unscale).items():
-                seen.add(name)
-                if self.calls[name] == 1:
-                    receive(name, found, number)
+        def reduce(calls: list[Tapped], a: Tensor, g: Tensor) -> None:
+            found = calls[0].rule.gradients([tapped.call.module for tapped in calls], a, g)
+            for local, value in found.items():
+                if local not in calls[0].names or calls[0].names[local] not in fast:
+                    continue
+                names = tuple(tapped.names[local] for tapped in calls)
+                if self.calls[names[0]] == 1:
+                    receive(names, value, number)
                 else:
-                    waiting[name].append(found)
+                    waiting[names[0]].append(value)
+
+        pending = Together(reduce, together)
+
+        def on_call(tapped: Tapped, gradient: Tensor) -> None:
+            wanted = tuple(local for local, name in tapped.names.items() if name in fast)
+            if not wanted:
+                return
+            if isinstance(tapped.call.module, Meeting):
+                self.meet(tapped.call.module, gradient, unscale)
+                return
+            seen.update(tapped.names[local] for local in wanted)
+            a, g = self.sides(tapped, gradient, unscale)
+            if together and all(self.calls[tapped.names[local]] == 1 for local in wanted):
+                pending.add(tapped, a, g, wanted)
+            else:
+                reduce([tapped], a, g)
 
         for number, cotangent in enumerate(cotangents):
             stop_if_interrupted()
             cotangent, unscale = enlarged(cotangent, half)
             self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
-            for name, found in self.settle(fast).items():
-                seen.add(name)
-                receive(name, found, number)
-            for name, parts in waiting.items():
-                receive(name, joined(parts), number)
+            with torch.autocast(logits.device.type, enabled=False):
+                pending.flush()
+                for name, found in self.settle(fast).items():
+                    seen.add(name)
+                    receive((name,), found, number)
+                for name, parts in waiting.items():
+                    receive((name,), joined(parts), number)
             waiting.clear()
         return fast - seen
 
+    def sides(self, tapped: Tapped, gradient: Tensor, unscale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The input of a call and the gradient of its output, `[N, T, …]`."""
+        a, g = self.rows_of(tapped, tapped.call.stored), self.rows_of(tapped, gradient)
+        return a, g if unscale is None else g * unscale.to(g).view(-1, 1, 1)
+
     def gradients(
-        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str], unscale: Tensor | None = None
+        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str]
     ) -> dict[str, PerExampleGradient]:
         """The per-example gradients of the `wanted` parameters from one call, by name in the model."""
         if not wanted.intersection(tapped.names.values()):
             return {}
-        a_meeting = isinstance(tapped.call.module, Meeting)
-        g = widened(gradient).reshape(self.examples, -1) if a_meeting else self.rows_of(tapped, gradient)
-        if unscale is not None:
-            g = g * unscale.to(g).view(-1, *[1] * (g.dim() - 1))
-        if isinstance(tapped.call.module, Meeting):
-            self.met += tapped.call.module.gradients(g.reshape(gradient.shape), self.examples)
+        meeting = tapped.call.module
+        if isinstance(meeting, Meeting):
+            self.meet(meeting, gradient, None)
             return {}
-        a = self.rows_of(tapped, tapped.call.stored)
-        found = tapped.rule.gradients(tapped.call.module, a, g)
+        found = tapped.rule.gradients([tapped.call.module], *self.sides(tapped, gradient))
         mine = {local: name for local, name in tapped.names.items() if name in wanted}
         return {mine[local]: value for local, value in found.items() if local in mine}
+
+    def meet(self, meeting: Meeting, gradient: Tensor, unscale: Tensor | None) -> None:
+        """Keeps what a place where parameters meet the batch gives, until the backward pass ends and `settle` is called."""
+        g = widened(gradient).reshape(self.examples, -1)
+        if unscale is not None:
+            g = g * unscale.to(g).view(-1, 1)
+        self.met += meeting.gradients(g.reshape(gradient.shape), self.examples)
 
     def settle(self, wanted: frozenset[str]) -> dict[str, PerExampleGradient]:
         """The gradients of the `wanted` loose parameters, from what the backward pass that just ended left."""
@@ -352,7 +385,7 @@ def cloned_inputs(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> I
 
     handles = []
     try:
-        for module in model.modules():
+        for module in modules(model):
             torchs_own = isinstance(module, nn.Module) and type(module).__module__.startswith("torch.nn")
             holds = any(id(p) in wanted for p in module._parameters.values())
             if holds and (torchs_own or rule_for(module) is not None):

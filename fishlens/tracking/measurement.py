@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
 from fishlens.fisher import Block, FisherEstimate, find_blocks
+from fishlens.fisher.fingerprint import Weights
+from fishlens.fisher.transfer import widest
 from fishlens.schedules import Scores
 from fishlens.tracking.calls import unheard
 
@@ -17,7 +20,7 @@ from fishlens.tracking.calls import unheard
 class Measured:
     """What is known at one state of the weights: the estimate by how many batches it is of, or why there is none."""
 
-    weights: tuple[int, ...]
+    weights: Weights | None
     estimates: dict[int, FisherEstimate] = field(default_factory=dict)
     lost: str | None = None
 
@@ -67,11 +70,13 @@ def scores_of(estimate: FisherEstimate) -> Scores:
     )
 
 
-def weight_norms(blocks: Iterable[Block]) -> dict[str, float]:
-    """‖θ_b‖ of every block, in one transfer from the device."""
-    blocks = list(blocks)
-    squares = [
-        torch.stack([p.detach().float().square().sum() for p in block.parameters.values()]).sum()
-        for block in blocks
-    ]
-    return {block.name: math.sqrt(s) for block, s in zip(blocks, torch.stack(squares).tolist(), strict=True)}
+def parameter_norms(blocks: Iterable[Block]) -> list[torch.Tensor]:
+    """‖θ‖ of every parameter of every block, on its device."""
+    parameters = [p.detach() for block in blocks for p in block.parameters.values()]
+    return list(torch._foreach_norm(parameters, 2, dtype=widest(parameters[0].device)))
+
+
+def weight_norms(blocks: Iterable[Block], norms: Iterable[np.ndarray]) -> dict[str, float]:
+    """‖θ_b‖ of every block, from the `parameter_norms` once they are fetched."""
+    each = iter(norms)
+    return {block.name: math.hypot(*(float(next(each)) for _ in block.parameters)) for block in blocks}

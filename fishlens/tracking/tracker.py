@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -22,13 +23,21 @@ from fishlens.fisher import Block, FisherEstimate, estimate_fisher, merge
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import not_measured, unmeasured
-from fishlens.fisher.comparison import drift, log_histograms, overlap, rank_overlap
-from fishlens.fisher.fingerprint import fingerprint
+from fishlens.fisher.comparison import (
+    by_block,
+    drift,
+    histogram_table,
+    histograms_of,
+    overlaps,
+    rank_overlaps,
+)
+from fishlens.fisher.fingerprint import Weights, weights_of
 from fishlens.fisher.labels import check_labels
 from fishlens.fisher.observe import observing
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
+from fishlens.fisher.transfer import fetched
 from fishlens.fisher.which_output import find_output
 from fishlens.journal import JournalWriter
 from fishlens.journal.records import check_status
@@ -49,6 +58,7 @@ from fishlens.tracking.late import LateJournal
 from fishlens.tracking.measurement import (
     Measured,
     blocks_of,
+    parameter_norms,
     scores_of,
     summed_up,
     unseen,
@@ -156,7 +166,7 @@ class Tracker:
         self._told: dict[str | None, int] = {}  # by language: of how many examples the journal has the ids
         self._histograms: dict[str | None, dict[str, torch.Tensor]] = {}  # of the probe before, by language
         # by language: at which weights it was measured last, and what was found (None: the probe was lost)
-        self._on_targets: dict[str, tuple[tuple[int, ...], FisherEstimate | None]] = {}
+        self._on_targets: dict[str, tuple[Weights, FisherEstimate | None]] = {}
         self._of_source: FisherEstimate | None = None  # at the present step
         self._clock = make_clock(every)
         self._options: dict[str, Any] = {
@@ -178,7 +188,7 @@ class Tracker:
         self._began: float | None = None
         self._left_out = 0.0
         self._training_seconds = training_seconds
-        self._last = Measured(())
+        self._last = Measured(None)
         self._plan = Plan()
         self._first_step: int | None = None
         self._last_step = 0
@@ -332,22 +342,22 @@ class Tracker:
 
     def rehearse(self) -> None:
         """All that a probe measures, written nowhere: for a forecast of its cost. Raises whatever goes wrong."""
-        self._last = Measured(())
+        self._last = Measured(None)
         self._describe(self._measured(self.probe_set.base), -1, "track")
         for language, probe_set in self.targets.items():
             with self._in_language(language):
                 estimate = self._estimate(probe_set.batches[: probe_set.base], 0)
                 self._describe(estimate, -1, "track", language)
-        self._last = Measured(())
+        self._last = Measured(None)
         self._histograms, self._told = {}, {}
 
     def _measured_on_targets(self, step: int) -> FisherEstimate:
         if not self.targets:
             raise InputError("the schedule scores blocks on target languages, but the tracker was given none")
-        weights = self._weights_key(step)
+        weights = weights_of(self.model, step)
         for language in self.targets:
-            if self._on_targets.get(language, (None, None))[0] != weights:
-                self._probe_target(step, language, "select")
+            if not weights.same_as(self._on_targets.get(language, (None, None))[0]):
+                self._probe_target(weights, language, "select")
         estimates = [self._on_targets[language][1] for language in self.targets]
         there = [estimate for estimate in estimates if estimate is not None]
         if len(there) < len(estimates):
@@ -414,15 +424,16 @@ class Tracker:
     def _probe_all(self, step: int) -> FisherEstimate | None:
         """The probe of a step: of the source, and of every target language."""
         self._of_source = estimate = self._probe(step, "track", self.probe_set.base)
+        assert self._last.weights is not None
         for language in self.targets:
-            self._probe_target(step, language)
+            self._probe_target(self._last.weights, language)
         self._of_source = None
         return estimate
 
     def _probe(self, step: int, purpose: str, batches: int) -> FisherEstimate | None:
         """Measure the first `batches` batches, or use what was measured, and write a record of it."""
-        weights = self._weights_key(step)
-        if self._last.weights != weights:
+        weights = weights_of(self.model, step)
+        if not weights.same_as(self._last.weights):
             self._last = Measured(weights)
         if purpose == "select" and batches in self._last.estimates:
             return self._last.estimates[batches]  # the unfreeze record will hold the scores
@@ -441,8 +452,9 @@ class Tracker:
             self.note(step, note, level="info")
         return estimate
 
-    def _probe_target(self, step: int, language: str, purpose: str = "track") -> None:
+    def _probe_target(self, weights: Weights, language: str, purpose: str = "track") -> None:
         """Measure in a target language, and write a record of it: a part of the same probe, for the budget too."""
+        step = weights.step
 
         def measure() -> FisherEstimate:
             probe_set = self.targets[language]
@@ -461,7 +473,7 @@ class Tracker:
         seconds = fields["seconds"]
         last = self._spent.last_probe + seconds if purpose == "track" else self._spent.last_probe
         self._spent = Spent(self._spent.probes + seconds, last)
-        self._on_targets[language] = (self._weights_key(step), estimate)
+        self._on_targets[language] = (weights, estimate)
         self._write(step, {**fields, "purpose": purpose, "language": language})
 
     def _attempt(
@@ -534,26 +546,26 @@ class Tracker:
                 **self._options,
             )
 
-    def _weights_key(self, step: int) -> tuple[int, ...]:
-        """Changes whenever the model's weights do: by an update, or by a write that torch does not count."""
-        return (step, *fingerprint(self.model))
-
     def _describe(
         self, estimate: FisherEstimate, step: int, purpose: str, language: str | None = None
     ) -> dict[str, Any]:
         """A record's fields but for what the probe cost."""
+        waiting = {"norms": parameter_norms(self.blocks)}
+        if purpose == "track":
+            waiting |= self._compared(estimate, language)
+        here = fetched(waiting)
         fields: dict[str, Any] = {
             "trace": estimate.trace,
             "stderr": estimate.stderr,
-            "weight_norm": weight_norms(self.blocks),
+            "weight_norm": weight_norms(self.blocks, here["norms"]),
             "examples": estimate.examples,
             "diagonal": None,
         }
         if estimate.entropy is not None and estimate.confidence is not None:
-            fields["entropy"] = float(estimate.entropy.nanmean())
-            fields["confidence"] = float(estimate.confidence.nanmean())
+            fields["entropy"] = float(np.nanmean(estimate.entropy.numpy()))
+            fields["confidence"] = float(np.nanmean(estimate.confidence.numpy()))
         if purpose == "track":
-            fields |= {**self._compared(estimate, language), **self._beside(language, estimate)}
+            fields |= {**self._comparison(estimate, language, here), **self._beside(language, estimate)}
         if self._effective_dimension:
             fields["effective_dimension"] = estimate.effective_dimension
         if self._noise_scale and language is None:
@@ -583,19 +595,32 @@ class Tracker:
         self._told[language] = examples
         return {"examples_ids": list(ids[:examples])}
 
-    def _compared(self, estimate: FisherEstimate, language: str | None) -> dict[str, Any]:
-        """The diagonal beside that of the probe before, and beside the source's at this step."""
+    def _compared(self, estimate: FisherEstimate, language: str | None) -> dict[str, list[torch.Tensor]]:
+        """The diagonal beside the source's at this step, and its histograms: on the device."""
         if estimate.diagonal is None:
             return {}
-        fields = {}
-        histograms = log_histograms(estimate.diagonal, estimate.parameters)
+        waiting = {"histograms": histogram_table(estimate.diagonal, estimate.parameters)}
+        source = self._of_source.diagonal if self._of_source is not None else None
+        if language is not None and source is not None:
+            waiting["overlap"] = overlaps(source, estimate.diagonal, estimate.parameters)
+            waiting["rank_overlap"] = rank_overlaps(source, estimate.diagonal, estimate.parameters)
+        return waiting
+
+    def _comparison(
+        self, estimate: FisherEstimate, language: str | None, here: dict[str, list[np.ndarray]]
+    ) -> dict[str, dict[str, float]]:
+        """What `_compared` left, once it is fetched; and the diagonal beside that of the probe before."""
+        if "histograms" not in here:
+            return {}
+        fields = {
+            key: by_block(estimate.parameters, here[key])
+            for key in ("overlap", "rank_overlap")
+            if key in here
+        }
+        histograms = histograms_of(estimate.parameters, here["histograms"])
         if language in self._histograms:
             fields["drift"] = drift(self._histograms[language], histograms)
         self._histograms[language] = histograms
-        source = self._of_source.diagonal if self._of_source is not None else None
-        if language is not None and source is not None:
-            fields["overlap"] = overlap(source, estimate.diagonal, estimate.parameters)
-            fields["rank_overlap"] = rank_overlap(source, estimate.diagonal, estimate.parameters)
         return fields
 
     def _noise_scales(self, estimate: FisherEstimate) -> dict[str, float] | None:

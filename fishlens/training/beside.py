@@ -16,6 +16,7 @@ from torch.func import functional_call
 from fishlens.fisher import Block, FisherEstimate
 from fishlens.fisher.representation import linear_cka
 from fishlens.fisher.sharpness import critical_sharpness
+from fishlens.fisher.transfer import widest
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.confidence import ONE_LABEL, predicted_accuracy
 from fishlens.training.evaluation import evaluation_mode
@@ -111,10 +112,12 @@ class Beside:
         batches = list(self._batches(rows))
         parameters = {name: p for block in self.blocks for name, p in block.parameters.items()}
 
+        wide = widest(next(iter(parameters.values())).device)
+
         def loss(step: float) -> float:
             moved = {name: parameters[name] - step * u for name, u in direction.items()}
             losses = [
-                functional_call(self.model, moved, args=(), kwargs=batch).loss.double()
+                functional_call(self.model, moved, args=(), kwargs=batch).loss.to(wide)
                 * len(batch["input_ids"])
                 for batch in batches
             ]

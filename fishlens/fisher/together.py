@@ -1,0 +1,62 @@
+"""Calls of one rule and one shape, reduced together: twelve layers' adapters in one product instead of twelve.
+
+Where launching an operation costs more than its arithmetic, this is most of what a probe costs. Where it does not,
+laying calls side by side is a copy for nothing: large calls are reduced alone, as soon as their gradient is there.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fishlens.fisher.taps import Tapped
+
+SMALL = {"cpu": 2**19}
+"""Bytes up to which a call (input, output gradient, gradients of its examples) waits for others of its kind."""
+SMALL_ELSEWHERE = 2**24
+MOST_WAITING = 32  # so many of the largest: the memory that waiting calls may take
+
+Reduce = Callable[[list["Tapped"], Tensor, Tensor], None]
+"""(K calls, their inputs `[K·N, T, …]`, the gradients of their outputs `[K·N, T, …]`) -> None"""
+
+
+@dataclass
+class Together:
+    """Calls wait here for others of their kind until `flush`; `memory`: bytes that gradients may take at a time."""
+
+    reduce: Reduce
+    memory: int
+    waiting: dict[Hashable, list[tuple["Tapped", Tensor, Tensor]]] = field(default_factory=dict)
+    bytes: int = 0
+
+    def add(self, tapped: "Tapped", a: Tensor, g: Tensor, names: Hashable) -> None:
+        """`a`, `g`: `[N, T, …]` of one call; `names`: which of its parameters are wanted, by local name."""
+        kind = tapped.rule.kind(tapped.call.module)
+        size = _bytes(a) + _bytes(g) + _bytes(g) // max(1, g.shape[1]) * a.shape[-1]
+        small = min(SMALL.get(a.device.type, SMALL_ELSEWHERE), self.memory // MOST_WAITING)
+        if kind is None or size > small:
+            self.reduce([tapped], a, g)
+            return
+        key = (type(tapped.rule), kind, names, a.shape, g.shape, a.dtype, g.dtype)
+        self.waiting.setdefault(key, []).append((tapped, a, g))
+        self.bytes += size
+        if self.bytes > MOST_WAITING * small:
+            self.flush()
+
+    def flush(self) -> None:
+        """Reduces all that waits."""
+        waiting, self.waiting, self.bytes = self.waiting, {}, 0
+        for calls in waiting.values():
+            tapped, a, g = zip(*calls, strict=True)
+            self.reduce(list(tapped), _joined(a), _joined(g))
+
+
+def _bytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
