@@ -306,7 +306,7 @@ class Taps:
         return {mine[local]: value for local, value in found.items() if local in mine}
 
     def meet(self, meeting: Meeting, gradient: Tensor, unscale: Tensor | None) -> None:
-        """Keeps what a place where parameters meet the batch gives, until the backward pass ends and `settle` is called."""
+        """Keeps what a place where parameters meet the batch gives, until the pass ends and `settle` is called."""
         g = widened(gradient).reshape(self.examples, -1)
         if unscale is not None:
             g = g * unscale.to(g).view(-1, 1)
