@@ -72,7 +72,7 @@ def test_the_rule_gives_what_autograd_gives_for_one_example_after_the_other(norm
     rule = rule_for(norm)
     assert rule is not None and rule.label == "scale"
     a, g = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(1))
-    found = rule.gradients(norm, a, g)
+    found = rule.gradients([norm], a, g)
     assert not fired and getattr(norm, "calls", 0) == 0  # the module itself was not called
     for n in range(4):
         (norm(a[n : n + 1]) * g[n : n + 1]).sum().backward()
