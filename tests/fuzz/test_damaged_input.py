@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import shutil
 import warnings
 
 import pyarrow as pa
@@ -271,6 +272,7 @@ def test_journals(folder, run, number):
 def test_exports(folder, run, number):
     generator = random.Random(number)
     place = folder / "export"
+    shutil.rmtree(place, ignore_errors=True)  # what an earlier input damaged is not overwritten
     export_runs(load_runs(folder / "good"), place)
     file = generator.choice(sorted(place.glob("*.parquet")))
     if generator.random() < 0.5:

@@ -7,10 +7,10 @@ import torch
 from transformers import TrainerCallback
 
 from fishlens import FisherCallback, UnfreezeCallback, find_blocks, load_runs
-from fishlens.journal import read_run
-from fishlens.tracking import watch
+from fishlens.journal.follow import Follower
 from fishlens.tracking.account import lines, read
 from fishlens.tracking.attached import AttachedCallback
+from fishlens.tracking.overview import Overview
 from fishlens.tracking.scores import AS_COMPUTED, Scores
 from fishlens.tracking.settings import VARIABLE
 
@@ -64,7 +64,8 @@ def test_a_killed_program_goes_on_in_its_run(tmp_path, make_model, make_trainer,
     asked = "" if name == "run" else f" (not in {here / name}: its checkpoint belongs to this run)"
     assert said() == [f"tracked in {here / 'run'}, resumed at step 2{asked}"]
     # what both attempts have to say is shown once
-    notes = [note.plain.partition(": ")[2] for note in watch._notes(read_run(here / "run"))]
+    followed = Follower(here / "run", lambda: Overview(here / "run")).look()
+    notes = [text for _, text, _ in followed.notes]
     assert len(set(notes)) == len(notes) > 0
 
 
