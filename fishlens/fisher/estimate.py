@@ -130,7 +130,7 @@ def _relative(
 
 
 def _norms(tensors: Sequence[Tensor], order: int) -> list[Tensor]:
-    return list(torch._foreach_norm(tensors, order, dtype=widest(tensors[0].device)))
+    return list(torch._foreach_norm(list(tensors), order, dtype=widest(tensors[0].device)))
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:

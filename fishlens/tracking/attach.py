@@ -102,7 +102,7 @@ class _Loader(importlib.abc.Loader):
     """The real loader; it is put back before the module runs."""
 
     def __init__(self, real: Any):
-        self.create_module = real.create_module
+        vars(self)["create_module"] = real.create_module
         vars(self)["exec_module"] = after(before(real.exec_module, self._step_aside), add_callback)
         self._real = real
 

@@ -612,7 +612,7 @@ class Tracker:
         """What `_compared` left, once it is fetched; and the diagonal beside that of the probe before."""
         if "histograms" not in here:
             return {}
-        fields = {
+        fields: dict[str, dict[str, float]] = {
             key: by_block(estimate.parameters, here[key])
             for key in ("overlap", "rank_overlap")
             if key in here
