@@ -1,6 +1,5 @@
 """What no module's rule covers is followed to the operation in which it meets the batch, and measured there."""
 
-import adapters
 import peft
 import pytest
 import torch
@@ -11,7 +10,7 @@ from transformers import XLMRobertaForSequenceClassification
 from fishlens import estimate_fisher, find_blocks
 from fishlens.fisher import coverage, reference_fisher
 
-from .models import batch_for, config, shaken
+from .models import adapters_library, batch_for, config, shaken
 
 X = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
@@ -111,13 +110,13 @@ PEFT = {
     "VeRA": lambda: peft.VeraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2),
 }
 ADAPTERS = {
-    "DoRA": lambda: adapters.LoRAConfig(r=2, use_dora=True),
-    "gated LoRA": lambda: adapters.LoRAConfig(r=2, use_gating=True),
-    "IA3": lambda: adapters.IA3Config(),
-    "gated bottleneck": lambda: adapters.SeqBnConfig(reduction_factor=4, use_gating=True),
-    "learned scaling": lambda: adapters.SeqBnConfig(reduction_factor=4, scaling="learned"),
-    "UniPELT": lambda: adapters.UniPELTConfig(),
-    "prompts": lambda: adapters.PromptTuningConfig(prompt_length=2),
+    "DoRA": lambda adapters: adapters.LoRAConfig(r=2, use_dora=True),
+    "gated LoRA": lambda adapters: adapters.LoRAConfig(r=2, use_gating=True),
+    "IA3": lambda adapters: adapters.IA3Config(),
+    "gated bottleneck": lambda adapters: adapters.SeqBnConfig(reduction_factor=4, use_gating=True),
+    "learned scaling": lambda adapters: adapters.SeqBnConfig(reduction_factor=4, scaling="learned"),
+    "UniPELT": lambda adapters: adapters.UniPELTConfig(),
+    "prompts": lambda adapters: adapters.PromptTuningConfig(prompt_length=2),
 }
 
 
@@ -125,8 +124,9 @@ def adapted(library, name):
     model = classifier()
     if library == "peft":
         return shaken(peft.get_peft_model(model, PEFT[name]())).eval()
+    adapters = adapters_library()
     adapters.init(model)
-    model.add_adapter("task", config=ADAPTERS[name]())
+    model.add_adapter("task", config=ADAPTERS[name](adapters))
     model.train_adapter("task")
     return shaken(model).eval()
 
