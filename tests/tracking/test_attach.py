@@ -112,11 +112,12 @@ def account(run):
 
 def test_every_trainer_is_tracked_each_in_a_run_of_its_own(attached, make_model, make_trainer):
     for name in ("one", "two"):
-        make_trainer(make_model(), output=name).train()
+        make_trainer(model := make_model(), output=name).train()
+    kind = type(model).__name__
     assert account(attached) == [
         "2 trainings began, 2 tracked",
-        f"training 1 (BertAdapterModel) tracked in {attached}",
-        f"training 2 (BertAdapterModel) tracked in {attached}-2",
+        f"training 1 ({kind}) tracked in {attached}",
+        f"training 2 ({kind}) tracked in {attached}-2",
     ]
     runs = load_runs(attached.parent)
     assert set(runs.runs.run) == {"run", "run-2"} and set(runs.runs.script) == {"x"}

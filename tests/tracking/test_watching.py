@@ -39,11 +39,19 @@ def loop(model, updates=3, batches=None, at_end=None):
 
 def test_a_watched_loop_ends_in_the_same_bits(tmp_path):
     alone, model = loop(Net()), Net()
+    before = [
+        dict(hooks)
+        for hooks in (optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks)
+    ]
     with watching(model, every=1, examples=8, blocks="module", run=tmp_path / "run") as watched:
         ended = loop(model)
     assert all(torch.equal(one, other) for one, other in zip(alone, ended, strict=True))
     assert watched.updates == 3 and "__call__" not in vars(Net) and not model._forward_hooks
-    assert not optimizers._global_optimizer_pre_hooks and not optimizers._global_optimizer_post_hooks
+    after = [
+        dict(hooks)
+        for hooks in (optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks)
+    ]
+    assert after == before
 
 
 def test_what_is_measured_is_what_the_model_was_fed_at_the_weights_of_the_step(tmp_path):
