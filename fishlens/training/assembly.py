@@ -105,6 +105,15 @@ def needs(library: str, what: str, extra: str) -> None:
         )
 
 
+def refuse_incomplete(model: Any, name: str, lacking: Sequence[str]) -> None:
+    """Raises `InputError` if weights of the pretrained part are `lacking`: libraries would draw them at random."""
+    if lacking:
+        raise InputError(
+            f"model {name!r} lacks {len(lacking)} weights of its encoder, {lacking[0]} among them: expected a whole "
+            f"checkpoint of a {model.config.model_type} model"
+        )
+
+
 def only_trainable(model: Any, blocks: Sequence[Block]) -> None:
     """Every parameter of the blocks requires a gradient, no other does."""
     mine = {id(p) for block in blocks for p in block.parameters.values()}

@@ -26,7 +26,13 @@ from fishlens.files import writing_folder
 from fishlens.fisher.blocks import find_blocks
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
-from fishlens.training.assembly import Assembly, check_languages, cut_at_positions, only_trainable
+from fishlens.training.assembly import (
+    Assembly,
+    check_languages,
+    cut_at_positions,
+    only_trainable,
+    refuse_incomplete,
+)
 from fishlens.training.tasks import Task
 
 _LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
@@ -130,11 +136,7 @@ def load_encoder(name: str) -> tuple[Any, Any]:
         raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     # heads are made anew for the task, and its head does not use the pooler
     lacking = [k for k in report["missing_keys"] if not k.startswith("heads.") and ".pooler." not in k]
-    if lacking:
-        raise InputError(
-            f"model {name!r} lacks {len(lacking)} weights of its encoder, {lacking[0]} among them: expected a whole "
-            f"checkpoint of a {model.config.model_type} model"
-        )
+    refuse_incomplete(model, name, lacking)
     cut_at_positions(tokenizer, model)
     return model, tokenizer
 

@@ -21,7 +21,7 @@ from fishlens.files import writing_folder
 from fishlens.fisher.blocks import Block, find_blocks
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import PEFT, Recipe
-from fishlens.training.assembly import Assembly, cut_at_positions, only_trainable
+from fishlens.training.assembly import Assembly, cut_at_positions, only_trainable, refuse_incomplete
 from fishlens.training.tasks import Task
 
 NAME = "default"  # what peft calls an adapter that was not named
@@ -133,9 +133,5 @@ def _lacking(model: Any, name: str, missing: Any) -> list[str]:
     """The modules of the head: those outside the pretrained part, and a pooler that the checkpoint lacks."""
     inside = f"{model.base_model_prefix}."
     lost = sorted(key for key in missing if key.startswith(inside) and ".pooler." not in key)
-    if lost:
-        raise InputError(
-            f"model {name!r} lacks {len(lost)} weights of its encoder, {lost[0]} among them: expected a whole "
-            f"checkpoint of a {model.config.model_type} model"
-        )
+    refuse_incomplete(model, name, lost)
     return sorted({"pooler" if key.startswith(inside) else key.split(".")[0] for key in missing})
