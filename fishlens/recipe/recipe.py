@@ -146,6 +146,9 @@ class Tracking(Section):
         description="target languages that every probe measures too, without labels (docs/targets.md); targets: all of "
         "data.targets",
     )
+    languages_every: Positive | None = Field(
+        None, description="measure these languages only at probes whose step divides by this; null: at every probe"
+    )
     text: Place | None = Field(
         None,
         description="raw text of these languages, path/{language}.txt; null: the task's validation or test inputs",
@@ -249,7 +252,7 @@ class Recipe(Section):
                 f"tracking.text is {tracking.text!r}: put {{language}} where the language stands"
             )
         if not tracking.languages:
-            for name in ("text", "cka"):
+            for name in ("languages_every", "text", "cka"):
                 if getattr(tracking, name):
                     raise ValueError(f"tracking.{name} is given, but tracking.languages names no language")
             return self

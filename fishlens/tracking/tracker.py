@@ -112,6 +112,7 @@ class Tracker:
     beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
         model is ready for the language; what it takes is part of the probe.
     examples_ids: what the examples are called in the journal, in the probe set's order; by language, None: the source.
+    languages_every: the languages after the first are measured at probes whose step divides by it; None: at every probe.
     diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
@@ -154,12 +155,14 @@ class Tracker:
         in_language: InLanguage = same_model,
         beside: Callable[[str | None, FisherEstimate], dict[str, Any]] = nothing_beside,
         examples_ids: Mapping[str | None, Sequence[str | int]] | None = None,
+        languages_every: int | None = None,
     ):
         if run is not None and writer is not None:
             raise InputError("a tracker was given both run and writer; expected one of them")
         self.model = model
         self.blocks = blocks_of(model, blocks, head=head, embeddings=embeddings)
         self._in_language = in_language
+        self._languages_every = languages_every
         self._beside = beside
         self._examples_ids = dict(examples_ids or {})
         self._explosion = Explosion()
@@ -425,8 +428,9 @@ class Tracker:
         """The probe of a step: of the source, and of every target language."""
         self._of_source = estimate = self._probe(step, "track", self.probe_set.base)
         assert self._last.weights is not None
-        for language in self.targets:
-            self._probe_target(self._last.weights, language)
+        if self._languages_every is None or step % self._languages_every == 0:
+            for language in self.targets:
+                self._probe_target(self._last.weights, language)
         self._of_source = None
         return estimate
 

@@ -116,6 +116,7 @@ class Probes:
                 diagonals=settings.diagonal_at,
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,
+                languages_every=settings.languages_every,
                 beside=self._beside,
                 examples_ids={
                     None: [ids[i] for i in self._order] if ids else (),

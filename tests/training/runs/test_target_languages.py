@@ -62,6 +62,16 @@ def test_every_probe_measures_every_language_and_readers_keep_them_apart(watched
     assert (runs.fisher_series["trace"] > 0).all()
 
 
+def test_languages_can_be_measured_less_often_than_the_source(watched, recipe, tmp_path):
+    seldom = recipe | {"tracking": TRACKED | {"every": 2, "languages_every": 4}}
+    train(seldom, tmp_path / "seldom")
+    runs, often = load_runs(tmp_path / "seldom"), load_runs(watched / "with")
+    steps = sorted(runs.fisher["step"].unique())
+    assert steps == list(range(0, steps[-1] + 1, 2))
+    assert sorted(runs.fisher_series["step"].unique()) == [step for step in steps if step % 4 == 0]
+    assert often.fisher_series["language"].nunique() == runs.fisher_series["language"].nunique()
+
+
 def test_the_labels_are_never_the_data_s(watched):
     records = [r for r in read_run(watched / "with").records if r["kind"] == "fisher" and r.get("language")]
     start = read_run(watched / "with").start["estimator"]
