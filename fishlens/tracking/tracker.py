@@ -112,7 +112,7 @@ class Tracker:
     beside: `beside("de", estimate)` (None: the source) gives more fields of the probe's record, measured while the
         model is ready for the language; what it takes is part of the probe.
     examples_ids: what the examples are called in the journal, in the probe set's order; by language, None: the source.
-    languages_every: the languages after the first are measured at probes whose step divides by it; None: at every probe.
+    languages_every: the languages after the first are measured only at steps that it divides; None: at every probe.
     diagonals: steps at which the diagonal is kept, in `diagonals/step-<n>.safetensors`; they are probed in any case.
     factors: what the run is (task, schedule, seed, …), for the journal. seeds: what was seeded with what.
     training_seconds: a clock of the training proper; default: the time since the first `step`, less the probes.
