@@ -147,7 +147,8 @@ class Tracking(Section):
         "data.targets",
     )
     languages_every: Positive | None = Field(
-        None, description="measure these languages only at probes whose step divides by this; null: at every probe"
+        None,
+        description="measure these languages only at probes whose step divides by this; null: at every probe",
     )
     text: Place | None = Field(
         None,
