@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fishlens.cli.output import say, screen
+from fishlens.cli.runs import AsJson, print_json
 from fishlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fishlens.sweep.execute import Outcome
+    from fishlens.sweep.forecast import Forecast
     from fishlens.sweep.plan import PlannedRun
+    from fishlens.sweep.selection import Shard
 
 
 class Engine(str, Enum):
@@ -57,35 +63,59 @@ def sweep(
         list[str] | None,
         typer.Option(help="Only the runs of this name or pattern: 'pos-gu-*' (repeatable)."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: only part I of N, counted from 1, as for the jobs of a SLURM array."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its forecast cost; run nothing.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run what is missing of a study: finished runs are skipped, interrupted ones resumed."""
     from fishlens.sweep.forecast import describe, forecast
     from fishlens.sweep.local import run_locally, usable_cores
-    from fishlens.sweep.plan import only as chosen
     from fishlens.sweep.plan import plan
+    from fishlens.sweep.selection import Shard
+    from fishlens.sweep.selection import only as chosen
     from fishlens.sweep.study import find_study
+
+    if as_json and not dry_run:
+        raise InputError("--json prints a plan: expected --dry-run with it")
+    part = None if shard is None else Shard.parse(shard)
 
     console = screen()
     if engine is Engine.LOCAL:
         given = {"--address": address, "--store": store, "--gpus": gpus}
         if ignored := [option for option, value in given.items() if value]:
             raise InputError(f"{ignored[0]} is for --engine ray, and the engine is local")
-        if jobs > usable_cores():
+        if jobs > usable_cores() and not as_json:
             console.print(
                 f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"
             )
         jobs = jobs or max(1, usable_cores() // 2)
     found = find_study(study)
-    planned = chosen(plan(found, runs, set_ or ()), only or ())
+    whole = plan(found, runs, set_ or ())
+    planned = chosen(whole, only or ())
+    if part is not None:
+        planned = part.of(planned)
     if found.trust and not dry_run:
         say(f"the study trusts code of {', '.join(found.trust)}: its runs import it", err=True)
+    expected = forecast(planned, jobs if engine is Engine.LOCAL else None, of=whole)
+    if as_json:
+        print_json(
+            _plan_as_json(
+                found.name, planned, expected, part, [study, "--runs", str(runs), *_repeated("--set", set_)]
+            )
+        )
+        return
+    if not planned:
+        say(f"shard {part} has none of the {len(whole)} runs")
+        return
     due = [run for run in planned if run.is_due]
     describe(planned, console, every_run=dry_run)
     if dry_run:
-        console.print(forecast(planned, jobs if engine is Engine.LOCAL else None))
+        console.print(str(expected))
         return
     if not due:
         return
@@ -95,11 +125,61 @@ def sweep(
         outcomes = run_on_ray(due, address=address, threads=threads, gpus=gpus, store=store)
     else:
         outcomes = run_locally(due, jobs)
-    failed = _follow(outcomes, due, console)
+    with _sigterm_interrupts():
+        failed = _follow(outcomes, due, console)
     for one in failed:
         console.print(f"failed: {one.name}: {one.error}", style="red", markup=False, highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+def _plan_as_json(
+    study: str, planned: Sequence[PlannedRun], expected: Forecast, shard: Shard | None, words: Sequence[str]
+) -> dict[str, Any]:
+    """What `--dry-run --json` prints; docs/sweeps.md says what each field means. `words`: of the command to repeat."""
+    from fishlens.sweep.plan import Status
+
+    states = [run.status for run in planned]
+    return {
+        "study": study,
+        "shard": None if shard is None else str(shard),
+        "counts": {status.value: states.count(status) for status in Status},
+        "forecast": {
+            "due": expected.due,
+            "jobs": expected.jobs,
+            "seconds": expected.seconds,
+            "wall_seconds": expected.wall_seconds,
+        },
+        "runs": [
+            {
+                "name": run.name,
+                "folder": str(run.folder),
+                "status": run.status.value,
+                "due": run.is_due,
+                "seconds": run.seconds,
+                "values": run.values,
+                "command": ["fishlens", "sweep", *words, "--jobs", "1", "--only", run.name],
+            }
+            for run in planned
+        ],
+    }
+
+
+def _repeated(option: str, values: Sequence[str] | None) -> list[str]:
+    return [word for value in values or () for word in (option, value)]
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM, which a cluster sends before it ends a job, stops a sweep as Ctrl-C does: its runs stay resumable."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _follow(outcomes: Iterator[Outcome], due: Sequence[PlannedRun], console: Console) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
@@ -24,25 +25,50 @@ def describe(planned: Sequence[PlannedRun], console: Console, *, every_run: bool
             console.print(f"  {run.status.value:<12}{run.name}", markup=False, highlight=False)
 
 
-def forecast(planned: Sequence[PlannedRun], jobs: int | None) -> str:
-    """One sentence: how long the runs that are due will take with `jobs` at a time (None: unknown, on a cluster).
+@dataclass(frozen=True)
+class Forecast:
+    """`due`: how many runs are left. `seconds`: of computing, one run after the other; None where no run of the study
+    has finished. `jobs`: runs at a time; None: unknown, on a cluster."""
 
-    A run is expected to take the median of the study's finished runs of the same recipe, or of all of them where its
-    recipe has none yet. An interrupted run counts as a whole one.
+    due: int
+    jobs: int | None
+    seconds: float | None
+
+    @property
+    def wall_seconds(self) -> float | None:
+        if self.seconds is None or self.jobs is None:
+            return None
+        return self.seconds / max(1, min(self.jobs, self.due))
+
+    def __str__(self) -> str:
+        if not self.due:
+            return "nothing is left to run"
+        if self.seconds is None:
+            return f"{self.due} runs are due; how long they take can be told when the first one has finished"
+        if self.wall_seconds is None:
+            return (
+                f"{self.due} runs are due: about {timedelta(seconds=round(self.seconds))} of computing in all"
+            )
+        wall = timedelta(seconds=round(self.wall_seconds))
+        end = (datetime.now().astimezone() + wall).strftime("%a %H:%M")
+        return f"{self.due} runs are due, {self.jobs} at a time: about {wall}, until {end}"
+
+
+def forecast(
+    planned: Sequence[PlannedRun], jobs: int | None, of: Sequence[PlannedRun] | None = None
+) -> Forecast:
+    """How long the runs that are due will take with `jobs` at a time.
+
+    A run is expected to take the median of the study's (`of`: all its runs, [planned]) finished runs of the same task,
+    or of all of them where its task has none yet. An interrupted run counts as a whole one.
     """
     due = [run for run in planned if run.is_due]
-    if not due:
-        return "nothing is left to run"
     took: dict[str, list[float]] = {}
-    for run in planned:
+    for run in planned if of is None else of:
         if run.seconds is not None:
             took.setdefault(run.recipe["task"]["name"], []).append(run.seconds)
-    if not took:
-        return f"{len(due)} runs are due; how long they take can be told when the first one has finished"
+    if not due or not took:
+        return Forecast(len(due), jobs, None if due else 0.0)
     of_all = median(second for seconds in took.values() for second in seconds)
     total = sum(median(took.get(run.recipe["task"]["name"], [of_all])) for run in due)
-    if jobs is None:
-        return f"{len(due)} runs are due: about {timedelta(seconds=round(total))} of computing in all"
-    wall = timedelta(seconds=round(total / min(jobs, len(due))))
-    end = (datetime.now().astimezone() + wall).strftime("%a %H:%M")
-    return f"{len(due)} runs are due, {jobs} at a time: about {wall}, until {end}"
+    return Forecast(len(due), jobs, total)

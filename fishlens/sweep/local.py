@@ -24,16 +24,16 @@ class _Running:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (a container's share, where the system says so)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores this process may run on: a container's share, where the system says so, and no more than SLURM gave."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(there, int(given)) if given.isdecimal() and int(given) > 0 else there
 
 
 def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
     """Runs all of `runs`, `jobs` at a time, and yields each one's outcome as it ends.
 
-    When the caller is interrupted, the running processes are asked to stop (as by Ctrl-C: each leaves a resumable run)
+    When the caller is interrupted, the running processes are asked to stop (by SIGTERM: each leaves a resumable run)
     before the interruption is passed on.
     """
     threads = max(1, usable_cores() // jobs)
@@ -57,10 +57,8 @@ def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    import signal
-
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     deadline = time.monotonic() + PATIENCE
     for process in processes:
         try:

@@ -6,9 +6,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,7 @@ class PlannedRun:
     status: Status
     seconds: float | None = None  # wall time that a finished run took
     trust: tuple[str, ...] = ()  # modules of one's own that the run may import
+    values: dict[str, Value] = field(default_factory=dict)  # of the fields that vary in its grid
 
     @property
     def is_due(self) -> bool:
@@ -76,7 +76,7 @@ def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[Planne
                 _refuse_another_recipe(folder, recipe)
             _refuse_code_that_is_not_trusted(study, recipe)
             plain = recipe.model_dump(mode="json")
-            planned.append(PlannedRun(name, folder, plain, status, seconds, tuple(study.trust)))
+            planned.append(PlannedRun(name, folder, plain, status, seconds, tuple(study.trust), values))
     counts = Counter(run.name for run in planned)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise InputError(
@@ -90,33 +90,20 @@ def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[Planne
 
 
 def _refuse_code_that_is_not_trusted(study: Study, recipe: Recipe) -> None:
-    for field, name in recipe.own_code.items():
+    for where, name in recipe.own_code.items():
         module = name.partition(":")[0]
         if module not in study.trust:
             raise InputError(
-                f"{field} is {name!r}: that is code, and nothing of it was run; write `trust: [{module}]` into the "
+                f"{where} is {name!r}: that is code, and nothing of it was run; write `trust: [{module}]` into the "
                 "study if you know where it comes from"
             )
-
-
-def only(planned: Sequence[PlannedRun], patterns: Sequence[str]) -> list[PlannedRun]:
-    """The runs whose names match one of `patterns` (`pos-gu-seed0`, `topic-*`); all of them without patterns.
-
-    Raises:
-        InputError: a pattern matches no run; the sentence lists some that there are.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(run.name, pattern) for run in planned):
-            names = ", ".join(run.name for run in planned[:5])
-            raise InputError(f"no run of the study is called {pattern!r}: it has {len(planned)}, {names}, …")
-    return [run for run in planned if not patterns or any(fnmatchcase(run.name, p) for p in patterns)]
 
 
 def run_name(recipe: str, values: dict[str, Value]) -> str:
     """`pos-gu-seed0` from recipe `pos`, `schedule.name: gu` and `seed: 0`: readable, unique within a study."""
     words = [recipe]
-    for field, value in values.items():
-        last = field.rsplit(".", 1)[-1]
+    for path, value in values.items():
+        last = path.rsplit(".", 1)[-1]
         text = re.sub(
             r"[^\w.+-]+", "_", json.dumps(value) if isinstance(value, (dict, list)) else str(value)
         ).strip("_")
@@ -153,7 +140,7 @@ def _recipe_source(grid: Grid, folder: Path) -> str | Path:
 
 
 def _assignments(fields: dict[str, Value]) -> list[str]:
-    return [f"{field}={json.dumps(value)}" for field, value in fields.items()]  # JSON is YAML
+    return [f"{path}={json.dumps(value)}" for path, value in fields.items()]  # JSON is YAML
 
 
 def _refuse_another_recipe(folder: Path, recipe: Recipe) -> None:

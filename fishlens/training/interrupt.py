@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM end a run at the next step boundary, with a checkpoint; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM end a run at the next step boundary, with a checkpoint; a second Ctrl-C ends it at once.
+
+A cluster may signal every process of a job, and the sweep then signals its runs once more: SIGTERM, which never ends a
+run at once, whatever came before it.
+"""
 
 import signal
 import threading
@@ -24,16 +28,20 @@ class Interruption:
 
 @contextmanager
 def watch_for_interruption() -> Iterator[Interruption]:
-    """Within this context the first SIGINT or SIGTERM only sets `asked`. Outside of the main thread signals cannot be
+    """Within this context SIGTERM and the first SIGINT only set `asked`. Outside of the main thread signals cannot be
     caught and it does nothing."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
 
+    pressed = False
+
     def ask(number: int, frame: FrameType | None) -> None:
-        if interruption.asked:
+        nonlocal pressed
+        if number == signal.SIGINT and pressed:
             raise KeyboardInterrupt
+        pressed = pressed or number == signal.SIGINT
         interruption.asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

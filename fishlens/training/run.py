@@ -103,7 +103,7 @@ def _train(
     if begun(place):
         claim_folders(place)
     run = PreparedRun(recipe, place, accelerator)
-    with run.journal(), watch_for_interruption() as interruption:
+    with watch_for_interruption() as interruption, run.journal():
         title = f"{recipe.name} ({recipe.schedule.name})"
         wanted = progress and accelerator.is_main_process
         with progress_bar(title, run.job.steps, wanted) as show:

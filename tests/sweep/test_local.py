@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -11,7 +10,6 @@ from typer.testing import CliRunner
 
 from fishlens.cli import app
 from fishlens.errors import InputError
-from fishlens.sweep.execute import start
 from fishlens.sweep.local import run_locally
 from fishlens.sweep.plan import Status, plan, state_of
 from fishlens.sweep.study import load_study
@@ -78,17 +76,6 @@ def test_a_run_does_not_outlive_the_sweep_that_started_it(study_file, tmp_path, 
     wait_until(lambda: not alive(pid))
 
 
-def test_an_interrupted_sweep_leaves_resumable_runs(study_file, tmp_path, wait_until):
-    run = plan(load_study(study_file), tmp_path / "runs")[0]
-    run.recipe["train"]["steps"] = 100_000
-    process = start(run.folder, run.recipe, threads=1)
-    wait_until(lambda: '"train"' in journal_text(run.folder))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(1800) == 1
-    assert state_of(run.folder)[0] is Status.INTERRUPTED
-    assert "the same command resumes it" in (run.folder / "output.log").read_text()
-
-
 def test_the_plan_is_printed_and_nothing_is_run(study_file, tmp_path):
     result = CliRunner().invoke(
         app, ["sweep", str(study_file), "--runs", str(tmp_path / "runs"), "--dry-run"]
@@ -98,11 +85,6 @@ def test_the_plan_is_printed_and_nothing_is_run(study_file, tmp_path):
     assert "toy-fun-seed1" in result.output
     assert "when the first one has finished" in " ".join(result.output.split())
     assert not (tmp_path / "runs").exists()
-
-
-def journal_text(folder):
-    path = folder / "journal-1.jsonl"
-    return path.read_text() if path.exists() else ""
 
 
 def alive(pid):

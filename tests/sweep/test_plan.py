@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fishlens import InputError
-from fishlens.sweep.plan import PlannedRun, Status, only, run_name, state_of
+from fishlens.sweep.plan import PlannedRun, Status, run_name, state_of
+from fishlens.sweep.selection import only
 
 
 def journal(folder, attempt, *records, torn=""):

@@ -17,6 +17,7 @@ from fishlens.errors import InputError
 from fishlens.journal import load_runs, read_run
 from fishlens.training import loop, run
 from fishlens.training.checkpoint import list_checkpoints
+from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.run import train
 
 SCHEDULES = {
@@ -243,6 +244,15 @@ def test_a_second_ctrl_c_ends_at_once_and_is_written_down(recipe, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run")
     assert read_run(tmp_path / "run").end["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("order", ["TERM", "TERM TERM", "INT TERM", "TERM INT", "TERM INT TERM"])
+def test_sigterm_never_ends_a_run_at_once(order):
+    """A cluster signals every process of a job, and a sweep signals its runs once more."""
+    with watch_for_interruption() as interruption:
+        for name in order.split():
+            os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
+        assert interruption.asked
 
 
 def test_another_recipe_in_the_same_directory_is_refused_with_the_field(recipe, tmp_path):
