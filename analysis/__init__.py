@@ -24,6 +24,7 @@ _PUBLIC = {
     "predict": "correlation.prediction",
     "repeated_measures": "correlation.repeated",
     "mixed_model": "models",
+    "clustered_regression": "regression",
     "compare": "paired",
     "equivalence": "paired",
     "paired_difference": "paired",

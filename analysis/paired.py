@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
@@ -93,16 +92,17 @@ def equivalence(differences: ArrayLike, margin: float, *, level: float = 0.95) -
     n = len(values)
     if n < NEEDED:
         return not_enough("equivalence", n, NEEDED, "seeds", n=n, why="pairs of runs with the same seed")
-    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
-    reach = float(stats.t.ppf(level, n - 1)) * error
-    if error > 0:
-        p = float(
-            max(stats.t.sf((mean + margin) / error, n - 1), stats.t.cdf((mean - margin) / error, n - 1))
-        )
+    mean, spread = float(values.mean()), float(np.ptp(values))
+    if spread > 0:
+        from statsmodels.stats.weightstats import DescrStatsW
+
+        sample = DescrStatsW(values)
+        p = float(sample.ttost_mean(-margin, margin)[0])
+        low, high = map(float, sample.tconfint_mean(alpha=2 * (1 - level)))
     else:
-        p = 0.0 if abs(mean) < margin else 1.0
-    method = f"TOST, paired t, margin ±{margin:g} points"
-    return Estimate("equivalence", mean, mean - reach, mean + reach, 2 * level - 1, p, n, n, method)
+        p, low, high = (0.0 if abs(mean) < margin else 1.0), mean, mean
+    method = f"TOST (statsmodels), paired t, margin ±{margin:g} points"
+    return Estimate("equivalence", mean, low, high, 2 * level - 1, p, n, n, method)
 
 
 def compare(

@@ -27,6 +27,7 @@ from fishlens.analysis.correlation.prediction import predict
 from fishlens.analysis.correlation.table import correlate
 from fishlens.analysis.models import mixed_model
 from fishlens.analysis.paired import equivalence, paired_difference
+from fishlens.analysis.regression import clustered_regression
 
 from fishlens.journal import Runs
 
@@ -199,6 +200,14 @@ def at_the_margin(rng: np.random.Generator, study: Study) -> Outcome:
     return equivalence(1 + 0.5 * study._noise(rng, (study.seeds,)), 1.0).p, None
 
 
+def clustered(rng: np.random.Generator, study: Study, cluster: str) -> Outcome:
+    found = clustered_regression(study.draw(rng), ["v0"], "v1", cluster=cluster, resamples=199)
+    if not found.enough:
+        return float("nan"), None
+    row = found.slopes.iloc[0]
+    return float(row["p"]), bool(row["low"] <= 0 <= row["high"])
+
+
 Test = Callable[[np.random.Generator, Study], Outcome]
 LAYOUTS = [
     Study(), Study(share=0.9), Study(share=0.5), Study(share=0.0), Study(tail=3), Study(ties=1.5),
@@ -217,7 +226,13 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
         for method in ("spearman", "pearson")
         for study in LAYOUTS
     ]
-    + [("within schedules, kendall", Study(), partial(coefficient, method="kendall", cluster=None))],
+    + [("within schedules, kendall", Study(), partial(coefficient, method="kendall", cluster=None))]
+    + [
+        (f"within schedules, {method}", study, partial(coefficient, method=method, cluster=None))
+        for study in (Study(6, 4, scaled=True), Study(3, 4, rho=0.6), Study(6, 4, tail=3), Study(6, 4, missing=0.15),
+                      Study(10, 3, scaled=True))
+        for method in ("spearman", "pearson")
+    ],
     "over": [
         (f"over schedules, {method}", study, partial(coefficient, method=method, cluster="schedule"))
         for method in ("spearman", "pearson")
@@ -231,7 +246,7 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
     "seeds": [("within schedules, clusters = seeds", Study(share=s), by_seed) for s in (0.0, 0.7)],
     "partial": [
         ("within schedules, given two controls", study, partial_coefficient)
-        for study in (Study(), Study(share=0.5, missing=0.2), Study(6, 4), Study(tail=3))
+        for study in (Study(), Study(share=0.5, missing=0.2), Study(6, 4), Study(tail=3), Study(6, 4, scaled=True))
     ],
     "family": [
         (f"smallest of eight, {column}", study, partial(family, column=column))
@@ -240,7 +255,8 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
     ],
     "held-out": [
         ("held-out R²", study, partial(held_out, column="p"))
-        for study in (Study(), Study(share=0.0), Study(missing=0.15), Study(10, 3), Study(4, 6))
+        for study in (Study(), Study(share=0.0), Study(missing=0.15), Study(10, 3), Study(4, 6), Study(scaled=True),
+                      Study(6, 4, scaled=True))
     ]
     + [("gain in R² over three baselines", study, partial(held_out, column="gain_p"))
        for study in (Study(), Study(10, 4))],
@@ -250,17 +266,27 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
         for study, languages, slopes in (
             (Study(), 6, 0.0), (Study(share=0.9), 6, 0.0), (Study(), 6, 1.0), (Study(6, 4, 0.5), 4, 1.0),
             (Study(3, 4, 0.5), 8, 0.0), (Study(10, 3), 10, 0.3), (Study(missing=0.2), 6, 0.0), (Study(tail=3), 6, 0.5),
+            (Study(scaled=True), 6, 0.0), (Study(6, 4, scaled=True), 6, 0.0),
         )
     ],
     "lags": [
         ("lead and lag, smallest of three p", study, lags)
         for study in (Study(), Study(share=0.0), Study(6, 4), Study(3, 6), Study(10, 5))
     ],
+    "regression": [
+        (f"clustered regression, wild bootstrap over {cluster}s", study, partial(clustered, cluster=cluster))
+        for cluster, studies in (
+            ("schedule", (Study(6, 4), Study(5, 5), Study(12, 3), Study(tail=3), Study(missing=0.2))),
+            ("seed", (Study(), Study(4, 5), Study(scaled=True), Study(tail=3), Study(missing=0.2), Study(6, 12))),
+        )
+        for study in studies
+    ],
     "runs": [
         (f"over independent runs, {method}", study, partial(independent, method=method))
         for method in ("spearman", "pearson")
         for study in (
-            Study(6, 1, 0.0), Study(12, 1, 0.0), Study(12, 1, 0.0, tail=3), Study(30, 1, 0.0, rho=0.6, between=0)
+            Study(6, 1, 0.0), Study(12, 1, 0.0), Study(12, 1, 0.0, tail=3), Study(30, 1, 0.0, rho=0.6, between=0),
+            Study(6, 1, 0.0, rho=0.6, between=0), Study(7, 1, 0.0), Study(8, 1, 0.0, tail=3),
         )
     ],
     "paired": [("paired difference", Study(2, n, 0.0, tail=t), paired) for n in (6, 8, 20) for t in (None, 3)]

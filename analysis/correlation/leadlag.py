@@ -276,8 +276,7 @@ def _own(
             f"mean over runs on Fisher's z, {how}; p by exchange of whole {what}, "
             f"{'all' if moves.exact else 'random'} {len(moves.index)}"
         )
-        few = 1 / moves.possible > 1 - level
-        note = f"with {moves.possible} arrangements no p is below {1 / moves.possible:.3g}" if few else ""
+        note = moves.said(level, what)
         clusters = int(counts[k]) if units is None else int(units.max()) + 1
         estimate = Estimate(
             "lagged correlation", math.tanh(float(observed[k])), low, high, level, p, int(counts[k]), clusters,

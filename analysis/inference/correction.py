@@ -1,11 +1,12 @@
 """p-values of a family of tests, corrected for being many. NaN (a test that could not be done) stays NaN and
-does not count as a member of the family. (statsmodels' multipletests gives the same, and collects garbage at every
-call of Holm's, which costs more than all the rest of a coefficient; the tests compare.)"""
+does not count as a member of the family. (For Holm's statsmodels' multipletests gives the same, and collects garbage at
+every call, which costs more than all the rest of a coefficient; the tests compare.)"""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control
 
 Array = NDArray[np.float64]
 
@@ -24,11 +25,7 @@ def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
     p̃_(i) = min over j ≥ i of min(1, m p_(j) / j). Valid for independent or positively dependent tests.
     """
 
-    def adjust(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
-        m = len(ordered)
-        return np.minimum.accumulate((ordered * m / np.arange(1, m + 1))[::-1])[::-1]
-
-    return _stepwise(p, adjust)
+    return _stepwise(p, lambda ordered: false_discovery_control(ordered) if len(ordered) else ordered)
 
 
 def westfall_young(observed: ArrayLike, permuted: Array, exact: bool) -> Array:

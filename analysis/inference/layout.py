@@ -38,24 +38,25 @@ class Layout:
         return rows - (rows @ self.basis) @ self.basis.T
 
     def without_each(self, x: Array, y: Array, units: Codes) -> Array:
-        """Pearson's r of two residuals `[n]` when each unit is left out in turn and everything is fitted again;
-        `[units]`, NaN where nothing is left.
+        """Pearson's r of two residuals, x `[n]` and y `[…, n]`, when each unit is left out in turn and everything is
+        fitted again; `[…, units]`, NaN where nothing is left.
 
         Leaving rows g out is giving each of them a dummy: aᵀb becomes aᵀb − a_gᵀ M_gg⁺ b_g with M = I − basis basisᵀ.
         """
         keep = np.eye(len(x)) - self.basis @ self.basis.T
-        products = np.empty((int(units.max()) + 1, 3))
-        pairs = ((x, y), (x, x), (y, y))
-        for unit in range(len(products)):
+        count = int(units.max()) + 1
+        xy, yy = np.empty((2, *y.shape[:-1], count))
+        xx = np.empty(count)
+        whole_x, whole_y = x @ x, (y**2).sum(axis=-1)
+        for unit in range(count):
             g = np.flatnonzero(units == unit)
             inverse = np.linalg.pinv(keep[np.ix_(g, g)], rcond=1e-9, hermitian=True)
-            products[unit] = [a @ b - a[g] @ inverse @ b[g] for a, b in pairs]
-        whole = np.array([x @ x, y @ y])
-        alive = (products[:, 1:] > _CONSTANT * whole).all(axis=1)
-        found = np.full(len(products), np.nan)
-        xy, xx, yy = products[alive].T
-        found[alive] = np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
-        return found
+            xx[unit] = whole_x - x[g] @ inverse @ x[g]
+            xy[..., unit] = y @ x - y[..., g] @ (inverse @ x[g])
+            yy[..., unit] = whole_y - ((y[..., g] @ inverse) * y[..., g]).sum(axis=-1)
+        alive = (xx > _CONSTANT * whole_x) & (yy > _CONSTANT * whole_y[..., None])
+        size = np.sqrt(np.where(alive, xx * yy, 1.0))
+        return np.where(alive, np.clip(xy / size, -1.0, 1.0), np.nan)
 
 
 def layout(factors: list[Codes], controls: Array | None = None, n: int | None = None) -> Layout:

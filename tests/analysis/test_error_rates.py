@@ -63,6 +63,18 @@ def test_within_schedules_seeds_that_all_schedules_share_are_no_evidence(method,
     assert not careless or rejected(careless) > 0.15
 
 
+def test_four_seeds_that_shift_some_schedules_more_than_others_are_no_evidence():
+    rng = np.random.default_rng(12)
+    found = []
+    for _ in range(STUDIES):
+        (x, y), schedule, seed = crossed_study(rng, seeds=4, share=0.3)
+        more = np.exp(0.7 * rng.standard_normal(6))[schedule]
+        x, y = (part + 1.5 * more * rng.standard_normal(4)[seed] for part in (x, y))
+        found.append(correlation(x, y, strata=schedule, crossed=seed, resamples=119))
+    assert in_band(rejected([one.p for one in found]))
+    assert covers([one.low <= 0 <= one.high for one in found])
+
+
 def test_within_schedules_intervals_contain_a_truth_that_is_not_zero():
     rng = np.random.default_rng(2)
     hits = []

@@ -51,6 +51,30 @@ def test_the_interval_leaves_out_one_seed_at_a_time_and_fits_again():
     )
 
 
+@pytest.mark.parametrize("method", ["pearson", "spearman", "kendall"])
+def test_with_four_seeds_the_interval_leaves_out_0_in_one_of_24_exchanges(method):
+    """Whatever seeds do to schedules: here they shift one of them a hundred times as much."""
+    rng = np.random.default_rng(4)
+    schedule, seed = (part.ravel() for part in np.indices((3, 4)))
+    shift = np.array([1.0, 10, 100])[schedule]
+    x, y = shift * rng.standard_normal((2, 4))[:, seed] + rng.standard_normal((2, 12))
+    outside = []
+    for order in itertools.permutations(range(4)):
+        moved = y.reshape(3, 4)[:, list(order)].ravel()
+        found = correlation(x, moved, method=method, strata=schedule, crossed=seed)
+        assert "all 24" in found.method and "as wide as its permutations spread" in found.method
+        outside.append(found.low > 0 or found.high < 0)
+    assert sum(outside) == 1
+
+
+def test_three_seeds_need_schedules_to_change_places_and_the_note_says_what_that_takes():
+    rng = np.random.default_rng(5)
+    schedule, seed = (part.ravel() for part in np.indices((6, 3)))
+    found = correlation(*rng.standard_normal((2, 18)), strata=schedule, crossed=seed)
+    assert "over seeds and whole strata" in found.method
+    assert "so few seeds are taken to shift all strata alike" in found.note
+
+
 def test_a_stratum_in_which_the_feature_is_constant_is_left_out_of_n():
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((2, 24))
