@@ -1,11 +1,9 @@
 """The callback that `fishlens track` gives to every Trainer of a script; its settings come from the environment."""
 
-from pathlib import Path
 from typing import Any
 
 from fishlens.tracking.callback import FisherCallback
 from fishlens.tracking.guard import guarded, guarded_beginning
-from fishlens.tracking.resumption import free_name
 from fishlens.tracking.settings import settings_from_environment
 
 
@@ -27,10 +25,3 @@ class AttachedCallback(FisherCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self._made:
             self.begin(args, state, model)
-
-    def _asked(self) -> Path | None:
-        assert self.run is not None
-        return free_name(Path(self.run))
-
-    def _goes_on_with(self, stored: Path) -> bool:
-        return True

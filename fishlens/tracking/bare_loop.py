@@ -125,6 +125,8 @@ class watching:
             raise InputError(self._fed.off)
         if self.tracker.ready:
             self._open()
+            for text in self._fed.news():
+                self.tracker.note(self.updates, text, level="info")
         self.tracker.step(self.updates)
 
     @guarded
@@ -151,9 +153,6 @@ class watching:
         self._journal.open(writer)
         assert self._entry is not None
         self._entry.tracked(self.run, None, None)
-        assert self._fed is not None
-        text = f"the first probe is of the {self._fed.described()}: a probe is of what was fed so far"
-        self.tracker.note(0, text, level="info")
 
     @guarded
     def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:

@@ -21,7 +21,6 @@ from transformers import TrainerCallback
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher import Block
-from fishlens.journal import JournalWriter, attempts
 from fishlens.tracking.account import Entry
 from fishlens.tracking.clock import Clock, make_clock
 from fishlens.tracking.fed import FedExamples
@@ -29,15 +28,8 @@ from fishlens.tracking.guard import guarded, guarded_beginning, reason, say, shi
 from fishlens.tracking.late import LateJournal
 from fishlens.tracking.plain import described
 from fishlens.tracking.reporters import check_reporters, make_reporters
-from fishlens.tracking.resumption import (
-    Origin,
-    free_name,
-    has_finished,
-    is_one_of,
-    open_free,
-    origin_of_checkpoint,
-    write_run,
-)
+from fishlens.tracking.resumption import write_run
+from fishlens.tracking.run_place import RunPlace
 from fishlens.tracking.scores import Scores
 from fishlens.tracking.settings import account_place
 from fishlens.tracking.tracker import Tracker
@@ -206,7 +198,6 @@ class FisherCallback(TrainerCallback):
         self.end("interrupted", error="another training began")
         self._state, self.off, self.tracker, self._entry = state, None, None, None
         self.journal, self._scores = LateJournal(), Scores()
-        self._measures_all = self._said_so_far = False
         self._args, self._first_step = args, state.global_step
         if state.is_world_process_zero and self._beside is None:
             self._entry = Entry(account_place(), type(model).__name__)
@@ -214,7 +205,7 @@ class FisherCallback(TrainerCallback):
         _tracking[id(model)] = (weakref.ref(model), weakref.ref(self))
         if not state.is_world_process_zero:
             return
-        self._place()  # a name that is taken is said before training
+        self._place().find()  # a name that is taken is said before training
         data = self.data if self.data is not None else FedExamples(model, self.examples, self.pool)
         try:
             if isinstance(data, FedExamples):
@@ -276,7 +267,7 @@ class FisherCallback(TrainerCallback):
         factors = described(self._factors())
         seeds = {"probe": self.seed, "trainer": self._args.seed, "data": self._args.data_seed}
         start = {**self.tracker.start_record(), "factors": factors, "seeds": seeds}
-        writer, asked = self._take_place(start)
+        writer, asked = self._place().take(start, self._say_and_note)
         self.journal.open(writer)
         run, resumed = writer.path.parent, self._first_step or None
         self._runs.add(run.resolve())
@@ -290,7 +281,7 @@ class FisherCallback(TrainerCallback):
 
     def _load_examples(self, fed: FedExamples) -> None:
         """A training that resumes is measured on the examples of before."""
-        origin = self._origin()
+        origin = self._place().origin()
         if origin is not None:
             fed.load(origin.run / self._examples_file, self._first_step)
 
@@ -309,18 +300,15 @@ class FisherCallback(TrainerCallback):
         return "examples.safetensors" if self._beside is None else "examples-schedule.safetensors"
 
     def _say_what_is_measured(self) -> None:
-        """Which examples the probes are of, in the journal: from the first one on, and once there are enough."""
         assert self.tracker is not None
-        fed, step = self.tracker.probe_set, self.tracker.last_step
-        if not isinstance(fed, FedExamples) or not fed.batches or self._measures_all:
-            return
-        if fed.full:
-            self._measures_all = True
-            self.tracker.note(step, f"from here on probes are of the {fed.described()}", level="info")
-        elif not self._said_so_far:
-            self._said_so_far = True
-            text = f"{fed.described()}: a probe is of what was fed so far, until there are {fed.examples}"
-            self.tracker.note(step, f"the first probe is of the {text}", level="info")
+        if isinstance(self.tracker.probe_set, FedExamples):
+            for text in self.tracker.probe_set.news():
+                self.tracker.note(self.tracker.last_step, text, level="info")
+
+    def _say_and_note(self, text: str) -> None:
+        assert self.tracker is not None
+        self.tracker.note(self._first_step, text, level="info")
+        say(text)
 
     def _factors(self) -> dict[str, Any]:
         assert self.tracker is not None
@@ -371,64 +359,9 @@ class FisherCallback(TrainerCallback):
         if self.tracker is not None and isinstance(self.tracker.probe_set, FedExamples):
             self.tracker.probe_set.stop()
 
-    def _place(self) -> tuple[Path, bool, Path | None]:
-        """The run's directory, whether a run there goes on (else it is new), and a name that was asked for in vain.
-
-        Raises `InputError` if the name is taken.
-        """
-        origin, asked = self._origin(), self._asked()
-        if origin is not None and origin.ends is None:
-            stored = origin.run
-            if asked is None or self._goes_on_with(stored) or stored.resolve() == asked.resolve():
-                named = None if self.run is None else Path(self.run)
-                return stored, True, None if named is None or is_one_of(stored, named) else named
-        if asked is None:
-            return self._free_name(), False, None
-        if attempts(asked):
-            if self._first_step and (origin is None or not has_finished(asked)):
-                return asked, True, None
-            if not self._first_step and asked.resolve() not in self._runs:
-                raise InputError(f"{asked} already holds a run: resume it, or choose another name")
-        return free_name(asked), False, None
-
-    def _take_place(self, start: dict[str, Any]) -> tuple[JournalWriter, Path | None]:
-        """The run's journal, and a name that was asked for in vain.
-
-        A run that another process holds, and a name that was free when training began and is taken by now, are no
-        reason not to track: the next free name is taken, and a note says so.
-        """
-        assert self.tracker is not None
-        step, asked, because = self._first_step or None, self._asked(), None
-        try:
-            run, goes_on, named = self._place()
-            if goes_on:
-                return JournalWriter.open(run, start, step), named
-        except InputError as error:
-            run, because = asked if asked is not None else self._free_name(), first_line(error)
-        writer = open_free(run, start, step)
-        origin = self._origin()
-        if because is None and origin is not None:
-            because = origin.ends
-        if because is not None:
-            text = f"a run of its own, {writer.path.parent}: {because}"
-            self.tracker.note(self._first_step, text, level="info")
-            say(text)
-        return writer, None
-
-    def _origin(self) -> Origin | None:
-        """The run that the checkpoint belongs to which training goes on from."""
-        return origin_of_checkpoint(self._args, self._state) if self._first_step else None
-
-    def _free_name(self) -> Path:
-        return free_name(Path("runs") / (Path(self._args.output_dir).resolve().name or "run"))
-
-    def _asked(self) -> Path | None:
-        """The name that the user has given."""
-        return None if self.run is None else Path(self.run)
-
-    def _goes_on_with(self, stored: Path) -> bool:
-        """Does the run of the checkpoint go on, whatever name was given? One that has finished may begin another."""
-        return not has_finished(stored)
+    def _place(self) -> RunPlace:
+        named = None if self.run is None else Path(self.run)
+        return RunPlace(self._args, self._state, self._first_step, named, self._runs, self.gives_way)
 
     def _write_scores(self, args: Any, state: Any, metrics: dict[str, Any], model: Any, split: str) -> None:
         """To the journal of this training, or of the last one of the model: a second Trainer may evaluate it."""
@@ -440,21 +373,8 @@ class FisherCallback(TrainerCallback):
         self._write_scores_at(state.global_step, args, state, metrics, split)
 
     def _write_scores_at(self, step: int, args: Any, state: Any, metrics: dict[str, Any], split: str) -> None:
-        wanted = args.metric_for_best_model or ""
-        wanted = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
-        for score in self._scores.of(metrics, split):
-            headline = score.key == wanted
-            self.journal.write(
-                "eval", step, split=score.split, language=score.language, metric=score.metric, value=score.value,
-                unit=score.unit, headline=headline,
-                best=headline and _is_best(args, state, float(metrics[score.key])),
-            )  # fmt: skip
-
-
-def _is_best(args: Any, state: Any, value: float) -> bool:
-    if state.best_metric is None:
-        return True
-    return value > state.best_metric if args.greater_is_better else value < state.best_metric
+        for fields in self._scores.records(metrics, split, args, state):
+            self.journal.write("eval", step, **fields)
 
 
 def _number(value: Any) -> float | None:

@@ -49,7 +49,7 @@ class FedExamples(ProbeSet):
         self._bytes = self._saved = 0
         self._last: weakref.ref[Tensor] | None = None
         self._in_evaluation_mode: list[tuple[Any, ...]] = []
-        self.full = False
+        self.full = self._first_said = self._all_said = False
         self._watch: Watch | None = None
 
     @property
@@ -105,6 +105,19 @@ class FedExamples(ProbeSet):
         first, last = self.updates[0], self.updates[-1]
         of = f"update {first}" if first == last else f"updates {first} to {last}"
         return f"{self.examples_in(self.base)} examples that the model was fed in {of}"
+
+    def news(self) -> list[str]:
+        """What the journal does not know yet: which examples the first probe is of, and which all later ones."""
+        if not self.batches or self._all_said:
+            return []
+        if self.full:
+            self._all_said = True
+            return [f"from here on probes are of the {self.described()}"]
+        if self._first_said:
+            return []
+        self._first_said = True
+        text = f"{self.described()}: a probe is of what was fed so far, until there are {self.examples}"
+        return [f"the first probe is of the {text}"]
 
     @guarded
     def _hear(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -3,26 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
 from fishlens.fisher import Block, FisherEstimate, find_blocks
-from fishlens.fisher.fingerprint import Weights
 from fishlens.fisher.transfer import widest
 from fishlens.schedules import Scores
 from fishlens.tracking.calls import unheard
-
-
-@dataclass
-class Measured:
-    """What is known at one state of the weights: the estimate by how many batches it is of, or why there is none."""
-
-    weights: Weights | None
-    estimates: dict[int, FisherEstimate] = field(default_factory=dict)
-    lost: str | None = None
 
 
 def blocks_of(

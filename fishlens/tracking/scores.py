@@ -6,7 +6,7 @@ for each set of a dictionary of evaluation sets `eval_<name>`.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,20 @@ class Scores:
             for key, metric, value in found
         ]
 
+    def records(
+        self, metrics: Mapping[str, Any], default_split: str, args: Any, state: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Fields of a record for each score of a Trainer's evaluation, whose arguments say which is the headline."""
+        wanted = args.metric_for_best_model or ""
+        wanted = wanted if wanted.startswith("eval_") else f"eval_{wanted}"
+        for score in self.of(metrics, default_split):
+            headline = score.key == wanted
+            yield {
+                "split": score.split, "language": score.language, "metric": score.metric, "value": score.value,
+                "unit": score.unit, "headline": headline,
+                "best": headline and _is_best(args, state, float(metrics[score.key])),
+            }  # fmt: skip
+
     def _scale(self, metrics: list[str]) -> float | None:
         """What makes points of them. None: nobody can tell, as `exact_match` below 1 is points in `squad` and a
         fraction elsewhere."""
@@ -155,6 +169,12 @@ def _converted(metric: str, value: float, scale: float | None) -> tuple[float, s
     if not SCORE.hold(scale * value):  # an F1 of 150 is not in points, whatever its name says
         return value, AS_COMPUTED
     return scale * value, None
+
+
+def _is_best(args: Any, state: Any, value: float) -> bool:
+    if state.best_metric is None:
+        return True
+    return value > state.best_metric if args.greater_is_better else value < state.best_metric
 
 
 def _number(value: Any) -> float | None:

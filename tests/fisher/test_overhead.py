@@ -60,13 +60,13 @@ def probed(model, batch, blocks, **options):
     records = []
     data = batch if options["labels"] == "empirical" else {"en": batch, "de": batch}
     tracker = Tracker(model, data, blocks=blocks, every=1, **options)
-    describe = tracker._describe
+    describe = tracker._records.fields
 
     def described(*args):
         records.append(describe(*args))
         return records[-1]
 
-    tracker._describe = described
+    tracker._records.fields = described
     for step in range(2):
         tracker.step(step)
     assert tracker.trouble is None

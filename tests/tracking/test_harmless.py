@@ -201,9 +201,10 @@ def test_the_real_masking_collator_with_a_seed_masks_as_it_would_alone(tmp_path,
 # -- an exception at every line ------------------------------------------------------------------------------------
 
 OURS = Path(fishlens.tracking.__file__).parent
-INSIDE = {"account", "attach", "attached", "bare_loop", "callback", "calls", "clock", "explosion", "fed", "guard",
-          "kept_examples", "languages", "late", "measurement", "plain", "probe_set", "processes", "resumption",
-          "scores", "settings", "tracker"}  # fmt: skip
+INSIDE = {"account", "attach", "attached", "bare_loop", "callback", "calls", "clock", "destinations", "explosion",
+          "fed", "guard", "instrument", "kept_examples", "languages", "late", "measurement", "plain", "probe_record",
+          "probe_set", "prober", "processes", "progress", "resumption", "run_place", "scores", "settings",
+          "tracker"}  # fmt: skip
 """The files that run inside somebody's program: `test_every_file_is_known` holds the list against the folder."""
 OUTSIDE = {
     "overview",

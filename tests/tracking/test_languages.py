@@ -36,7 +36,7 @@ def test_the_labels_of_a_target_do_not_matter(model, batches):
     for change in (0, 1):
         other = {**batches[1], "labels": (batches[1]["labels"] + change) % 3}
         tracker = Tracker(model, {"en": batches[0], "de": other}, labels="mc")
-        tracker._write = lambda step, fields: found.append(fields["trace"])
+        tracker._destinations.probe = lambda step, fields: found.append(fields["trace"])
         tracker.step(0)
     assert found[1] == found[3] != found[0]
 
@@ -113,7 +113,7 @@ def test_a_language_whose_batch_the_model_cannot_take_is_named_before_the_first_
 def test_k_languages_cost_k_probes(model, batches, monkeypatch):
     # (of a LoRA whose B is still zero, a finite difference says whether its zeros are true: more forward passes)
     pytest.importorskip("adapters", reason="needs an adapter without gradients that are zero")
-    from fishlens.tracking import tracker as module
+    from fishlens.tracking import instrument as module
 
     passes = []
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from fishlens import InputError, Tracker, estimate_fisher, load_runs
 from fishlens.fisher import find_blocks
 from fishlens.journal import JournalWriter, read_run
-from fishlens.tracking import tracker as module
+from fishlens.tracking import instrument as module
+from fishlens.tracking import prober, progress
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_a_full_disk_costs_the_diagonal_and_a_note_and_nothing_else(tmp_path, mo
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(prober, "save_file", full)
     tracker.step(0)
     monkeypatch.undo()
     tracker.step(1)
@@ -203,7 +204,8 @@ def test_the_overhead_is_probe_seconds_per_second_of_training(model, batches, mo
 
     tracker = Tracker(model, batches[:1], every=1)
     monkeypatch.setattr(module, "estimate_fisher", one_second)
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for part in (prober, progress):
+        monkeypatch.setattr(part, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     tracker.step(0)
     assert tracker.overhead is None  # nothing has been trained yet
     now[0] += 10.0

@@ -113,7 +113,7 @@ def test_the_numbers_of_a_language_are_the_reference_s_through_its_own_adapter(r
         blocks=assembly.blocks, labels=labels, in_language=assembly.in_language,
     )  # fmt: skip
     written = {}
-    tracker._write = lambda step, fields: written.update({fields.get("language"): fields})
+    tracker._destinations.probe = lambda step, fields: written.update({fields.get("language"): fields})
     tracker.step(0)
     assert assembly.model.active_adapters == assembly.setup("en")
     for language, inputs in (("de", batch), ("es", spanish)):
