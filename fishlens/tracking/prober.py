@@ -22,7 +22,7 @@ from fishlens.tracking.progress import Progress
 
 
 class Prober:
-    """Takes probes with an instrument. `diagonals`: the steps whose diagonal is kept in a file; `languages_every`: as `Tracker` takes it.
+    """Takes probes with an instrument. `diagonals`, `languages_every`: as `Tracker` takes them.
 
     `lost` counts the probes that failed; `last_lost` says why the last of them did.
     """
