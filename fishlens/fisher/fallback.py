@@ -12,7 +12,8 @@ from fishlens.fisher.gradients import Dense
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw
 from fishlens.fisher.outputs import Prediction
-from fishlens.fisher.taps import Receive, enlarged, gradient_of
+from fishlens.fisher.passes import Receive, enlarged
+from fishlens.fisher.taps import gradient_of
 
 
 def one_at_a_time(

@@ -41,7 +41,11 @@ class PerExampleGradient(ABC):
 
     def total(self) -> Tensor:
         """Σ_n s_n, of `shape`."""
-        return self.dense().sum(0)
+        return self.totals(1)[0]
+
+    def totals(self, parameters: int) -> Tensor:
+        """Σ_n s_n of each of K parameters, whose examples lie one after the other: `[K, *shape]`."""
+        return self.dense().view(parameters, -1, *self.shape).sum(1)
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         for start in range(0, self.examples, size):
@@ -94,8 +98,9 @@ class OuterSum(PerExampleGradient):
     def dense(self, start: int = 0, stop: int | None = None) -> Tensor:
         return torch.bmm(self.left[start:stop].transpose(1, 2), self.right[start:stop])
 
-    def total(self) -> Tensor:
-        return self.left.flatten(0, 1).T @ self.right.flatten(0, 1)
+    def totals(self, parameters: int) -> Tensor:
+        left, right = (x.reshape(parameters, -1, x.shape[-1]) for x in (self.left, self.right))
+        return torch.bmm(left.transpose(1, 2), right)
 
     @property
     def gram_is_cheaper(self) -> bool:
@@ -138,9 +143,11 @@ class RowSum(PerExampleGradient):
         table = gradient.new_zeros(len(index), *self.shape)
         return table.scatter_add_(1, index.unsqueeze(-1).expand_as(gradient), gradient)
 
-    def total(self) -> Tensor:
+    def totals(self, parameters: int) -> Tensor:
+        if parameters > 1:
+            return super().totals(parameters)
         table = self.gradient.new_zeros(self.shape)
-        return table.index_add_(0, self.index.flatten(), self.gradient.flatten(0, 1))
+        return table.index_add_(0, self.index.flatten(), self.gradient.flatten(0, 1)).unsqueeze(0)
 
     def _distinct_rows(self) -> Tensor:
         """The summed gradient of every distinct row, at its first position; zero at the others: `[N, T,

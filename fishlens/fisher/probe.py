@@ -16,6 +16,7 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
+from fishlens.fisher.claims import ChangedInPlace
 from fishlens.fisher.estimate import BlockSums, FisherEstimate, summarise, waiting_sums
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
@@ -23,7 +24,8 @@ from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing, random_states_kept
 from fishlens.fisher.outputs import Output, Prediction
-from fishlens.fisher.proof import SILENT, ChangedInPlace, NotByModule, Plan, Proof, Prover
+from fishlens.fisher.passes import back_propagate
+from fishlens.fisher.proof import SILENT, NotByModule, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards
 from fishlens.fisher.tally import Tally
@@ -231,9 +233,15 @@ class Probe:
         draw = self._draw(prediction, batch, first)
         self.tally.start(prediction.logits, batch.size, draw)
         half = self._half(prediction, taps.autocast)
-        together = self.tally.memory if self.tally.takes_many else 0
-        missing = taps.run(
-            prediction.logits, draw.cotangents, draw.passes, proof.fast, self.tally.add, half, together
+        missing = back_propagate(
+            taps,
+            prediction.logits,
+            draw.cotangents,
+            draw.passes,
+            proof.fast,
+            self.tally.add,
+            half,
+            self.together,
         )
         slow = {**proof.slow, **dict.fromkeys(missing, SILENT)}
         if slow:
@@ -242,11 +250,16 @@ class Probe:
         self.tally.end(batch.size)
         self._remember(proof, slow)
 
+    @property
+    def together(self) -> int:
+        """Bytes that the gradients of several parameters may take at a time; 0: each is reduced alone."""
+        return self.tally.memory if self.tally.takes_many else 0
+
     def proof_of(self, batch: Batch) -> tuple[Taps, Prediction, Proof]:
         """A forward pass with taps on the leaves, and which parameters they may measure."""
         taps, prediction = self._forward(batch)
         drawing = any(module.training for module in modules(self.model))
-        prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing)
+        prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing, self.together)
         try:
             return taps, prediction, prover.prove(taps, prediction, batch)
         except ChangedInPlace:

@@ -21,16 +21,12 @@ from fishlens.fisher.extensions import (
     Tap,
     rule_for,
 )
-from fishlens.fisher.gradients import PerExampleGradient, joined
+from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters
-from fishlens.fisher.together import Together
 from fishlens.fisher.walk import modules
 
 OPERATION = OperationRule()
-Receive = Callable[[tuple[str, ...], PerExampleGradient, int], None]
-"""(names of K parameters of one shape, the gradients of all examples of each of them one after the other, number of the
-backward pass) -> None"""
 OnCall = Callable[["Tapped", Tensor], None]
 """(the call that was tapped, the gradient of its output) -> None"""
 
@@ -225,85 +221,10 @@ class Taps:
         ):
             return gradient_of(logits, [self.thread, *inputs], cotangent, retain_graph=retain_graph)[1:]
 
-    def run(
-        self,
-        logits: Tensor,
-        cotangents: Iterator[Tensor],
-        passes: int,
-        fast: frozenset[str],
-        receive: Receive,
-        half: bool = False,
-        together: int = 0,
-    ) -> frozenset[str]:
-        """Back-propagates every cotangent; `receive` gets the gradients of the `fast` parameters.
-
-        `half`: float16 takes part, in which small gradients vanish. `together`: bytes that the gradients of several
-        parameters may take at a time; 0: each parameter alone. Returns those of which no gradient came back.
-        """
-        if not fast or not logits.requires_grad:
-            return fast
-        waiting: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)
-        seen: set[str] = set()
-
-        def reduce(calls: list[Tapped], a: Tensor, g: Tensor) -> None:
-            found = calls[0].rule.gradients([tapped.call.module for tapped in calls], a, g)
-            for local, value in found.items():
-                if local not in calls[0].names or calls[0].names[local] not in fast:
-                    continue
-                names = tuple(tapped.names[local] for tapped in calls)
-                if self.calls[names[0]] == 1:
-                    receive(names, value, number)
-                else:
-                    waiting[names[0]].append(value)
-
-        pending = Together(reduce, together)
-
-        def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            wanted = tuple(local for local, name in tapped.names.items() if name in fast)
-            if not wanted:
-                return
-            if isinstance(tapped.call.module, Meeting):
-                self.meet(tapped.call.module, gradient, unscale)
-                return
-            seen.update(tapped.names[local] for local in wanted)
-            a, g = self.sides(tapped, gradient, unscale)
-            if together and all(self.calls[tapped.names[local]] == 1 for local in wanted):
-                pending.add(tapped, a, g, wanted)
-            else:
-                reduce([tapped], a, g)
-
-        for number, cotangent in enumerate(cotangents):
-            stop_if_interrupted()
-            cotangent, unscale = enlarged(cotangent, half)
-            self.backward(logits, cotangent, on_call, retain_graph=number + 1 < passes)
-            with torch.autocast(logits.device.type, enabled=False):
-                pending.flush()
-                for name, found in self.settle(fast).items():
-                    seen.add(name)
-                    receive((name,), found, number)
-                for name, parts in waiting.items():
-                    receive((name,), joined(parts), number)
-            waiting.clear()
-        return fast - seen
-
     def sides(self, tapped: Tapped, gradient: Tensor, unscale: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The input of a call and the gradient of its output, `[N, T, …]`."""
         a, g = self.rows_of(tapped, tapped.call.stored), self.rows_of(tapped, gradient)
         return a, g if unscale is None else g * unscale.to(g).view(-1, 1, 1)
-
-    def gradients(
-        self, tapped: Tapped, gradient: Tensor, wanted: frozenset[str]
-    ) -> dict[str, PerExampleGradient]:
-        """The per-example gradients of the `wanted` parameters from one call, by name in the model."""
-        if not wanted.intersection(tapped.names.values()):
-            return {}
-        meeting = tapped.call.module
-        if isinstance(meeting, Meeting):
-            self.meet(meeting, gradient, None)
-            return {}
-        found = tapped.rule.gradients([tapped.call.module], *self.sides(tapped, gradient))
-        mine = {local: name for local, name in tapped.names.items() if name in wanted}
-        return {mine[local]: value for local, value in found.items() if local in mine}
 
     def meet(self, meeting: Meeting, gradient: Tensor, unscale: Tensor | None) -> None:
         """Keeps what a place where parameters meet the batch gives, until the pass ends and `settle` is called."""
@@ -327,23 +248,6 @@ class Taps:
         if not x.is_floating_point():
             return x.reshape(self.examples, -1, 1)
         return widened(x).reshape(self.examples, -1, x.shape[-1])
-
-
-HALF_PEAK = 6  # cotangents of float16 peak at 2⁶: far from underflow, and from overflow inside the network
-
-
-def enlarged(cotangent: Tensor, half: bool) -> tuple[Tensor, Tensor | None]:
-    """The cotangent `[N, …]` with every example's times a power of two, and what undoes that, `[N]`, exactly.
-
-    Where the model is certain, the gradients of its loss are too small for float16.
-    """
-    if not half:
-        return cotangent, None
-    peaks = cotangent.float().abs().flatten(1).amax(1)
-    exponents = torch.where(peaks > 0, HALF_PEAK - torch.frexp(peaks).exponent, 0).clamp(-100, 100)
-    ones = torch.ones_like(peaks)
-    scale = torch.ldexp(ones, exponents).view(-1, *[1] * (cotangent.dim() - 1))
-    return cotangent.float() * scale, torch.ldexp(ones, -exponents)
 
 
 def gradient_of(

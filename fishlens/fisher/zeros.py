@@ -6,6 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fishlens.errors import InputError
+from fishlens.fisher.batches import Batch
+from fishlens.fisher.blocks import Block
+from fishlens.fisher.outputs import Prediction
+
 # a step, relative to the parameter's own size; and the least relative change of the logits that is one
 STEP = {torch.float64: 1e-4, torch.float32: 2e-2}
 SEEN = {torch.float64: 1e-11, torch.float32: 1e-5}
@@ -72,3 +77,37 @@ def _moved(parameters: Sequence[nn.Parameter], directions: Sequence[Tensor], siz
     finally:
         for parameter, value in saved:
             parameter.data.copy_(value)
+
+
+def check_zeros(
+    predict: Callable[[Batch], Prediction],
+    blocks: Sequence[Block],
+    names: frozenset[str],
+    checkpointed: bool,
+    batch: Batch,
+) -> None:
+    """`InputError` if the output has a slope along parameters `names`, which no gradient reaches."""
+    parameters = {name: p for block in blocks for name, p in block.parameters.items()}
+
+    def logits() -> Tensor:
+        predicted = predict(batch)
+        return torch.where(predicted.scored.unsqueeze(-1), predicted.logits.detach(), 0.0)
+
+    if not depends(logits, [parameters[name] for name in sorted(names)]):
+        return
+    for block in blocks:
+        for name, parameter in block.parameters.items():
+            if name in names and depends(logits, [parameter]):
+                raise InputError(_not_measurable(name, block.name, checkpointed))
+
+
+def _not_measurable(name: str, block: str, checkpointed: bool) -> str:
+    why = (
+        "torch.utils.checkpoint with use_reentrant=True hides it; use_reentrant=False does not"
+        if checkpointed
+        else "a detached tensor, a reentrant checkpoint, a function without a gradient, or quantised weights?"
+    )
+    return (
+        f"the output depends on parameter {name!r} of block {block!r}, but no gradient reaches it ({why}); "
+        "its Fisher information cannot be measured: leave it out of the blocks"
+    )

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from fishlens import InputError, Tracker, estimate_fisher, find_blocks
 from fishlens.fisher.fingerprint import weights_of
-from fishlens.fisher.taps import HALF_PEAK, enlarged
+from fishlens.fisher.passes import HALF_PEAK, enlarged
 
 from .models import shaken
 

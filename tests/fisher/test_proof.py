@@ -18,7 +18,8 @@ from transformers import (
 
 from fishlens import InputError, estimate_fisher, find_blocks
 from fishlens.fisher import Plan, proof, reference_fisher
-from fishlens.fisher.proof import example_weights
+from fishlens.fisher.rows import example_weights
+from fishlens.fisher.tolerance import Tolerance
 
 from .models import adapters_library, batch_for, config, mad_x, sentences, shaken
 
@@ -188,7 +189,7 @@ def test_without_the_proof_these_numbers_are_wrong(monkeypatch):
     """The guard removed: no difference is too large."""
     torch.manual_seed(0)
     model = prompt_tuning(4)
-    monkeypatch.setattr(proof, "ROWS", {torch.float64: math.inf})
+    monkeypatch.setattr(proof, "ROWS", Tolerance({}, math.inf))
     with pytest.raises(AssertionError):
         assert_right(model, sentences(4), find_blocks(model))
 
