@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.passes import Pass
-from fishlens.fisher.rows import Rows
+from fishlens.fisher.rows import RowNorms, Rows
 from fishlens.fisher.taps import Tapped, Taps
 from fishlens.fisher.tolerance import Tolerance
 
@@ -36,6 +36,7 @@ class Claims:
         self.taps, self.parameters, self.fast, self.memory = taps, parameters, fast, memory
         self.unreached: set[str] = set()  # autograd has no gradient for them
         self.silent: set[str] = set()  # no gradient came back from their taps
+        self.twice: set[str] = set()  # squared in parts, which the sum of the parts does not show
         self.norms: dict[str, dict[str, Tensor]] = {"gradient": {}, "largest": {}, "difference": {}}
         self.claimed: dict[str, Tensor] = {}  # the sums of those without a gradient
 
@@ -61,13 +62,17 @@ class Claims:
 
         def receive(names: tuple[str, ...], gradient: PerExampleGradient) -> None:
             for name, total in zip(names, gradient.totals(len(names)), strict=True):
-                total = total.reshape(self.parameters[name].shape)
-                sums[name] = sums[name] + total if name in sums else total
+                if name in sums:
+                    self.twice.add(name)
+                sums[name] = total.reshape(self.parameters[name].shape)
+
+        norms = RowNorms(self.taps)
 
         def watch(tapped: Tapped, gradient: Tensor) -> None:
             if tapped.stale:
                 raise ChangedInPlace
-            rows.watch(tapped, gradient)
+            if id(tapped.call) not in rows.before:
+                norms.take(tapped, gradient)
 
         one = Pass(self.taps, self.fast.intersection(group), receive, self.memory)
         inputs = [self.parameters[name] for name in group]
@@ -77,6 +82,8 @@ class Claims:
             if "modified by an inplace operation" in str(error):
                 raise ChangedInPlace from error
             raise
+        norms.flush()
+        rows.before |= norms.of
         gradients = {name: g for name, g in zip(group, found, strict=True) if g is not None}
         self.unreached |= set(group) - gradients.keys()
         self.silent |= gradients.keys() - sums.keys()
@@ -108,7 +115,7 @@ class Claims:
         """
         zero = self.unreached | {name for name, largest in waiting["largest"].items() if largest == 0}
         wrong = {name for name, claimed in waiting["claimed"].items() if claimed != 0}
-        wrong |= self.silent - zero
+        wrong |= self.twice | (self.silent - zero)
         for name, difference in waiting["difference"].items():
             gradient = float(waiting["gradient"][name])
             allowed = tolerance * (gradient + ROUNDING * sizes.get(name, 0.0))

@@ -129,6 +129,10 @@ class Operations(TorchFunctionMode):
         for name, parameter in parameters.items():
             self.made_of[parameter] = frozenset({name})
 
+    def follow(self, output: Tensor, names: frozenset[str]) -> None:
+        """From now on `output` is followed, as a tensor made of the parameters `names`."""
+        self._follow(output, names)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = _tensors((*args, *kwargs.values()))
@@ -231,6 +235,11 @@ class Operations(TorchFunctionMode):
     ) -> Tensor:
         meeting = Meeting(tensors, form, {name: name for name in names}, args[0].detach())
         return self.meet(meeting, lambda call: Tap.apply(func(*args, **kwargs), self.thread, call))
+
+
+def fits(parameter: nn.Parameter, examples: int) -> bool:
+    """Whether the gradients of so many examples fit into `ROOM`."""
+    return examples * parameter.numel() * parameter.element_size() <= ROOM
 
 
 def back_to_parameters(

@@ -271,8 +271,8 @@ class Probe:
 
     def _forward(self, batch: Batch) -> tuple[Taps, Prediction]:
         rows = self.output.rows_per_example(batch.inputs)
-        loose = self.plan.loose
-        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens, loose) as taps:
+        loose, new = self.plan.loose, not self.plan.proofs
+        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens, loose, new) as taps:
             prediction = self.predict(batch)
         if any(tapped.stale for tapped in taps.tapped.values()):
             self._keep_inputs()

@@ -23,7 +23,7 @@ from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.claims import CLAIM, Claims
 from fishlens.fisher.graph import Graph, read_graph
-from fishlens.fisher.operations import ROOM
+from fishlens.fisher.operations import fits
 from fishlens.fisher.outputs import Prediction
 from fishlens.fisher.routing import place_rows, random_cotangent
 from fishlens.fisher.rows import FEW_POWERS, POWERS, ROWS, Rows, example_weights, mixed_calls
@@ -103,14 +103,17 @@ class Prover:
         """
         graph = read_graph(prediction.logits, self.parameters)
         taps.keep(graph.nodes)
+        self.plan.loose |= taps.loose.keys()
         guess = self._guess(taps, graph)
         untried = frozenset(
-            n for n in guess.slow if n not in self.plan.loose and self._fits(n, taps.examples)
+            n for n in guess.slow if n not in self.plan.loose and fits(self.parameters[n], taps.examples)
         )
         if untried:
             raise NotByModule(untried)
         lost = place_rows(taps, prediction, graph, self._powers(taps, prediction.logits))
-        if new := frozenset(name for name in lost - self.plan.loose if self._fits(name, taps.examples)):
+        if new := frozenset(
+            name for name in lost - self.plan.loose if fits(self.parameters[name], taps.examples)
+        ):
             raise NotByModule(new)
         guess = Proof(guess.fast - lost, {**guess.slow, **dict.fromkeys(lost, MIXED)}, guess.unused)
         key = (taps.pattern, frozenset(graph.uses.items()), prediction.logits.shape)
@@ -125,10 +128,6 @@ class Prover:
         if graph.gathers and known.uses > 1:
             return self._routed(known, taps, prediction, graph)
         return known
-
-    def _fits(self, name: str, examples: int) -> bool:
-        parameter = self.parameters[name]
-        return examples * parameter.numel() * parameter.element_size() <= ROOM
 
     def _guess(self, taps: Taps, graph: Graph) -> Proof:
         slow = {}

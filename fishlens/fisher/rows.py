@@ -13,6 +13,7 @@ from backpack import backpack
 from torch import Tensor
 
 from fishlens.fisher.taps import Tapped, Taps, gradient_of
+from fishlens.fisher.together import MOST_WAITING, small_on
 from fishlens.fisher.tolerance import Tolerance
 from fishlens.fisher.transfer import fetched
 
@@ -32,6 +33,34 @@ def example_weights(examples: int, powers: int, seed: int = 0) -> np.ndarray:
     return weights
 
 
+class RowNorms:
+    """‖g_n‖ of every example's rows, `[N]`, of every call of one backward pass; small calls wait for others."""
+
+    def __init__(self, taps: Taps) -> None:
+        self.taps = taps
+        self.of: dict[int, Tensor] = {}  # by the identity of the call
+        self.waiting: dict[Any, list[tuple[int, Tensor]]] = {}
+        self.bytes = 0
+
+    def take(self, tapped: Tapped, gradient: Tensor) -> None:
+        key, g = id(tapped.call), self.taps.rows_of(tapped, gradient).flatten(1)
+        size, small = g.numel() * g.element_size(), small_on(g.device)
+        if size > small:
+            self.of[key] = row_norms(g)
+            return
+        self.waiting.setdefault((g.shape, g.dtype), []).append((key, g))
+        self.bytes += size
+        if self.bytes > MOST_WAITING * small:
+            self.flush()
+
+    def flush(self) -> None:
+        waiting, self.waiting, self.bytes = self.waiting, {}, 0
+        for calls in waiting.values():
+            keys, parts = zip(*calls, strict=True)
+            norms = row_norms(torch.cat(parts) if len(parts) > 1 else parts[0])
+            self.of |= zip(keys, norms.view(len(parts), -1), strict=True)
+
+
 class Rows:
     """The norm of every example's rows in every tapped call, before its cotangent is weighed and after."""
 
@@ -40,19 +69,12 @@ class Rows:
         self.before: dict[int, Tensor] = {}  # by the identity of the call, `[N]`
         self.after: dict[int, Tensor] = {}
 
-    def watch(self, tapped: Tapped, gradient: Tensor) -> None:
-        """Takes a call of the pass before."""
-        key = id(tapped.call)
-        if key not in self.before:
-            self.before[key] = row_norms(self.taps.rows_of(tapped, gradient))
-
     def weigh(self, logits: Tensor, cotangent: Tensor, weights: np.ndarray) -> None:
         """The pass after."""
-
-        def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            self.after[id(tapped.call)] = row_norms(self.taps.rows_of(tapped, gradient))
-
-        self.taps.backward(logits, weighed(cotangent, weights), on_call, retain_graph=True)
+        norms = RowNorms(self.taps)
+        self.taps.backward(logits, weighed(cotangent, weights), norms.take, retain_graph=True)
+        norms.flush()
+        self.after = norms.of
 
     @property
     def waiting(self) -> dict[str, Any]:

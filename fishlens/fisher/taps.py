@@ -23,7 +23,7 @@ from fishlens.fisher.extensions import (
 )
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
-from fishlens.fisher.operations import Meeting, Operations, back_to_parameters
+from fishlens.fisher.operations import Meeting, Operations, back_to_parameters, fits
 from fishlens.fisher.walk import modules
 
 OPERATION = OperationRule()
@@ -69,7 +69,9 @@ class Taps:
     `forward` somebody replaced on the instance is not tapped. `rows` of the network's leading dimension
     belong to one example. A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
     embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `unruly`.
-    `loose` parameters are followed from operation to operation instead (see `operations`).
+    `loose` parameters are followed from operation to operation instead (see `operations`). With `follow`, where
+    nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
+    loose.
     That a layout fits is no proof that its rows are the examples': see `proof`.
     """
 
@@ -81,10 +83,12 @@ class Taps:
         rows: int,
         tokens: int,
         loose: frozenset[str] = frozenset(),
+        follow: bool = False,
     ) -> None:
         self.examples, self.leading = examples, (examples * rows, tokens)
         self.thread = torch.zeros((), device=next(iter(parameters.values())).device, requires_grad=True)
         self.names = {id(p): name for name, p in parameters.items() if name not in loose}
+        self.parameters, self.follow = parameters, follow
         self.loose = {name: parameters[name] for name in parameters if name in loose}
         self.operations = Operations(
             self.loose, frozenset({examples * rows, examples * rows * tokens}), self._meet, self.thread
@@ -97,7 +101,7 @@ class Taps:
         self.routed: dict[int, Tapped] = {}  # of them, those whose rows were chosen by index
         self.places: dict[int, Places] = {}  # where the rows of those belong
         self.shapes: list[
-            tuple[int, tuple[int, ...]]
+            tuple[str, tuple[int, ...]]
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
         self.leaves: list[tuple[nn.Module, Rule]] = []
@@ -112,21 +116,23 @@ class Taps:
         return {local: self.names[id(p)] for local, p in own if p is not None and id(p) in self.names}
 
     def __enter__(self) -> "Taps":
-        for number, (module, rule) in enumerate(self.leaves):
-            hook = self._hook(number, rule, self._named(module))
+        for module, rule in self.leaves:
+            hook = self._hook(rule, self._named(module))
             self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
-        if self.loose:
+        if self.follow or self.loose:
             self.operations.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.loose:
+        if self.follow or self.loose:
             self.operations.__exit__(None, None, None)
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
 
-    def _hook(self, number: int, rule: Rule, names: Mapping[str, str]) -> Callable[..., Any]:
+    def _hook(self, rule: Rule, names: Mapping[str, str]) -> Callable[..., Any]:
+        leaf = next(iter(names.values()))
+
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
             stop_if_interrupted()
             if not torch.is_grad_enabled():
@@ -134,16 +140,18 @@ class Taps:
             leaf_input = rule.leaf_input(args, kwargs)
             output = result[0] if isinstance(result, tuple) else result
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            self.shapes.append((number, shape))
+            self.shapes.append((leaf, shape))
             if not (self._regular(leaf_input, output) and output.requires_grad):
                 if self._chosen(leaf_input, output):
-                    self.shapes[-1] = (number, (-1, shape[1]))  # how many rows differs from batch to batch
+                    self.shapes[-1] = (leaf, (-1, shape[1]))  # how many rows differs from batch to batch
                     call = rule.call(module, leaf_input.detach())
                     tapped = self._remember(rule, names, call, Tap.apply(output, self.thread, call))
                     self.routed[id(call)] = self.tapped[id(call)]
                     return tapped
                 node = getattr(output, "grad_fn", None)
                 self.irregular.append((frozenset(names.values()), node))
+                if self.follow and node is not None:
+                    self.operations.follow(output, frozenset(names.values()))
                 return None
             if torch.is_autocast_enabled(output.device.type):
                 self.autocast = torch.get_autocast_dtype(output.device.type)
@@ -156,7 +164,7 @@ class Taps:
     def _meet(self, meeting: Meeting, tap: Callable[[Any], Tensor]) -> Tensor:
         call = OperationCall(meeting, meeting.stored)  # type: ignore[arg-type]
         output = tap(call)
-        self.shapes.append((-1, tuple(output.shape)))
+        self.shapes.append(("", tuple(output.shape)))
         return self._remember(OPERATION, meeting.names, call, output)
 
     def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
@@ -172,12 +180,26 @@ class Taps:
             for name in tapped.names.values():
                 self.calls[name] += tapped.edge.node in nodes
         irregular = [names for names, node in self.irregular if node is None or node in nodes]
+        if self.follow:
+            self._loosen(frozenset[str]().union(*irregular), nodes)
         tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
-        for names in irregular:
-            self.unruly |= names
-            for name in names:
-                self.calls[name] += 1
+        for name in (name for names in irregular for name in names - self.loose.keys()):
+            self.unruly.add(name)
+            self.calls[name] += 1
         self.tangled = frozenset[str]().union(*tangled)
+
+    def _loosen(self, irregular: frozenset[str], nodes: Collection[Any]) -> None:
+        """Parameters of `irregular` calls, and of no other, are loose: their operations were followed already."""
+        by_module = {
+            name
+            for tapped in self.tapped.values()
+            if tapped.rule is not OPERATION and tapped.edge.node in nodes
+            for name in tapped.names.values()
+        }
+        for name in irregular - by_module:
+            parameter = self.parameters[name]
+            if fits(parameter, self.examples):
+                self.loose[name] = parameter
 
     def _regular(self, leaf_input: Any, output: Any) -> bool:
         if not (isinstance(leaf_input, Tensor) and isinstance(output, Tensor)):
@@ -202,7 +224,8 @@ class Taps:
     @property
     def pattern(self) -> tuple[Any, ...]:
         """What a proof depends on, of the calls: which leaves ran, in which order, on which shapes."""
-        return (self.examples, self.leading, tuple(self.shapes))
+        shapes = tuple(call for call in self.shapes if call[0] not in self.loose)
+        return (self.examples, self.leading, shapes)
 
     def backward(
         self,

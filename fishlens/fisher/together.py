@@ -36,7 +36,7 @@ class Together:
         """`a`, `g`: `[N, T, …]` of one call; `names`: which of its parameters are wanted, by local name."""
         kind = tapped.rule.kind(tapped.call.module)
         size = _bytes(a) + _bytes(g) + _bytes(g) // max(1, g.shape[1]) * a.shape[-1]
-        small = min(SMALL.get(a.device.type, SMALL_ELSEWHERE), self.memory // MOST_WAITING)
+        small = min(small_on(a.device), self.memory // MOST_WAITING)
         if kind is None or size > small:
             self.reduce([tapped], a, g)
             return
@@ -52,6 +52,10 @@ class Together:
         for calls in waiting.values():
             tapped, a, g = zip(*calls, strict=True)
             self.reduce(list(tapped), _joined(a), _joined(g))
+
+
+def small_on(device: torch.device) -> int:
+    return SMALL.get(device.type, SMALL_ELSEWHERE)
 
 
 def _bytes(x: Tensor) -> int:

@@ -12,6 +12,7 @@ from fishlens.fisher import coverage, proof, self_check
 from fishlens.fisher.coverage import ONE_AT_A_TIME
 from fishlens.fisher.extensions import LinearRule
 from fishlens.fisher.gradients import Dense, OuterSum
+from fishlens.fisher.tolerance import Tolerance
 
 from .models import mad_x, sentences
 
@@ -51,7 +52,7 @@ def test_the_self_check_finds_a_rule_that_squares_tokens(monkeypatch):
 
     monkeypatch.setattr(LinearRule, "gradients", per_token)
     assert self_check(mad_x(), sentences(), block="layer.0").passed  # the proof sends it one at a time
-    monkeypatch.setattr(proof, "CLAIM", {torch.float64: math.inf})
+    monkeypatch.setattr(proof, "CLAIM", Tolerance({}, math.inf))
     assert not self_check(mad_x(), sentences(), block="layer.0").passed
 
 

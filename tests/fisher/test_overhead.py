@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForSequenceClassification
 
 from fishlens import Tracker, estimate_fisher, find_blocks
-from fishlens.fisher import transfer
+from fishlens.fisher import Plan, transfer
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -40,6 +42,42 @@ def test_a_probe_dispatches_hardly_more_operations_than_a_training_step_and_wait
     for name, found in counts.items():
         assert found.operations.total() <= bounds[name] * plain.operations.total(), name
         assert found.waits.total() - plain.waits.total() <= 2, name
+
+
+@pytest.mark.parametrize("labels", ["mc", "exact"])
+def test_a_proof_costs_at_most_three_percent_of_fifty_probes(overhead, labels):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=500,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=512,
+        max_position_embeddings=64,
+        num_labels=3,
+    )
+    model = BertForSequenceClassification(config).eval()
+    ids = torch.randint(4, 500, (16, 64))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    blocks = find_blocks(model, by="layer")
+    plans = iter([Plan()] * 2 + [Plan()] * 2)
+
+    def probe():
+        estimate_fisher(model, batch, blocks=blocks, labels=labels, diagonal=True, plan=next(plans))
+
+    operations = []
+    for _ in range(2):
+        counts = overhead.Counts()
+        with overhead.Operations(counts):
+            probe()
+        operations.append(counts.operations.total())
+    flops = []
+    for _ in range(2):
+        with FlopCounterMode(display=False) as counter:
+            probe()
+        flops.append(counter.get_total_flops())
+    for first, later in (operations, flops):
+        assert 0 < first - later <= 0.03 * 50 * later
 
 
 class NoFloat64(TorchDispatchMode):

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from fishlens import InputError, estimate_fisher, find_blocks
-from fishlens.fisher import Plan, proof, reference_fisher
+from fishlens.fisher import Plan, passes, proof, reference_fisher
 from fishlens.fisher.rows import example_weights
 from fishlens.fisher.tolerance import Tolerance
 
@@ -233,6 +233,56 @@ def test_a_plan_makes_every_proof_once():
     assert counts[0] > 1 and counts[1:] == [1, 1]
     estimate_fisher(model, sentences(4), plan=plan)
     assert len(calls) > 1  # another shape
+
+
+class Positions(nn.Module):
+    """A table read without the batch, and a linear map that sees the batch, or not, or both."""
+
+    def __init__(self, sees):
+        super().__init__()
+        self.sees = sees
+        self.table, self.inner, self.out = nn.Embedding(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        positions = self.table(torch.arange(5).unsqueeze(0))
+        if "positions" in self.sees:
+            positions = torch.tanh(self.inner(positions))
+        h = x + positions
+        if "batch" in self.sees:
+            h = torch.tanh(self.inner(h))
+        return self.out(torch.tanh(h).mean(1))
+
+
+@pytest.mark.parametrize("sees", [("positions",), ("batch",), ("positions", "batch")], ids=" and ".join)
+@pytest.mark.parametrize("count", [4, 5])
+def test_what_sees_no_example_is_followed_from_the_first_forward_pass_on(sees, count):
+    torch.manual_seed(0)
+    model, plan, runs = shaken(Positions(sees)), Plan(), []
+    x = torch.randn(count, 5, 8, dtype=torch.float64)
+    model.register_forward_hook(lambda *_: runs.append(1))
+    blocks = find_blocks(model, by="module")
+    estimate_fisher(model, x, blocks=blocks, plan=plan)
+    assert len(runs) == (2 if len(sees) == 1 else 3)  # the probe's own, and one without the other examples
+    del runs[:]
+    estimate = estimate_fisher(model, x, blocks=blocks, labels="exact", plan=plan)
+    assert len(runs) == 1 and not estimate.meta["notes"]
+    assert_right(model, x, blocks, plan)
+    assert_right(model, x, blocks)
+
+
+def test_a_gradient_that_comes_in_parts_is_no_gradient_to_square(monkeypatch):
+    """The sum of the parts is autograd's gradient, the sum of their squares is nothing."""
+    torch.manual_seed(0)
+    model = shaken(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    original = passes.Pass._reduce
+
+    def halved(self, calls, a, g):
+        original(self, calls, a, g / 2)
+        original(self, calls, a, g / 2)
+
+    monkeypatch.setattr(passes.Pass, "_reduce", halved)
+    assert all("does more than its rule says" in note for note in assert_right(model, x))
 
 
 def test_what_had_no_gradient_yet_is_proved_when_it_has_one():
