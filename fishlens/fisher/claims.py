@@ -62,9 +62,11 @@ class Claims:
 
         def receive(names: tuple[str, ...], gradient: PerExampleGradient) -> None:
             for name, total in zip(names, gradient.totals(len(names)), strict=True):
+                total = total.reshape(self.parameters[name].shape)
                 if name in sums:
                     self.twice.add(name)
-                sums[name] = total.reshape(self.parameters[name].shape)
+                    total = sums[name] + total
+                sums[name] = total
 
         norms = RowNorms(self.taps)
 
