@@ -1,0 +1,105 @@
+"""What the tables and figures of the real study are made of: runs, their scores, and the dates of their take-offs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fishlens.analysis import features, run_baselines, targets
+from fishlens.analysis.paired import scored_runs
+
+from fishlens.journal import Runs, load_runs
+
+HERE = Path(__file__).parent
+CHANCE = {"nli": 100 / 3, "topic": 100 / 7}
+NOT_A_BLOCK = "head"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task's confirmatory runs.
+
+    table: one row per run: schedule, seed, source and average test score (points), the features of its tr(F) curve,
+        baselines of the source, `take_off`, `rise` and `diverged`.
+    curves: step × run, tr(F) over the blocks without the head. validation: step × run, the source's score.
+    gradients, losses: step × run, the norm of the gradient of what trained, and the loss of the batches.
+    points: run × language × step: the target's score, and what was measured of it.
+    """
+
+    name: str
+    runs: Runs
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    validation: pd.DataFrame
+    gradients: pd.DataFrame
+    losses: pd.DataFrame
+    points: pd.DataFrame
+
+    @property
+    def kept(self) -> pd.DataFrame:
+        return self.table[~self.table["diverged"]]
+
+
+def read(name: str) -> Task:
+    """The exported runs of a task."""
+    runs = load_runs(HERE / "data" / name)
+    curves, validation = _curves(runs), _validation(runs)
+    gradients, losses = (_training(runs, name) for name in ("gradient_norm", "loss"))
+    table = scored_runs(runs).merge(features(runs).drop(columns="reason"), on="run")
+    table = table.merge(run_baselines(runs), on="run", suffixes=("", "_baseline"))
+    table["diverged"] = [diverged(validation[run], name) for run in table["run"]]
+    table["take_off"] = [take_off(validation[run], name) for run in table["run"]]
+    table["rise"] = [steepest_rise(curves[run]) for run in table["run"]]
+    table["passed"] = [passes_its_middle(np.log(curves[run])) for run in table["run"]]
+    table["passed_gradient"] = [passes_its_middle(np.log(gradients[run])) for run in table["run"]]
+    table["passed_loss"] = [passes_its_middle(-losses[run]) for run in table["run"]]
+    languages = pd.read_csv(HERE / "data" / "languages.csv").set_index("language")
+    points = targets.language_points(runs, distance=languages["syntactic"].to_dict())
+    return Task(name, runs, table, curves, validation, gradients, losses, points)
+
+
+def diverged(validation: pd.Series, task: str) -> bool:
+    """The source's last score lies within two standard errors of guessing (of as many examples as were scored)."""
+    chance = CHANCE[task] / 100
+    error = np.sqrt(chance * (1 - chance) / EXAMPLES[task])
+    return bool(validation.dropna().iloc[-1] / 100 <= chance + 2 * error)
+
+
+EXAMPLES = {"nli": 1000, "topic": 99}
+"""Validation examples of the source."""
+
+
+def take_off(validation: pd.Series, task: str) -> float:
+    """The first step at which the source's score is past the middle between guessing and its last value; NaN if the run
+    diverged."""
+    if diverged(validation, task):
+        return np.nan
+    scores = validation.dropna()
+    return float(scores.index[(scores >= (CHANCE[task] + scores.iloc[-1]) / 2).to_numpy()][0])
+
+
+def steepest_rise(curve: pd.Series) -> float:
+    """The step that ends the interval in which tr(F) grew most."""
+    return float(curve.dropna().diff().idxmax())
+
+
+def passes_its_middle(curve: pd.Series) -> float:
+    """The first step at which a curve is past the middle between its first value and the mean of its last three, as the
+    take-off is read off the score. Not in the plan."""
+    values = curve.dropna()
+    return float(values.index[(values >= (values.iloc[0] + values.iloc[-3:].mean()) / 2).to_numpy()][0])
+
+
+def _curves(runs: Runs) -> pd.DataFrame:
+    rows = runs.fisher[(runs.fisher["block"] != NOT_A_BLOCK) & (runs.fisher["purpose"] == "track")]
+    return rows.astype({"run": str}).groupby(["step", "run"])["trace"].sum().unstack("run")
+
+
+def _validation(runs: Runs) -> pd.DataFrame:
+    rows = runs.evaluation
+    rows = rows[(rows["split"] == "validation") & rows["headline"].astype(bool)]
+    return rows.astype({"run": str}).pivot_table(index="step", columns="run", values="value")
+
+
+def _training(runs: Runs, what: str) -> pd.DataFrame:
+    return runs.training.astype({"run": str}).pivot_table(index="step", columns="run", values=what)
