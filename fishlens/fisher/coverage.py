@@ -25,6 +25,7 @@ from fishlens.fisher.which_output import find_output
 NO_BLOCK = "no block"
 NOT_MEASURED = "not measured: it trains and lies in no block"
 ONE_AT_A_TIME = "one example at a time"
+AGAIN = "its module again for each example"
 UNUSED = "unused: the output does not depend on it"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -79,6 +80,7 @@ def _roads(model: nn.Module, blocks: Sequence[Block], batch: Any, output: str) -
     with observing(model, [p for block in blocks for p in block.parameters.values()]):
         proof = prove(model, blocks, next(batches_of(batch)), find_output(model, output))
     followed = dict.fromkeys(proof.by_operation, OperationRule.label)
+    followed |= dict.fromkeys(proof.by_module, AGAIN)
     return followed | dict.fromkeys(proof.slow, ONE_AT_A_TIME) | dict.fromkeys(proof.unused, UNUSED)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fishlens.fisher.again import dense, mapped
 from fishlens.fisher.extensions import Tap
 from fishlens.fisher.gradients import Dense, OuterSum, PerExampleGradient, joined
 
@@ -86,10 +87,9 @@ class Meeting:
 
             try:
                 with torch.enable_grad():
-                    given = {key: _mapped(value, one) for key, value in kwargs.items()}
-                    output = func(*_mapped(args, one), **given)
+                    output = func(*mapped(args, one), **mapped(kwargs, one))
                     found = torch.autograd.grad(output, wide, gradient[part].reshape(output.shape))
-                    yield [strided(g) for g in found]
+                    yield [dense(g) for g in found]
             except (RuntimeError, TypeError, ValueError, IndexError):
                 yield [torch.full_like(w, torch.inf) for w in wide]
 
@@ -278,7 +278,7 @@ def _pulled_back(
     except RuntimeError:
         each = [pull([c[n] for c in cotangents], False) for n in range(len(cotangents[0]))]
         gradients = tuple(
-            None if parts[0] is None else torch.stack([strided(part) for part in parts])
+            None if parts[0] is None else torch.stack([dense(part) for part in parts])
             for parts in zip(*each, strict=True)
         )
     wide = chained[0][1].dense(0, 1).dtype
@@ -288,16 +288,6 @@ def _pulled_back(
 def _has_rows(tensors: Sequence[Tensor], lead: int) -> bool:
     """Whether examples went into tensors that were taken to be made of parameters alone."""
     return lead > 1 and any(t.dim() > 0 and t.shape[0] == lead and not t.is_leaf for t in tensors)
-
-
-def strided(gradient: Tensor) -> Tensor:
-    return gradient if gradient.layout == torch.strided else gradient.to_dense()
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    return type(value)(_mapped(each, change) for each in value) if type(value) in (tuple, list) else value
 
 
 def _tensors(values: Any) -> list[Tensor]:

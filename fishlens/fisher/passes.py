@@ -1,12 +1,13 @@
 """Backward passes through the taps: every tapped call becomes the per-example gradients of its parameters."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from fishlens.fisher.gradients import PerExampleGradient, joined
+from fishlens.fisher.again import Again
+from fishlens.fisher.gradients import Dense, PerExampleGradient, joined
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting
 from fishlens.fisher.taps import OnCall, Tapped, Taps
@@ -73,12 +74,24 @@ class Pass:
         if isinstance(tapped.call.module, Meeting):
             taps.meet(tapped.call.module, gradient, self.unscale)
             return
+        if isinstance(tapped.call.module, Again):
+            found = tapped.call.module.gradients(gradient, taps.examples, self.unscale)
+            self._hand_on({name: Dense(found[name]) for name in wanted})
+            return
         self.seen.update(tapped.names[local] for local in wanted)
         a, g = taps.sides(tapped, gradient, self.unscale)
         if self.together and all(taps.calls[tapped.names[local]] == 1 for local in wanted):
             self.pending.add(tapped, a, g, wanted)
         else:
             self._reduce([tapped], a, g)
+
+    def _hand_on(self, found: Mapping[str, PerExampleGradient]) -> None:
+        self.seen.update(found)
+        for name, gradient in found.items():
+            if self.taps.calls[name] == 1:
+                self.receive((name,), gradient)
+            else:
+                self.parts[name].append(gradient)
 
     def _reduce(self, calls: list[Tapped], a: Tensor, g: Tensor) -> None:
         found = calls[0].rule.gradients([tapped.call.module for tapped in calls], a, g)

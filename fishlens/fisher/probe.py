@@ -12,6 +12,7 @@ from torch import nn
 
 from fishlens import __version__
 from fishlens.errors import InputError
+from fishlens.fisher.again import modules_around
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
@@ -25,7 +26,7 @@ from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_sourc
 from fishlens.fisher.observe import observing, random_states_kept
 from fishlens.fisher.outputs import Output, Prediction
 from fishlens.fisher.passes import back_propagate
-from fishlens.fisher.proof import SILENT, NotByModule, Plan, Proof, Prover
+from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards
 from fishlens.fisher.tally import Tally
@@ -268,11 +269,26 @@ class Probe:
         except NotByModule as found:
             self.plan.loose |= found.names
             return self.proof_of(batch)
+        except NotByOperation as found:
+            inside = {name: self.parameters[name] for name in found.names}
+            self.plan.look_further(found.names, modules_around(self.model, inside))
+            return self.proof_of(batch)
 
     def _forward(self, batch: Batch) -> tuple[Taps, Prediction]:
         rows = self.output.rows_per_example(batch.inputs)
-        loose, new = self.plan.loose, not self.plan.proofs
-        with Taps(self.model, self.parameters, batch.size, rows, batch.tokens, loose, new) as taps:
+        plan, run = self.plan, self.forwards.run
+        taps = Taps(
+            self.model,
+            self.parameters,
+            batch.size,
+            rows,
+            batch.tokens,
+            plan.loose,
+            follow=not plan.proofs,
+            again=plan.again,
+            run=run,
+        )
+        with taps:
             prediction = self.predict(batch)
         if any(tapped.stale for tapped in taps.tapped.values()):
             self._keep_inputs()

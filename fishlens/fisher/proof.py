@@ -11,7 +11,7 @@ A proof holds for every batch of the same pattern of calls, shapes and uses, and
 get rows by index, so that the pattern does not tell which, the second part is repeated with every batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class Proof:
 
     `slow`: why a parameter is measured one example at a time. `unseen`: parameters whose gradient was zero in
     the proof, so that nothing was compared (LoRA's A while B is zero); they are proved again. `by_operation`: those of
-    the fast ones that no module's rule covers.
+    the fast ones that no module's rule covers; `by_module`: those for which a module runs again.
     """
 
     fast: frozenset[str]
@@ -55,6 +55,7 @@ class Proof:
     notes: tuple[str, ...] = ()
     uses: int = 0
     by_operation: frozenset[str] = frozenset()
+    by_module: frozenset[str] = frozenset()
 
     @property
     def due(self) -> bool:
@@ -73,11 +74,32 @@ class Plan:
     zeros: set[frozenset[str]] = field(default_factory=set)
     writes: bool | None = None  # does the model's forward write to what was there before? None: not known yet
     loose: frozenset[str] = frozenset()  # parameters that are followed from operation to operation
+    # parameters for which a module around them runs again, as many steps out as given; those for which none is right
+    again: dict[str, int] = field(default_factory=dict)
+    exhausted: set[str] = field(default_factory=set)
     keeps_inputs: bool = False  # give modules copies of their inputs, which the model changes in place
+
+    def look_further(self, names: Iterable[str], around: Mapping[str, Sequence[nn.Module]]) -> None:
+        """For each of the parameters the next module around it is to run again, while there is one."""
+        for name in names:
+            steps = self.again.pop(name, -1) + 1
+            if steps < len(around[name]):
+                self.again[name] = steps
+            else:
+                self.exhausted.add(name)
+        self.loose -= self.again.keys()
 
 
 class NotByModule(Exception):
     """Parameters that no module's rule measures, of which nobody has looked at the single operations yet."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+class NotByOperation(Exception):
+    """Parameters that neither a rule nor following them measures, and of which not all modules around were tried."""
 
     def __init__(self, names: frozenset[str]) -> None:
         super().__init__(names)
@@ -105,16 +127,12 @@ class Prover:
         taps.keep(graph.nodes)
         self.plan.loose |= taps.loose.keys()
         guess = self._guess(taps, graph)
-        untried = frozenset(
-            n for n in guess.slow if n not in self.plan.loose and fits(self.parameters[n], taps.examples)
-        )
-        if untried:
+        if untried := frozenset(self._left(guess.slow, taps)) - self.plan.loose - self.plan.again.keys():
             raise NotByModule(untried)
         lost = place_rows(taps, prediction, graph, self._powers(taps, prediction.logits))
-        if new := frozenset(
-            name for name in lost - self.plan.loose if fits(self.parameters[name], taps.examples)
-        ):
+        if new := frozenset(self._left(lost, taps)) - self.plan.loose - self.plan.again.keys():
             raise NotByModule(new)
+        self._look_further([*guess.slow, *lost], taps)
         guess = Proof(guess.fast - lost, {**guess.slow, **dict.fromkeys(lost, MIXED)}, guess.unused)
         key = (taps.pattern, frozenset(graph.uses.items()), prediction.logits.shape)
         known = self.plan.proofs.get(key)
@@ -129,10 +147,23 @@ class Prover:
             return self._routed(known, taps, prediction, graph)
         return known
 
+    def _left(self, names: Iterable[str], taps: Taps) -> Iterator[str]:
+        """Those of the parameters for which something is still to be tried."""
+        for name in names:
+            if name not in self.plan.exhausted and fits(self.parameters[name], taps.examples):
+                yield name
+
+    def _look_further(self, names: Iterable[str], taps: Taps) -> None:
+        if further := frozenset(self._left(names, taps)):
+            raise NotByOperation(further)
+
     def _guess(self, taps: Taps, graph: Graph) -> Proof:
         slow = {}
         for name in graph.used:
-            if name in taps.loose:
+            if name in self.plan.again:
+                if not taps.calls[name] or name in taps.unruly:
+                    slow[name] = NO_RULE
+            elif name in taps.loose:
                 if not taps.calls[name] or name in taps.tangled:
                     slow[name] = NO_RULE
             elif not taps.calls[name]:
@@ -155,6 +186,8 @@ class Prover:
         found = self._compare(taps, prediction, guess, graph)
         if not found.conclusive:
             return None
+        failed = found.wrong | found.mixed
+        self._look_further([n for n in failed if n in taps.loose or n in self.plan.again], taps)
         slow = {**guess.slow, **dict.fromkeys(found.wrong, OTHER), **dict.fromkeys(found.mixed, MIXED)}
         if known is not None:  # what was seen once counts, also where this batch does not show it
             slow |= {name: why for name, why in known.slow.items() if name not in slow}
@@ -168,7 +201,8 @@ class Prover:
             self.plan.zeros.add(zero)
         fast = guess.fast - slow.keys()
         followed = fast.intersection(taps.loose)
-        return Proof(fast, slow, guess.unused, found.zero & guess.fast, notes, by_operation=followed)
+        again = fast.intersection(self.plan.again)
+        return Proof(fast, slow, guess.unused, found.zero & guess.fast, notes, 0, followed, again)
 
     def _compare(self, taps: Taps, prediction: Prediction, guess: Proof, graph: Graph) -> "Found":
         """Two backward passes: which rows are mixed, which rules are wrong, which gradients are zero."""

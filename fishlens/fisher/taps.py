@@ -11,6 +11,7 @@ from backpack import backpack
 from torch import Tensor, nn
 
 from fishlens.errors import InputError
+from fishlens.fisher.again import Again, Run, first_tensor, kept, modules_around
 from fishlens.fisher.distributions import widened
 from fishlens.fisher.extensions import (
     Call,
@@ -71,7 +72,8 @@ class Taps:
     embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `unruly`.
     `loose` parameters are followed from operation to operation instead (see `operations`). With `follow`, where
     nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
-    loose.
+    loose. For those `again`, a module around them runs again for every example (see `again`): the one as many steps
+    out of their own as given; `run` runs a part of the model.
     That a layout fits is no proof that its rows are the examples': see `proof`.
     """
 
@@ -84,10 +86,17 @@ class Taps:
         tokens: int,
         loose: frozenset[str] = frozenset(),
         follow: bool = False,
+        again: Mapping[str, int] = {},
+        run: Run = lambda part: part(),
     ) -> None:
         self.examples, self.leading = examples, (examples * rows, tokens)
         self.thread = torch.zeros((), device=next(iter(parameters.values())).device, requires_grad=True)
-        self.names = {id(p): name for name, p in parameters.items() if name not in loose}
+        self.names = {id(p): n for n, p in parameters.items() if n not in loose and n not in again}
+        self.run_part = run
+        self.again: dict[nn.Module, dict[str, nn.Parameter]] = defaultdict(dict)
+        mine = {name: parameters[name] for name in again}
+        for name, around in (modules_around(model, mine) if mine else {}).items():
+            self.again[around[again[name]]][name] = mine[name]
         self.parameters, self.follow = parameters, follow
         self.loose = {name: parameters[name] for name in parameters if name in loose}
         self.operations = Operations(
@@ -119,6 +128,10 @@ class Taps:
         for module, rule in self.leaves:
             hook = self._hook(rule, self._named(module))
             self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+        for module, inside in self.again.items():
+            before, after = self._hooks_again(module, inside)
+            self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
+            self.handles.append(module.register_forward_hook(after, with_kwargs=True))
         if self.follow or self.loose:
             self.operations.__enter__()
         return self
@@ -160,6 +173,39 @@ class Taps:
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
+
+    def _hooks_again(
+        self, module: nn.Module, inside: Mapping[str, nn.Parameter]
+    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Before a call of `module`, what it is called with is kept; after it, its output is tapped."""
+        calls: list[tuple[Any, Any]] = []
+        names = {name: name for name in inside}
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.append((kept(args), kept(kwargs)))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+            given, output = calls.pop(), first_tensor(result)
+            tensors = [x for x in (*given[0], *given[1].values()) if isinstance(x, Tensor) and x.dim()]
+            sizes = {len(x) if isinstance(x, Tensor) and x.dim() else 0 for x in (*tensors[:1], output)}
+            regular = bool(tensors) and all(size and size % self.leading[0] == 0 for size in sizes)
+            leading = self.operations.leading | sizes
+            self.shapes.append(
+                (next(iter(inside)), tuple(output.shape) if isinstance(output, Tensor) else ())
+            )
+            if not torch.is_grad_enabled() or not isinstance(output, Tensor) or not output.requires_grad:
+                return None
+            if not regular:
+                self.irregular.append((frozenset(inside), output.grad_fn))
+                return None
+            device = output.device.type
+            autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+            again = Again(module, inside, *given, leading, autocast, self.run_part)
+            call = OperationCall(again, tensors[0].detach())  # type: ignore[arg-type]
+            tapped = self._remember(OPERATION, names, call, Tap.apply(output, self.thread, call))
+            return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
+
+        return before, after
 
     def _meet(self, meeting: Meeting, tap: Callable[[Any], Tensor]) -> Tensor:
         call = OperationCall(meeting, meeting.stored)  # type: ignore[arg-type]
