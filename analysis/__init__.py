@@ -18,6 +18,8 @@ _PUBLIC = {
     "language_scores": "outcomes",
     "run_baselines": "outcomes",
     "run_outcomes": "outcomes",
+    "collapsed_runs": "collapse",
+    "collapse_shares": "collapse",
     "select_runs": "selection",
     "correlate": "correlation.table",
     "lead_lag": "correlation.leadlag",

@@ -15,7 +15,7 @@ from fishlens.errors import InputError
 
 from .inference.clusters import codes_of
 from .inference.layout import layout
-from .inference.reml import Fit, fit_reml, slopes
+from .inference.reml import Fit, columns_of, fit_reml, slopes
 from .results import NotEnough, not_enough
 
 Array = NDArray[np.float64]
@@ -30,12 +30,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Design:
-    """What was fitted: `y` `[n]`, `x` `[n, p]`, the columns of every random effect."""
+    """What was fitted: `y` `[n]`, `x` `[n, p]`, of every random effect the level of each row or its columns."""
 
     y: Array
     x: Array
     terms: tuple[str, ...]
-    effects: dict[str, Array]
+    effects: dict[str, NDArray]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,12 @@ class MixedModel:
         if self.design is None:
             raise InputError("this model holds no design: fit it with mixed_model")
         made = self.design
-        names = list(made.effects)
-        columns = [[[f"{name}[{k}]" for k in range(made.effects[name].shape[1])]] for name in names]
-        parts = VCSpec(names, columns, [[made.effects[name]] for name in names])
+        names, effects = list(made.effects), [columns_of(part) for part in made.effects.values()]
+        columns = [
+            [[f"{name}[{k}]" for k in range(part.shape[1])]]
+            for name, part in zip(names, effects, strict=True)
+        ]
+        parts = VCSpec(names, columns, [[part] for part in effects])
         frame = pd.DataFrame(made.x, columns=list(made.terms))
         model = MixedLM(made.y, frame, groups=np.zeros(len(made.y), dtype=int), exog_vc=parts)
         ratios = np.array([self.variances[name] / self.variances["residual"] for name in names])
@@ -82,7 +85,8 @@ class MixedModel:
 def _whitened(made: Design, ratios: Array) -> tuple[Array, Array]:
     """X and y with the covariance of y turned into the identity."""
     covariance = np.eye(len(made.y))
-    for ratio, columns in zip(ratios, made.effects.values(), strict=True):
+    for ratio, effect in zip(ratios, made.effects.values(), strict=True):
+        columns = columns_of(effect)
         covariance += ratio * columns @ columns.T
     factor = np.linalg.cholesky(covariance)
     return np.linalg.solve(factor, made.x), np.linalg.solve(factor, made.y)
@@ -197,16 +201,11 @@ def _design(
         extra = np.eye(codes.max() + 1)[codes][:, 1:]
         x = np.column_stack([x, extra - extra.mean(axis=0)])
         terms += [f"{name} {k + 1}" for k in range(extra.shape[1])]
-    effects = {name: _indicators(rows[name]) for name in names}
+    effects: dict[str, NDArray] = {name: codes_of(rows[name].to_numpy(), len(rows)) for name in names}
     for name in _sloped(rows, predictors, names, by_language):
         codes = codes_of(rows["language"].to_numpy(), len(rows))
         effects[f"language × {name}"] = slopes(rows[name].to_numpy(dtype=float), codes)
     return Design(rows[outcome].to_numpy(dtype=float), x, tuple(terms), effects)
-
-
-def _indicators(labels: pd.Series) -> Array:
-    codes = codes_of(labels.to_numpy(), len(labels))
-    return np.eye(codes.max() + 1)[codes]
 
 
 def _sloped(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg, optimize, sparse
 
 Array = NDArray[np.float64]
 _STARTS = (1.0, 0.1)
@@ -37,39 +37,77 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Everything the likelihood needs of the data: cross-products of Z (all random intercepts) and [X y]."""
+    """Everything the likelihood needs of the data: cross-products of Z (all random effects but one) and [X y], and of
+    the one with most levels, whose own cross-product is diagonal, how many rows a level has and the sums over them.
+
+    With W = I + γ_b Z_b Z_bᵀ for that one, aᵀ W⁻¹ b = aᵀ b − (Z_bᵀ a)ᵀ diag(γ_b w) (Z_bᵀ b), w = 1 / (1 + γ_b rows): a
+    thousand runs cost a sum over their levels, and only the others are factored.
+    """
 
     zz: Array
     zxy: Array
     xyxy: Array
-    sizes: tuple[int, ...]  # columns of each random effect
+    sizes: tuple[int, ...]  # columns of each other random effect
     n: int
+    largest: int | None  # place of the one that is not in Z
+    rows: Array  # of each of its levels, `[levels]`
+    z_sums: Array  # Z summed over each of its levels, `[levels, columns]`
+    xy_sums: Array
 
     def profile(self, ratios: Array) -> "_Profile":
         """The restricted likelihood at variance ratios γ, maximised over β and σ²; V = σ² V₀."""
-        root = np.repeat(np.sqrt(ratios), self.sizes)
-        inner = root[:, None] * self.zz * root + np.eye(len(root))
-        factor = np.linalg.cholesky(inner)
-        q = len(root)
-        sides = root[:, None] * np.hstack([self.zz, self.zxy])
-        sides = linalg.solve_triangular(factor, sides, lower=True, check_finite=False)
-        z_side, xy_side = sides[:, :q], sides[:, q:]
-        weighted = self.xyxy - xy_side.T @ xy_side  # [X y]ᵀ V₀⁻¹ [X y]
+        made = self._sides(ratios)
+        weighted = made.xyxy - made.xy_side.T @ made.xy_side  # [X y]ᵀ V₀⁻¹ [X y]
         x_factor = np.linalg.cholesky(weighted[:-1, :-1])
         inverse = np.linalg.inv(weighted[:-1, :-1])
         beta = inverse @ weighted[:-1, -1]
         freedom = self.n - len(beta)
         squares = max(float(weighted[-1, -1] - weighted[:-1, -1] @ beta), np.finfo(float).tiny)
-        determinants = np.log(np.diag(factor)).sum() + np.log(np.diag(x_factor)).sum()
+        determinants = np.log(np.diag(made.factor)).sum() + np.log(np.diag(x_factor)).sum()
+        determinants -= np.log(made.weights).sum() / 2
         likelihood = -determinants - freedom / 2 * (1 + math.log(2 * math.pi * squares / freedom))
         # ∂/∂γ_k = −½ (tr Z_kᵀ P Z_k − |Z_kᵀ P y|² / σ²) with P = V₀⁻¹ − V₀⁻¹ X (Xᵀ V₀⁻¹ X)⁻¹ Xᵀ V₀⁻¹
-        z_xy = self.zxy - z_side.T @ xy_side
-        traces = np.diag(self.zz) - (z_side**2).sum(axis=0)
-        traces = traces - ((z_xy[:, :-1] @ inverse) * z_xy[:, :-1]).sum(axis=1)
-        pulls = (z_xy[:, -1] - z_xy[:, :-1] @ beta) ** 2 * freedom / squares
-        starts = np.r_[0, np.cumsum(self.sizes)[:-1]]
-        slope = -0.5 * np.add.reduceat(traces - pulls, starts)
+        diagonals = [np.diag(made.zz) - (made.z_side**2).sum(axis=0)]
+        diagonals += [self.rows * made.weights - (made.largest_side**2).sum(axis=0)]
+        crosses = [
+            made.zxy - made.z_side.T @ made.xy_side,
+            made.largest_xy - made.largest_side.T @ made.xy_side,
+        ]
+        pulls = []
+        for diagonal, z_xy in zip(diagonals, crosses, strict=True):
+            traces = diagonal - ((z_xy[:, :-1] @ inverse) * z_xy[:, :-1]).sum(axis=1)
+            pulls.append(traces - (z_xy[:, -1] - z_xy[:, :-1] @ beta) ** 2 * freedom / squares)
+        slope = -0.5 * self._in_order([*self._split(pulls[0]), pulls[1]])
         return _Profile(float(likelihood), slope, beta, inverse, squares / freedom)
+
+    def _sides(self, ratios: Array) -> "_Sides":
+        gamma = 0.0 if self.largest is None else float(ratios[self.largest])
+        others = ratios if self.largest is None else np.delete(ratios, self.largest)
+        weights = 1 / (1 + gamma * self.rows)
+        scaled = (gamma * weights)[:, None]
+        zz = self.zz - self.z_sums.T @ (scaled * self.z_sums)
+        zxy = self.zxy - self.z_sums.T @ (scaled * self.xy_sums)
+        xyxy = self.xyxy - self.xy_sums.T @ (scaled * self.xy_sums)
+        root = np.repeat(np.sqrt(others), self.sizes)
+        factor = np.linalg.cholesky(root[:, None] * zz * root + np.eye(len(root)))
+        z_sums, xy_sums = weights[:, None] * self.z_sums, weights[:, None] * self.xy_sums
+        wanted = root[:, None] * np.hstack([zz, zxy, z_sums.T])
+        sides = (
+            linalg.solve_triangular(factor, wanted, lower=True, check_finite=False) if len(root) else wanted
+        )
+        ends = np.cumsum([zz.shape[1], zxy.shape[1]])
+        z_side, xy_side, largest_side = np.split(sides, ends, axis=1)
+        return _Sides(weights, zz, zxy, xyxy, factor, z_side, xy_side, largest_side, xy_sums)
+
+    def _split(self, values: Array) -> list[Array]:
+        return np.split(values, np.cumsum(self.sizes)[:-1]) if self.sizes else []
+
+    def _in_order(self, parts: list[Array]) -> Array:
+        """Sums over the levels of each random effect, as they were given; the last of `parts` is the largest's."""
+        sums = [float(part.sum()) for part in parts]
+        if self.largest is None:
+            return np.array(sums[:-1])
+        return np.array([*sums[: self.largest], sums[-1], *sums[self.largest : -1]])
 
     def freedom(self, ratios: Array, variance: float) -> Array:
         """Satterthwaite's (1946) degrees of freedom of every coefficient, from the expected information of the
@@ -77,20 +115,22 @@ class _Moments:
 
         With P V P = P and tr(P V) = n − p, everything needed of P is Z_kᵀ P Z_l; of V⁻² it is Xᵀ V⁻¹ Z.
         """
-        root = np.repeat(np.sqrt(ratios), self.sizes)
-        factor = np.linalg.cholesky(root[:, None] * self.zz * root + np.eye(len(root)))
-        sides = root[:, None] * np.hstack([self.zz, self.zxy[:, :-1]])
-        sides = linalg.solve_triangular(factor, sides, lower=True, check_finite=False)
-        z_side, x_side = sides[:, : len(root)], sides[:, len(root) :]
-        xx = self.xyxy[:-1, :-1] - x_side.T @ x_side  # σ² Xᵀ V⁻¹ X
-        zx = self.zxy[:, :-1] - z_side.T @ x_side
-        zz = self.zz - z_side.T @ z_side
+        made = self._sides(ratios)
+        x_side = made.xy_side[:, :-1]
+        xx = made.xyxy[:-1, :-1] - x_side.T @ x_side  # σ² Xᵀ V⁻¹ X
         phi = np.linalg.inv(xx)
-        zpz = zz - zx @ phi @ zx.T  # σ² Zᵀ P Z
-        ends = np.cumsum(self.sizes)
-        parts = [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
-        alive = [k for k, ratio in enumerate(ratios) if ratio > _ZERO]
-        gamma = ratios[alive]
+        side = np.hstack([made.z_side, made.largest_side])
+        zx = np.vstack([made.zxy, made.largest_xy])[:, :-1] - side.T @ x_side
+        z_largest = made.weights[:, None] * self.z_sums
+        zz = np.block([[made.zz, z_largest.T], [z_largest, np.diag(self.rows * made.weights)]])
+        zpz = zz - side.T @ side - zx @ phi @ zx.T  # σ² Zᵀ P Z
+        sizes = [*self.sizes, len(self.rows)]
+        ends = np.cumsum(sizes)
+        parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        others = ratios if self.largest is None else np.delete(ratios, self.largest)
+        gammas = np.r_[others, 0.0 if self.largest is None else ratios[self.largest]]
+        alive = [k for k, ratio in enumerate(gammas) if ratio > _ZERO]
+        gamma = gammas[alive]
         # information and slopes in units of σ²: θ_k = γ_k σ², the last one σ² itself
         squares = np.array([[(zpz[parts[k], parts[m]] ** 2).sum() for m in alive] for k in alive])
         squares = squares.reshape(len(alive), len(alive))
@@ -107,6 +147,22 @@ class _Moments:
 
 
 @dataclass(frozen=True)
+class _Sides:
+    """What is left of the cross-products when the largest effect is taken away (`zz`, `zxy`, `xyxy`, by W⁻¹), the
+    Cholesky factor of what the others add, and its solutions."""
+
+    weights: Array
+    zz: Array
+    zxy: Array
+    xyxy: Array
+    factor: Array
+    z_side: Array
+    xy_side: Array
+    largest_side: Array
+    largest_xy: Array
+
+
+@dataclass(frozen=True)
 class _Profile:
     likelihood: float
     slope: Array  # of the likelihood in γ
@@ -117,15 +173,14 @@ class _Profile:
 
 def fit_reml(y: Array, x: Array, effects: list[NDArray]) -> Fit:
     """`y` `[n]`, `x` `[n, p]` of full column rank with the intercept first, `effects`: for each random intercept the
-    level of every row `[n]`, for each other random effect its columns `[n, levels]` (`slopes`).
+    level of every row `[n]` (the one with most levels is then cheap), for each other random effect its columns
+    `[n, levels]` (`slopes`).
 
     Searched from two starts; when they do not reach the same maximum, or the better one ends on a slope, `converged`
     is False and `messages` says what happened.
     """
-    indicators = [part if part.ndim == 2 else np.eye(part.max() + 1)[part] for part in effects]
-    z, centre = np.column_stack(indicators), y.mean()
-    xy = np.column_stack([x, y - centre])
-    moments = _Moments(z.T @ z, z.T @ xy, xy.T @ xy, tuple(part.shape[1] for part in indicators), len(y))
+    centre = y.mean()
+    moments = _moments(np.column_stack([x, y - centre]), effects)
 
     def cost(ratios: Array) -> tuple[float, Array]:
         found = moments.profile(ratios)
@@ -155,6 +210,27 @@ def fit_reml(y: Array, x: Array, effects: list[NDArray]) -> Fit:
     return Fit(
         beta, covariance, found.variance, best.x, found.likelihood, not messages, tuple(messages), freedom
     )
+
+
+def _moments(xy: Array, effects: list[NDArray]) -> _Moments:
+    counts = [int(part.max()) + 1 if part.ndim == 1 else 0 for part in effects]
+    largest = int(np.argmax(counts)) if max(counts, default=0) else None
+    others = [columns_of(part) for k, part in enumerate(effects) if k != largest]
+    z = np.column_stack(others) if others else np.zeros((len(xy), 0))
+    codes = np.zeros(len(xy), dtype=np.intp) if largest is None else effects[largest]
+    count = 0 if largest is None else counts[largest]
+    members = sparse.csr_matrix((np.ones(len(xy)), (codes, np.arange(len(xy)))), (max(count, 1), len(xy)))[
+        :count
+    ]
+    return _Moments(
+        z.T @ z, z.T @ xy, xy.T @ xy, tuple(part.shape[1] for part in others), len(xy), largest,
+        np.asarray(members.sum(axis=1)).ravel(), members @ z, members @ xy,
+    )  # fmt: skip
+
+
+def columns_of(effect: NDArray) -> Array:
+    """The columns of a random effect, of which an intercept may be given by the level of every row."""
+    return effect if effect.ndim == 2 else np.eye(int(effect.max()) + 1)[effect]
 
 
 def slopes(predictor: Array, codes: NDArray[np.intp]) -> Array:

@@ -152,6 +152,25 @@ def about_schedules(comparison: Comparison) -> Statement:
     return Statement(f"No schedule was shown to differ from {baseline}.", text)
 
 
+def about_collapse(shares: pd.DataFrame) -> Statement | None:
+    """Whether runs lost every target language: `shares` is `Study.collapse`. None where that is not known."""
+    if shares.empty:
+        return None
+    runs, diverged, collapsed = (int(shares[name].sum()) for name in ("runs", "diverged", "collapsed"))
+    if not diverged and not collapsed:
+        return Statement(
+            "No run collapsed.", f"All {runs} score above guessing, in the source and the targets."
+        )
+    lost = ", ".join(
+        f"{row['schedule']} {row['collapsed']} of {row['runs'] - row['diverged']}"
+        for row in rows_of(shares.reset_index())
+        if row["collapsed"]
+    )
+    parts = [f"{collapsed} of {runs} runs kept the source and lost the targets: {lost}."] if collapsed else []
+    parts += [f"{diverged} of {runs} did not learn the source either."] if diverged else []
+    return Statement("Means hide runs that score as guessing does.", " ".join(parts))
+
+
 def _shared_means(comparison: Comparison) -> str:
     """Where there are too few pairs for an interval: the means on the seeds that both have, as what they are."""
     parts = [

@@ -13,11 +13,11 @@ from fishlens.names import one_line
 
 from ..selection import FACTORS, select_runs, shown
 from ..selection import Group as Comparable
-from .answer import about_features, about_schedules
+from .answer import about_collapse, about_features, about_schedules
 from .cells import text_of
 from .definitions import DEFINITIONS
 from .overview import overview, pooled, whole_answer
-from .parts import Group, Report, Section
+from .parts import Group, Report, Section, Statement
 from .sections import SECTIONS
 from .study import Study, slug
 
@@ -48,6 +48,7 @@ def build_report(
     across: Sequence[str] = (),
     metric: str | None = None,
     only: Sequence[str] = (),
+    guess: float | None = None,
 ) -> Report:
     """All that the runs can say.
 
@@ -61,6 +62,7 @@ def build_report(
         margin: points within which two schedules count as equivalent; None tests no equivalence.
         across: fields (`every`, `train.learning_rate`) in which runs may differ and still be put together.
         metric: of the scores; by default the task's headline.
+        guess: points that guessing scores, to tell runs that collapsed; by default known for nli, choice and topic.
         only: names of sections; all of them by default. The answer is always there.
 
     Raises `InputError` for no finished run, for mixed runs where `group` is not set, and for a metric or a section that
@@ -79,7 +81,15 @@ def build_report(
     labels = _labels(selection.groups)
     brief = len(selection.groups) > MOST_DRAWN
     studies = [
-        Study(comparable, window=window, baseline=baseline, margin=margin, metric=metric, brief=brief)
+        Study(
+            comparable,
+            window=window,
+            baseline=baseline,
+            margin=margin,
+            metric=metric,
+            brief=brief,
+            guess=guess,
+        )
         for comparable in selection.groups
     ]
     wanted = [section for name, section in SECTIONS.items() if not only or name in only]
@@ -88,7 +98,7 @@ def build_report(
             f"g{place}-{slug(label)}" if len(studies) > 1 else "study",
             label,
             [_with_what_is_left(section(study), brief) for section in wanted],
-            [about_features(study.evidence), about_schedules(study.comparison)],
+            _answers(study),
         )
         for place, (study, label) in enumerate(zip(studies, labels, strict=True), 1)
     ]
@@ -105,6 +115,12 @@ def build_report(
         overview(studies, groups, together) if len(studies) > 1 else None,
         DEFINITIONS,
     )
+
+
+def _answers(study: Study) -> list[Statement]:
+    found = [about_features(study.evidence), about_schedules(study.comparison)]
+    lost = about_collapse(study.collapse)
+    return [*found, lost] if lost is not None else found
 
 
 def _check_baseline(baseline: str, groups: Sequence[Comparable]) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from fishlens.journal import Runs
 
+from ..collapse import collapse_shares, collapsed_runs
 from ..dynamics import features
 from ..figures import schedule_order
 from ..outcomes import language_scores, run_baselines
@@ -22,7 +23,8 @@ from .parts import Behind
 @dataclass(frozen=True)
 class Study:
     """`window`: steps over which curves are smoothed before features are read off; `baseline`: a schedule; `metric`: of
-    the scores, None for the task's headline; `brief`: one of so many groups that only its main figures are drawn."""
+    the scores, None for the task's headline; `guess`: points that guessing scores, None for what is known of the task;
+    `brief`: one of so many groups that only its main figures are drawn."""
 
     group: Comparable
     window: float = 0
@@ -30,6 +32,7 @@ class Study:
     margin: float | None = None  # points; None: no equivalence is tested
     metric: str | None = None
     brief: bool = False
+    guess: float | None = None
 
     @property
     def runs(self) -> Runs:
@@ -138,6 +141,17 @@ class Study:
     @cached_property
     def comparison(self) -> Comparison:
         return comparison(self.scored, self.schedules, self.baseline, self.margin)
+
+    @cached_property
+    def collapse(self) -> pd.DataFrame:
+        """Per schedule how many runs diverged, and how many lost the targets; empty where guessing's score, or the
+        number of examples, is not known."""
+        found = collapse_shares(
+            collapsed_runs(self.runs, self.guess, metric=self.metric).assign(
+                schedule=lambda table: table["run"].map(self.factors["schedule"])
+            )
+        )
+        return found.set_index("schedule").reindex([s for s in self.schedules if s in set(found["schedule"])])
 
     @cached_property
     def validation(self) -> pd.DataFrame:

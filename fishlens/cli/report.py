@@ -88,6 +88,12 @@ def report(
     margin: Annotated[
         float | None, typer.Option(help="Points within which two schedules count as equivalent (TOST).")
     ] = None,
+    guess: Annotated[
+        float | None,
+        typer.Option(
+            help="Points that guessing scores, to count runs that collapsed; known for nli, choice, topic."
+        ),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="Also write every figure into this folder, as a file of its own.")
     ] = None,
@@ -134,6 +140,7 @@ def report(
         across=across or [],
         metric=metric,
         only=only or [],
+        guess=guess,
     )
     built = with_spread(built, spread.value)
     for run, reason in built.left_out.items():

@@ -22,7 +22,7 @@ def transfer(study: Study) -> Section:
     text = f"Scores are final test scores in points ({metric})."
     if study.source is None:
         text += " The runs do not name one source language, so there is no average without it."
-    items: list[Item] = [*_table_one(study), *_against_baseline(study)]
+    items: list[Item] = [*_table_one(study), *_collapsed(study), *_against_baseline(study)]
     items += [] if study.brief else [_grid(study)]
     items += [_by_language(study), _by_run(study)]
     return Section("transfer", title, text, items)
@@ -57,6 +57,32 @@ def _table_one(study: Study) -> list[Table | Missing]:
     if unequal:
         note += " Schedules were run with different seeds: compare them on those they share, not by all their means."
     return [Table("table-1", "Transfer by schedule", columns, rows, study.by_schedule, note)]
+
+
+def _collapsed(study: Study) -> list[Table]:
+    """Where any run did: otherwise the answer says that none did."""
+    found = study.collapse
+    if not (found["collapsed"].sum() or found["diverged"].sum()):
+        return []
+    columns = [
+        Column("schedule", "schedule"),
+        Column("runs", "runs"),
+        Column("diverged", "diverged"),
+        Column("collapsed", "collapsed in the targets"),
+        Column(
+            "percent", "% of those not diverged [95% interval]", 0, interval=("low", "high"), bounded=True
+        ),
+    ]
+    percent = (100 * found[["share", "low", "high"]]).rename(columns={"share": "percent"})
+    rows = rows_of(found[["runs", "diverged", "collapsed"]].join(percent).reset_index())
+    note = (
+        "Diverged: the source's score is no more than two standard errors above guessing, or the loss stopped being a "
+        "number. Collapsed: the source is above that, and the average over the targets is not. Wilson's interval. Such "
+        "runs are in every other number of this report."
+    )
+    return [
+        Table("collapsed", "Runs that lost every target language", columns, rows, study.by_schedule, note)
+    ]
 
 
 def _score(key: str, label: str) -> Column:

@@ -90,9 +90,8 @@ def test_the_slope_of_the_likelihood_is_its_derivative():
     from fishlens.analysis.inference import reml
 
     y, x, levels = crossed(5)
-    z = np.column_stack([np.eye(codes.max() + 1)[codes] for codes in levels.values()])
-    xy = np.column_stack([x, y - y.mean()])
-    moments = reml._Moments(z.T @ z, z.T @ xy, xy.T @ xy, (6, 20, 5), len(y))
+    moments = reml._moments(np.column_stack([x, y - y.mean()]), list(levels.values()))
+    assert moments.largest == 1  # runs
     ratios = np.array([3.0, 0.2, 0.7])
     for k in range(3):
         step = 1e-5 * np.eye(3)[k]
@@ -100,6 +99,17 @@ def test_the_slope_of_the_likelihood_is_its_derivative():
             moments.profile(ratios + step).likelihood - moments.profile(ratios - step).likelihood
         ) / 2e-5
         assert moments.profile(ratios).slope[k] == pytest.approx(numeric, rel=1e-5)
+
+
+def test_levels_and_columns_of_the_same_effects_are_the_same_model():
+    y, x, levels = crossed(5)
+    whole = fit_reml(y, x, [np.eye(codes.max() + 1)[codes] for codes in levels.values()])
+    fit = fit_reml(y, x, list(levels.values()))
+    assert fit.log_likelihood == pytest.approx(whole.log_likelihood, abs=1e-9)
+    np.testing.assert_allclose(fit.coefficients, whole.coefficients, rtol=1e-6)
+    np.testing.assert_allclose(fit.freedom, whole.freedom, rtol=1e-3)
+    mixed = fit_reml(y, x, [np.eye(6)[levels["language"]], levels["run"], levels["schedule"]])
+    assert mixed.log_likelihood == pytest.approx(whole.log_likelihood, abs=1e-9)
 
 
 def test_a_variance_of_zero_is_an_answer():
