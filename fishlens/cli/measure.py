@@ -1,4 +1,4 @@
-"""`fishlens measure`: the Fisher information of a finished run's weights, measured again in another way."""
+"""`fishlens measure`: the Fisher information of a finished run's weights, or of a model that no run of ours made."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ from fishlens.errors import InputError
 
 
 def measure(
-    run: Annotated[Path, typer.Argument(help="The run's directory.")],
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="A run's directory, or a model: folder or hub id.")
+    ],
     step: Annotated[int | None, typer.Option(help="One whose checkpoint was kept [the best].")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A directory step-N that lies elsewhere, instead of --step.")
@@ -21,7 +23,10 @@ def measure(
     examples: Annotated[int | None, typer.Option(help="How many examples of each language.")] = None,
     split: Annotated[str | None, typer.Option(help="train or validation, of the source.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="A file instead of this split's, or a pattern with {language}.")
+        str | None,
+        typer.Option(
+            help="A file instead of this split's, or a pattern with {language}. Of a model: what it reads."
+        ),
     ] = None,
     language: Annotated[
         list[str] | None,
@@ -33,22 +38,27 @@ def measure(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", help="Any other field of tracking, e.g. -s tracking.samples=8."),
+        typer.Option(
+            "--set",
+            "-s",
+            help="Any other field, e.g. -s tracking.samples=8; of a model -s 'task.columns={text: t}'.",
+        ),
     ] = None,
     series: Annotated[str | None, typer.Option(help="Name of the new series [measured-N].")] = None,
     table: Annotated[bool, typer.Option("--table", help="Print it and write nothing.")] = False,
     trust: Annotated[bool, Trust] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a finished run again: another estimator, language, data set, step, blocks. Nothing is trained.
+    """Measure a finished run again, or any model with a head on a file: nothing is trained.
 
-    What is not said is as the run tracked it, down to the examples: with its own settings the numbers are the same
-    bits. They are written as a new series into the run's journal and never become part of a curve.
+    RUN: another estimator, language, data set, step, blocks. What is not said is as the run tracked it, down to the
+    examples: with its own settings the numbers are the same bits. They are written as a new series into the run's
+    journal and never become part of a curve.
+
+    MODEL: a checkpoint of transformers, with --data: a table with a column `text` (.tsv, .csv, .jsonl, .json,
+    .parquet), or raw text (.txt). The numbers are printed.
     """
     import json
-
-    from fishlens.recipe.loading import load_recipe
-    from fishlens.training.measure_run import measure_run
 
     told = {
         "tracking.labels": labels,
@@ -58,6 +68,20 @@ def measure(
         "tracking.blocks": _own_blocks(blocks) if blocks else None,
     }
     overrides = [f"{field}={json.dumps(value)}" for field, value in told.items() if value is not None]
+    if not _is_run(Path(what)):
+        of_a_run = {
+            "--step": step,
+            "--checkpoint": checkpoint,
+            "--series": series,
+            "--split": split,
+            "--language": language,
+        }
+        _measure_model(what, data, [*overrides, *(set_ or [])], of_a_run, as_json)
+        return
+    from fishlens.recipe.loading import load_recipe
+    from fishlens.training.measure_run import measure_run
+
+    run = Path(what)
     if (run / "recipe.yaml").is_file():
         recipe = load_recipe(run / "recipe.yaml", overrides=set_ or [])
         if data is not None:
@@ -75,6 +99,44 @@ def measure(
         _print_table(record)
     if found.series is not None:
         say(f"written to {run} as series {found.series}: load_runs(…).fisher_series, or fishlens export")
+
+
+def _is_run(place: Path) -> bool:
+    from fishlens.journal import attempts
+
+    return (place / "recipe.yaml").is_file() or (place.is_dir() and bool(attempts(place)))
+
+
+def _measure_model(
+    model: str, data: str | None, overrides: Sequence[str], of_a_run: Mapping[str, Any], as_json: bool
+) -> None:
+    from fishlens.training.measure_model import measure_model
+
+    for option, value in of_a_run.items():
+        if value:
+            raise InputError(
+                f"{model} is not a run, and {option} is for runs; expected --data, --labels, --examples or --blocks"
+            )
+    if data is None:
+        raise InputError(
+            f"{model} is not a run; expected --data with it, a file of texts that the model reads"
+        )
+    found = measure_model(model, data, overrides)
+    if as_json:
+        print_json({"model": model, "data": data, "probes": found.records})
+        return
+    for text in found.notes:
+        say(text)
+    for record in found.records:
+        estimator = record["estimator"]
+        say(
+            ", ".join(
+                f"{name}={estimator[name]}"
+                for name in ("labels", "granularity", "dtype", "blocks")
+                if estimator[name]
+            )
+        )
+        _print_table(record)
 
 
 def _own_blocks(given: Sequence[str]) -> dict[str, list[str]]:

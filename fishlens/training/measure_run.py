@@ -44,7 +44,7 @@ class Measurement:
     notes: Sequence[str]
 
 
-class _Kept:
+class Kept:
     """Takes a tracker's records as a journal would."""
 
     path = None
@@ -116,7 +116,7 @@ def _refuse_known_series(place: Path, name: str) -> None:
 
 def _measure(
     recipe: Recipe, task: Task, snapshot: Snapshot, where: Path, device: torch.device
-) -> tuple[_Kept, str]:
+) -> tuple[Kept, str]:
     """The records of one probe, and what the source's examples were read from."""
     split = load_split(recipe, task, recipe.tracking.split, recipe.data.source)
     assembly = assemble(recipe, task)
@@ -149,7 +149,7 @@ def _measure(
         optimizer,
         ids_of_rows(split, rows),
     )
-    kept = _Kept()
+    kept = Kept()
     assert probes.tracker is not None, "measuring is of one process"
     identity = probes.tracker.identity
     probes.tracker.writer = kept  # type: ignore[assignment]

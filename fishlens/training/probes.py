@@ -30,12 +30,22 @@ ROWS = 16  # per batch of a probe: its memory, not its result, depends on it
 PUBLISHED_BATCHES = 41
 
 
-def own_blocks(assembly: Assembly, patterns: Mapping[str, str | list[str]]) -> list[Block]:
-    """Blocks of what can train, by patterns (globs) over the names of its parameters.
+def probe_size(recipe: Recipe) -> tuple[int, int]:
+    """How many examples a probe measures, and how many at a time (which counts where a batch is squared as one)."""
+    settings = recipe.tracking
+    whole_batches = settings.granularity == "batch" or settings.preset == "published"
+    size = recipe.train.batch_size if whole_batches else ROWS
+    return PUBLISHED_BATCHES * size if settings.preset == "published" else settings.examples, size
+
+
+def own_blocks(
+    parameters: Mapping[str, torch.nn.Parameter], patterns: Mapping[str, str | list[str]]
+) -> list[Block]:
+    """Blocks of these parameters, which can train, by patterns (globs) over their names.
 
     Raises `InputError` for a block that has no parameter, or a parameter that is in two.
     """
-    parameters, blocks = assembly.parameters(), []
+    blocks = []
     for name, given in patterns.items():
         globs = [given] if isinstance(given, str) else given
         mine = {n: p for n, p in parameters.items() if any(fnmatchcase(n, glob) for glob in globs)}
@@ -74,11 +84,7 @@ class Probes:
         self._order = list(range(len(rows)))
         random.Random(f"probe/{recipe.seed}").shuffle(self._order)
         settings = recipe.tracking
-        whole_batches = settings.granularity == "batch" or settings.preset == "published"
-        self._size = recipe.train.batch_size if whole_batches else ROWS
-        self._examples = settings.examples
-        if settings.preset == "published":
-            self._examples = PUBLISHED_BATCHES * self._size
+        self._examples, self._size = probe_size(recipe)
         tracked = settings.every is not None or settings.budget is not None
         self._tracked = tracked
         scored = schedule.scores_by is not None and not self._by_gradient
@@ -105,7 +111,9 @@ class Probes:
                 self._data(targets),
                 every=f"{100 * settings.budget}%" if settings.budget else settings.every or 1,
                 examples=self._examples,
-                blocks=own_blocks(assembly, settings.blocks) if settings.blocks else assembly.blocks,
+                blocks=own_blocks(assembly.parameters(), settings.blocks)
+                if settings.blocks
+                else assembly.blocks,
                 noise_scale=settings.noise_scale,
                 labels=settings.labels,
                 samples=settings.samples,
