@@ -30,6 +30,7 @@ _PUBLIC = {
     "compare": "paired",
     "equivalence": "paired",
     "paired_difference": "paired",
+    "scored_runs": "paired",
     "table_one": "paired",
     "low_data_curve": "effects",
     "paired_d": "effects",

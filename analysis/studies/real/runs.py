@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis import features, run_baselines, targets
-from fishlens.analysis.paired import scored_runs
+from fishlens.analysis import features, run_baselines, scored_runs, targets
 
 from fishlens.journal import Runs, load_runs
 
