@@ -67,12 +67,19 @@ def sweep(
         str | None,
         typer.Option(help="I/N: only part I of N, counted from 1, as for the jobs of a SLURM array."),
     ] = None,
+    have: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Exported runs, or a folder of runs, of another machine: finished ones count (repeatable)."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its forecast cost; run nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run what is missing of a study: finished runs are skipped, interrupted ones resumed."""
+    from fishlens.sweep.elsewhere import with_finished_elsewhere
     from fishlens.sweep.forecast import describe, forecast
     from fishlens.sweep.local import run_locally, usable_cores
     from fishlens.sweep.plan import plan
@@ -95,7 +102,10 @@ def sweep(
             )
         jobs = jobs or max(1, usable_cores() // 2)
     found = find_study(study)
-    whole = plan(found, runs, set_ or ())
+    there = with_finished_elsewhere(plan(found, runs, set_ or ()), have or ())
+    whole = there.planned
+    for other in there.others:
+        say(f"note: {other}", err=True)
     planned = chosen(whole, only or ())
     if part is not None:
         planned = part.of(planned)
@@ -105,7 +115,11 @@ def sweep(
     if as_json:
         print_json(
             _plan_as_json(
-                found.name, planned, expected, part, [study, "--runs", str(runs), *_repeated("--set", set_)]
+                found.name,
+                planned,
+                expected,
+                part,
+                [study, "--runs", str(runs), *_repeated("--set", set_), *_repeated("--have", have)],
             )
         )
         return
@@ -165,8 +179,8 @@ def _plan_as_json(
     }
 
 
-def _repeated(option: str, values: Sequence[str] | None) -> list[str]:
-    return [word for value in values or () for word in (option, value)]
+def _repeated(option: str, values: Sequence[object] | None) -> list[str]:
+    return [word for value in values or () for word in (option, str(value))]
 
 
 @contextmanager

@@ -18,6 +18,11 @@ _BLOCKS, _BLOCK = 64, 64 * 2**10
 PLACES = ("model", "language_adapters", "data.root", "data.train", "data.validation", "data.test")
 
 
+def is_place(field: str) -> bool:
+    """Whether a field of a recipe says where something lies, for all languages or for one (`data.train.de`)."""
+    return field in PLACES or field.startswith(tuple(f"{place}." for place in PLACES))
+
+
 def fingerprints(recipe: Recipe, data_files: Iterable[Path]) -> dict[str, str]:
     """{what: fingerprint} of a recipe's model, language adapters and data files, as far as they lie on this disk.
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fishlens.errors import InputError
-from fishlens.recipe.content import PLACES
+from fishlens.recipe.content import is_place
 from fishlens.recipe.paths import SCHEME, resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.recipe.yaml_text import parse_yaml, read_yaml
@@ -83,7 +83,7 @@ def first_difference(one: Recipe, other: Recipe, moved: bool = False) -> str | N
     content is (`content.changed`).
     """
     for path, first, second in differences(one, other):
-        if path.startswith(PLACES) and (moved or _same_place(first, second)):
+        if is_place(path) and (moved or _same_place(first, second)):
             continue
         return f"{path} is {second!r} instead of {first!r}"
     return None

@@ -22,7 +22,7 @@ def describe(planned: Sequence[PlannedRun], console: Console, *, every_run: bool
     console.print(f"{len(planned)} runs: {states}", highlight=False)
     if every_run:
         for run in planned:
-            console.print(f"  {run.status.value:<12}{run.name}", markup=False, highlight=False)
+            console.print(f"  {run.status.value:<11} {run.name}", markup=False, highlight=False)
 
 
 @dataclass(frozen=True)

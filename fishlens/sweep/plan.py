@@ -30,6 +30,7 @@ class Status(str, Enum):
     FAILED = "failed"
     UNREADABLE = "unreadable"  # its run says why, and the others are not held up by it
     FINISHED = "finished"
+    ELSEWHERE = "finished elsewhere"  # its folder is not here
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PlannedRun:
 
     @property
     def is_due(self) -> bool:
-        return self.status is not Status.FINISHED
+        return self.status not in (Status.FINISHED, Status.ELSEWHERE)
 
 
 def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:

@@ -55,7 +55,8 @@ def test_the_plan_as_json_has_the_fields_of_the_page_and_runs_nothing(study_file
     monkeypatch.chdir(tmp_path)
     printed = json.loads(sweep(study_file, "--dry-run", "--json", "--shard", "2/3", "-s", "train.steps=9"))
     assert not (tmp_path / "runs").exists()
-    assert printed["counts"] == {"new": 1, "interrupted": 0, "failed": 0, "unreadable": 0, "finished": 0}
+    states = ("interrupted", "failed", "unreadable", "finished", "finished elsewhere")
+    assert printed["counts"] == {"new": 1, **dict.fromkeys(states, 0)}
     [run] = printed["runs"]
     assert run["values"] == {"schedule.name": "gu", "seed": 1}
     assert json.loads(sweep(*run["command"][2:], "--dry-run", "--json"))["runs"] == [run], (
