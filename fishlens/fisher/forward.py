@@ -49,10 +49,14 @@ def taken_by(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inputs) if names is None else {key: value for key, value in inputs.items() if key in names}
 
 
+def inner(model: Any) -> Any:
+    """The model inside of what a library for adapters has put around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _arguments(model: Any) -> set[str] | None:
     """Names of the arguments of `forward`; None if it takes any."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    parameters = inspect.signature(inner.forward).parameters
+    parameters = inspect.signature(inner(model).forward).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return set(parameters)

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch
+from fishlens.fisher.forward import inner
 from fishlens.fisher.outputs import LABEL_KEYS
 from fishlens.tracking.calls import Watch
 from fishlens.tracking.guard import guarded
 from fishlens.tracking.kept_examples import load_examples, save_examples
 from fishlens.tracking.probe_set import ProbeSet
+from fishlens.tracking.repeats import examples_apart, only_rows
 
 MOST_BYTES = 256 * 2**20
 """Kept examples take no more memory than this, beside the first batch."""
@@ -33,9 +35,9 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 class FedExamples(ProbeSet):
     """Grows with the calls of `model` until it holds `examples` examples, and `pool` for choices that want more.
 
-    Nothing is kept before `listen`, or after `stop`, when it is `full`. `update` is the number of the
-    update that is under way (1, 2, …), set by whoever knows; `updates` says of each batch which update it was fed to.
-    `off`: why nothing can be kept.
+    An example that was fed before is not kept again. Nothing is kept before `listen`, or after `stop`, when it is
+    `full`. `update` is the number of the update that is under way (1, 2, …), set by whoever knows; `updates` says of
+    each batch which update it was fed to. `off`: why nothing can be kept.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class FedExamples(ProbeSet):
         self.off: str | None = None
         self._bytes = self._saved = 0
         self._last: weakref.ref[Tensor] | None = None
+        self._seen: dict[bytes, int] = {}  # what an example holds -> the update that it was fed to first
         self._in_evaluation_mode: list[tuple[Any, ...]] = []
         self.full = self._first_said = self._all_said = False
         self._watch: Watch | None = None
@@ -88,6 +91,8 @@ class FedExamples(ProbeSet):
         device = next((parameter.device for parameter in self._model.parameters()), "cpu")
         self.batches, self.updates = load_examples(place, until, device)
         self._saved = 0
+        for batch, update in zip(self.batches, self.updates, strict=True):
+            self._seen |= dict.fromkeys(examples_apart(batch), update)
         if self.examples_in(len(self.batches)) >= self._most_examples:
             self.stop()
 
@@ -133,7 +138,9 @@ class FedExamples(ProbeSet):
         if self._last is not None and self._last() is first:
             return  # the same examples once more: a second pass over them, or a wrapper's call passed on
         self._last = weakref.ref(first)
-        batch = self._rows(_batch(self._model, args, kwargs, len(first)))
+        batch = self._new(_batch(self._model, args, kwargs, len(first)))
+        if batch is None:
+            return
         self._bytes += sum(tensor.numel() * tensor.element_size() for tensor in _tensors(batch))
         if self.batches and self._bytes > self._most_bytes:
             self.stop()
@@ -143,22 +150,19 @@ class FedExamples(ProbeSet):
         if self.examples_in(len(self.batches)) >= self._most_examples:
             self.stop()
 
-    def _rows(self, batch: Batch) -> Batch:
-        """The batch, cut to what is wanted: rows of every tensor whose leading dimension is the number of examples."""
-        count = self._most_examples
-        if batch.size <= count:
+    def _new(self, batch: Batch) -> Batch | None:
+        """The examples of a batch that were not fed before; None where there are none. If an earlier update was fed all
+        of them, a second epoch has begun, and there is nothing more to keep."""
+        marks = examples_apart(batch)
+        rows = [number for number, mark in enumerate(marks) if mark not in self._seen]
+        if not rows and all(self._seen[mark] < self.update for mark in marks):
+            self.stop()
+        for mark in marks:
+            self._seen.setdefault(mark, self.update)
+        rows = rows[: self._most_examples]
+        if len(rows) == batch.size:
             return batch
-
-        def cut(value: Any) -> Any:
-            rows = isinstance(value, Tensor) and value.dim() > 0 and len(value) == batch.size
-            return value[:count].clone() if rows else value
-
-        return Batch(
-            tuple(map(cut, batch.args)),
-            {key: cut(value) for key, value in batch.inputs.items()},
-            {key: cut(value) for key, value in batch.labels.items()},
-            count,
-        )
+        return only_rows(batch, rows) if rows else None
 
 
 def _batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], size: int) -> Batch:
@@ -168,6 +172,9 @@ def _batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], size
     if any(name in LABEL_KEYS for name in positional[: len(args)]):
         args, kwargs = args[len(positional) :], {**dict(zip(positional, args, strict=False)), **kwargs}
     needed = {p.name for p in parameters if p.default is p.empty}
+    declared = {p.name for p in (*parameters, *_parameters(inner(model)))}
+    # a switch that no forward of a model's class declares makes a patched one give something else than its logits
+    kwargs = {k: v for k, v in kwargs.items() if k in declared or not isinstance(v, bool)}
     inputs = {key: _kept(value, key) for key, value in kwargs.items()}
     labels = {k: v for k, v in inputs.items() if k in LABEL_KEYS and isinstance(v, Tensor)}
     without = {k: v for k, v in inputs.items() if k not in LABEL_KEYS or k in needed}

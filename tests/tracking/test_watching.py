@@ -122,3 +122,54 @@ def test_factors_may_be_a_namespace(tmp_path):
         tracker.step(0)
     (run,) = load_runs(tmp_path / "run").runs.to_dict("records")
     assert run["task"] == "toy" and "0.1" in str(run) and str(tmp_path) in str(run)
+
+
+class Words(nn.Module):
+    """Sentences padded to the longest of their batch, and a switch as patched models have it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(50, 4, padding_idx=0), nn.Linear(4, 50)
+
+    def forward(self, input_ids, attention_mask, **switches):
+        hidden = self.words(input_ids) * attention_mask[..., None]
+        if switches.pop("fused_head", False):
+            return {"loss": self.head(hidden).logsumexp(-1).mean(), "logits": None}
+        return {"logits": self.head(hidden)[:, -1]}
+
+
+def sentences_in_batches(order, last=False):
+    """Ten sentences of 1 to 10 tokens in batches of three, without the last, smaller batch unless it is asked for."""
+    for start in range(0, 10 if last else 9, 3):
+        lengths = [i + 1 for i in order[start : start + 3]]
+        ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+        for row, length in enumerate(lengths):
+            ids[row, -length:] = torch.arange(length) + length
+        yield {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_second_epoch_brings_only_the_examples_that_were_not_fed_in_the_first(tmp_path, last):
+    model = Words()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watching(model, every=1, blocks="module", run=tmp_path / "run", output="classification") as watched:
+        for epoch in range(4):
+            order = torch.randperm(10, generator=torch.Generator().manual_seed(epoch)).tolist()
+            for batch in sentences_in_batches(order, last):
+                model(**batch)["logits"].square().mean().backward()
+                optimizer.step()
+    lengths = [int(n) for b in watched.tracker.probe_set.batches for n in b.inputs["attention_mask"].sum(1)]
+    assert len(lengths) == len(set(lengths)) == (10 if last else 9)
+    seen = load_runs(tmp_path / "run").fisher.groupby("step").examples.first()
+    assert list(seen[:3]) == [3, 6, 9] and seen.iloc[-1] == len(lengths)
+
+
+def test_a_switch_of_a_patched_forward_does_not_keep_a_model_from_being_measured(tmp_path):
+    model = Words()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watching(model, every=1, blocks="module", run=tmp_path / "run", output="classification"):
+        for batch in sentences_in_batches(range(9)):
+            model(**batch, fused_head=True)["loss"].backward()
+            optimizer.step()
+    assert (load_runs(tmp_path / "run").fisher.trace > 0).any()
