@@ -357,6 +357,9 @@ UNFREEZE = Kind(
         "runner_up": Field(BLOCK, "the next one"),
         "margin": Field(NUMBER, "between the last chosen and the runner-up", "standard errors"),
         "examples": Field(COUNT, "examples that the scores are of", "examples"),
+        "ended": Field(
+            TEXT, "the stopping rule, at the event where the schedule ends and thaws all that is left", since=1
+        ),
     },
     identity=("event",),
     table="unfreezing",

@@ -4,6 +4,7 @@ from fishlens.schedules.base import RELATIVE_GRADIENT, TRACE, Schedule, budget_w
 from fishlens.schedules.registry import SCHEDULES, make_schedule, schedule_class
 from fishlens.schedules.scores import Scores
 from fishlens.schedules.state import Event, State
+from fishlens.schedules.stepwise import Stepwise
 
 __all__ = [
     "RELATIVE_GRADIENT",
@@ -13,6 +14,7 @@ __all__ = [
     "Schedule",
     "Scores",
     "State",
+    "Stepwise",
     "budget_warning",
     "make_schedule",
     "schedule_class",

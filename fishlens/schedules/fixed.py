@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fishlens.errors import InputError
-from fishlens.schedules.base import Schedule
 from fishlens.schedules.permutations import SAMPLED_12, sample_permutations
 from fishlens.schedules.scores import Scores
 from fishlens.schedules.state import Event, State
+from fishlens.schedules.stepwise import Stepwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixed(Schedule):
+class Fixed(Stepwise):
     """One block per event, in a given order.
 
     Give either `order`, all blocks by number (0 = bottom) or name in the order of thawing, or `permutation`, the
@@ -49,6 +49,6 @@ class Fixed(Schedule):
             )
         return orders[self.permutation]
 
-    def choose(self, step: int, state: State, scores: Scores | None) -> Event:
+    def next_event(self, step: int, state: State, scores: Scores | None) -> Event:
         left = [block for block in self.order or () if block not in state.thawed]
         return Event(step, tuple(str(block) for block in left[:1]))

@@ -2,18 +2,18 @@
 
 import random
 
-from fishlens.schedules.base import Schedule
 from fishlens.schedules.scores import Scores
 from fishlens.schedules.state import Event, State
+from fishlens.schedules.stepwise import Stepwise
 
 
-class RandomOrder(Schedule):
+class RandomOrder(Stepwise):
     """Uniform over the frozen blocks. The draw depends on the seed and on how many blocks are thawed, on nothing
     else, so a resumed run draws what an uninterrupted one would."""
 
     name = "random"
 
-    def choose(self, step: int, state: State, scores: Scores | None) -> Event:
+    def next_event(self, step: int, state: State, scores: Scores | None) -> Event:
         frozen = self.frozen(state)
         if not frozen:
             return Event(step, ())

@@ -82,4 +82,5 @@ def unfreeze_record(event: Event, number: int, trainable: Sequence[str]) -> dict
         "runner_up": event.runner_up,
         "margin": event.margin,
         "examples": event.examples,
+        **({} if event.ended is None else {"ended": event.ended}),
     }

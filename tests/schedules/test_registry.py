@@ -61,7 +61,7 @@ def test_a_permutation_is_the_order_of_thawing():
     ("name", "options", "message"),
     [
         ("gradual", {}, "schedule.name is 'gradual', expected one of standard, gu"),
-        ("gu", {"order": [1]}, "schedule.order is not an option of the schedule 'gu', which has none"),
+        ("gu", {"order": [1]}, "schedule.order is not an option of the schedule 'gu', which has patience, scores, tolerance, until"),
         (
             "fun",
             {"frist": "top"},

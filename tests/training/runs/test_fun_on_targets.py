@@ -41,3 +41,23 @@ def test_it_needs_no_tracking_but_languages(settings, tmp_path):
     with pytest.raises(InputError, match="schedule.scores is 'everybody', expected 'source' or 'targets'"):
         train(settings, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_plateau_of_the_targets_trace_ends_the_intervention_also_after_an_interruption(settings, tmp_path):
+    schedule = {"name": "gu", "every": 2, "until": "plateau", "patience": 1, "tolerance": 0.99}
+    settings |= {"schedule": schedule | {"scores": "targets"}, "checkpoint": {"every": 1}}
+    train(settings, tmp_path / "run")
+    events = [r for r in read_run(tmp_path / "run").records if r["kind"] == "unfreeze"]
+    assert [len(event["chosen"]) for event in events] == [1, 3]
+    assert events[1]["ended"] == "plateau of tr(F), targets: 1 changes of at most 0.99"
+    assert events[0]["examples"] == 12 and events[0].get("ended") is None
+
+    def stop(step: int) -> None:
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "again", on_step=stop)
+    train(settings, tmp_path / "again")
+    again = [r for r in read_run(tmp_path / "again").records if r["kind"] == "unfreeze"]
+    assert [(e["step"], e["chosen"], e["scores"]) for e in again] == [(e["step"], e["chosen"], e["scores"]) for e in events]
