@@ -72,51 +72,58 @@ def run_outcomes(runs: Runs, *, split: str = "test", metric: str | None = None) 
     different steps: they are scores of different weights.
     """
     scores = language_scores(runs, split=split, metric=metric)
-    by_run = {str(run): rows.set_index("language") for run, rows in scores.groupby("run")}
-    sources = _sources(runs)
-    targets = {str(lang) for run, rows in by_run.items() for lang in rows.index if lang != sources.get(run)}
-    rows = []
-    for run in runs.runs["run"].astype(str):
-        rows.append({"run": run} | _summary(by_run.get(run), sources.get(run), targets))
-    return pd.DataFrame(rows)
+    names = runs.runs["run"].astype(str)
+    known = _sources(runs)
+    source = names.map(known)
+    own = scores[scores["run"].map(known) != scores["language"]]
+    wide = own.pivot(index="run", columns="language", values=["value", "step"])
+    order = own["language"].unique()  # of equally low languages the one tested first
+    values, steps = (wide[name].reindex(index=names, columns=order) for name in ("value", "step"))
+    tested = own.groupby("run")["language"].nunique().reindex(names).fillna(0).to_numpy(dtype=int)
+    in_source = scores.set_index(["run", "language"])["value"]
+    table = pd.DataFrame({"run": names.to_numpy()})
+    table["source"] = in_source.reindex(pd.MultiIndex.from_arrays([names, source])).to_numpy(dtype=float)
+    has_source = pd.MultiIndex.from_arrays([names, source]).isin(in_source.index)
+    whole = values.notna().all(axis=1).to_numpy() & (tested > 0)
+    together = (steps.min(axis=1) == steps.max(axis=1)).to_numpy()
+    usable = whole & together
+    table["average"] = np.where(usable, values.mean(axis=1), math.nan)
+    table["lowest"] = np.where(usable, values.min(axis=1), math.nan)
+    lowest = (
+        values.columns[np.nan_to_num(values.to_numpy(dtype=float), nan=np.inf).argmin(axis=1)]
+        if len(own)
+        else []
+    )
+    table["lowest_language"] = [str(lowest[k]) if use else None for k, use in enumerate(usable)]
+    table["languages"] = tested
+    scored = names.isin(set(scores["run"])).to_numpy()
+    reasons = []
+    for k, run in enumerate(names):
+        if not scored[k]:
+            reasons.append("no scores")
+        elif usable[k] and has_source[k]:
+            reasons.append("")
+        else:
+            reasons.append(_reasons(values.loc[run], steps.loc[run], known.get(run), bool(has_source[k])))
+    return table.assign(reason=reasons)
 
 
-def _summary(own_scores: pd.DataFrame | None, source: str | None, targets: set[str]) -> dict:
-    """`own_scores`: a run's value and step by language."""
-    row: dict = {
-        "source": math.nan,
-        "average": math.nan,
-        "lowest": math.nan,
-        "lowest_language": None,
-        "languages": 0,
-    }
-    if own_scores is None:
-        return row | {"reason": "no scores"}
-    values = own_scores["value"]
+def _reasons(values: pd.Series, steps: pd.Series, source: str | None, has_source: bool) -> str:
+    """Why a run has no source score, or no average: `values` and `steps` by target language."""
     reasons = []
     if source is None:
         reasons.append("source: the run does not say which language it was trained on")
-    elif source not in values.index:
+    elif not has_source:
         reasons.append(f"source: no score in {source}")
-    else:
-        row["source"] = float(values[source])
-    own = values[[language for language in values.index if language != source]]
-    row["languages"] = len(own)
-    missing = sorted(targets - set(own.index)) + sorted(str(lang) for lang in own.index[own.isna()])
+    missing = sorted(str(language) for language in values.index[values.isna()])
     if missing:
         reasons.append(f"average, lowest: no score in {', '.join(missing)}")
-    elif (steps := own_scores["step"].reindex(own.index)).nunique() > 1:
+    elif steps.nunique() > 1:
         first, last = str(steps.idxmin()), str(steps.idxmax())
         reasons.append(
-            f"average, lowest: tested at different steps, {first} at {steps[first]} and {last} at {steps[last]}"
+            f"average, lowest: tested at different steps, {first} at {steps[first]:.0f} and {last} at {steps[last]:.0f}"
         )
-    elif len(own):
-        row |= {
-            "average": float(own.mean()),
-            "lowest": float(own.min()),
-            "lowest_language": str(own.idxmin()),
-        }
-    return row | {"reason": "; ".join(reasons)}
+    return "; ".join(reasons)
 
 
 def run_baselines(runs: Runs, *, metric: str | None = None) -> pd.DataFrame:

@@ -53,10 +53,12 @@ class _Moments:
     rows: Array  # of each of its levels, `[levels]`
     z_sums: Array  # Z summed over each of its levels, `[levels, columns]`
     xy_sums: Array
+    grams: "tuple[tuple[_Gram, int], ...]"  # of levels of as many rows each, and one of these levels
 
     def profile(self, ratios: Array) -> "_Profile":
         """The restricted likelihood at variance ratios γ, maximised over β and σ²; V = σ² V₀."""
         made = self._sides(ratios)
+        root, gram = made.root, self._summed(made.weights**2)
         weighted = made.xyxy - made.xy_side.T @ made.xy_side  # [X y]ᵀ V₀⁻¹ [X y]
         x_factor = np.linalg.cholesky(weighted[:-1, :-1])
         inverse = np.linalg.inv(weighted[:-1, :-1])
@@ -67,44 +69,50 @@ class _Moments:
         determinants -= np.log(made.weights).sum() / 2
         likelihood = -determinants - freedom / 2 * (1 + math.log(2 * math.pi * squares / freedom))
         # ∂/∂γ_k = −½ (tr Z_kᵀ P Z_k − |Z_kᵀ P y|² / σ²) with P = V₀⁻¹ − V₀⁻¹ X (Xᵀ V₀⁻¹ X)⁻¹ Xᵀ V₀⁻¹
-        diagonals = [np.diag(made.zz) - (made.z_side**2).sum(axis=0)]
-        diagonals += [self.rows * made.weights - (made.largest_side**2).sum(axis=0)]
-        crosses = [
-            made.zxy - made.z_side.T @ made.xy_side,
-            made.largest_xy - made.largest_side.T @ made.xy_side,
-        ]
-        pulls = []
-        for diagonal, z_xy in zip(diagonals, crosses, strict=True):
-            traces = diagonal - ((z_xy[:, :-1] @ inverse) * z_xy[:, :-1]).sum(axis=1)
-            pulls.append(traces - (z_xy[:, -1] - z_xy[:, :-1] @ beta) ** 2 * freedom / squares)
-        slope = -0.5 * self._in_order([*self._split(pulls[0]), pulls[1]])
+        diagonal = np.diag(made.zz) - (made.z_side**2).sum(axis=0)
+        z_xy = made.zxy - made.z_side.T @ made.xy_side
+        pulls = diagonal - ((z_xy[:, :-1] @ inverse) * z_xy[:, :-1]).sum(axis=1)
+        pulls -= (z_xy[:, -1] - z_xy[:, :-1] @ beta) ** 2 * freedom / squares
+        # the same of the largest effect, summed over its levels: Z_b' V₀⁻¹ [X y] = w (sums of [X y] − sums of Z · B)
+        solved = linalg.cho_solve((made.factor, True), np.eye(len(root)), check_finite=False)
+        inner = root[:, None] * solved * root
+        moved = inner @ made.zxy
+        across = gram.xy - gram.cross.T @ moved - moved.T @ gram.cross + moved.T @ gram.z @ moved
+        trace = float((self.rows * made.weights).sum()) - float((inner * gram.z).sum())
+        left = across[-1, -1] - 2 * beta @ across[:-1, -1] + beta @ across[:-1, :-1] @ beta
+        largest = trace - float((inverse * across[:-1, :-1]).sum()) - left * freedom / squares
+        slope = -0.5 * self._in_order([*(float(part.sum()) for part in self._split(pulls)), largest])
         return _Profile(float(likelihood), slope, beta, inverse, squares / freedom)
+
+    def _summed(self, weights: Array) -> "_Gram":
+        """Cross-products of the sums over the largest effect's levels, weighted: levels of as many rows weigh alike."""
+        z, cross, xy = (np.zeros_like(part) for part in (self.zz, self.zxy, self.xyxy))
+        for gram, level in self.grams:
+            z += weights[level] * gram.z
+            cross += weights[level] * gram.cross
+            xy += weights[level] * gram.xy
+        return _Gram(z, cross, xy)
 
     def _sides(self, ratios: Array) -> "_Sides":
         gamma = 0.0 if self.largest is None else float(ratios[self.largest])
         others = ratios if self.largest is None else np.delete(ratios, self.largest)
         weights = 1 / (1 + gamma * self.rows)
-        scaled = (gamma * weights)[:, None]
-        zz = self.zz - self.z_sums.T @ (scaled * self.z_sums)
-        zxy = self.zxy - self.z_sums.T @ (scaled * self.xy_sums)
-        xyxy = self.xyxy - self.xy_sums.T @ (scaled * self.xy_sums)
+        gone = self._summed(gamma * weights)
+        zz, zxy, xyxy = self.zz - gone.z, self.zxy - gone.cross, self.xyxy - gone.xy
         root = np.repeat(np.sqrt(others), self.sizes)
         factor = np.linalg.cholesky(root[:, None] * zz * root + np.eye(len(root)))
-        z_sums, xy_sums = weights[:, None] * self.z_sums, weights[:, None] * self.xy_sums
-        wanted = root[:, None] * np.hstack([zz, zxy, z_sums.T])
+        wanted = root[:, None] * np.hstack([zz, zxy])
         sides = (
             linalg.solve_triangular(factor, wanted, lower=True, check_finite=False) if len(root) else wanted
         )
-        ends = np.cumsum([zz.shape[1], zxy.shape[1]])
-        z_side, xy_side, largest_side = np.split(sides, ends, axis=1)
-        return _Sides(weights, zz, zxy, xyxy, factor, z_side, xy_side, largest_side, xy_sums)
+        z_side, xy_side = np.split(sides, [zz.shape[1]], axis=1)
+        return _Sides(weights, root, zz, zxy, xyxy, factor, z_side, xy_side)
 
     def _split(self, values: Array) -> list[Array]:
         return np.split(values, np.cumsum(self.sizes)[:-1]) if self.sizes else []
 
-    def _in_order(self, parts: list[Array]) -> Array:
-        """Sums over the levels of each random effect, as they were given; the last of `parts` is the largest's."""
-        sums = [float(part.sum()) for part in parts]
+    def _in_order(self, sums: list[float]) -> Array:
+        """One number per random effect, as they were given; the last of `sums` is the largest's."""
         if self.largest is None:
             return np.array(sums[:-1])
         return np.array([*sums[: self.largest], sums[-1], *sums[self.largest : -1]])
@@ -119,9 +127,12 @@ class _Moments:
         x_side = made.xy_side[:, :-1]
         xx = made.xyxy[:-1, :-1] - x_side.T @ x_side  # σ² Xᵀ V⁻¹ X
         phi = np.linalg.inv(xx)
-        side = np.hstack([made.z_side, made.largest_side])
-        zx = np.vstack([made.zxy, made.largest_xy])[:, :-1] - side.T @ x_side
-        z_largest = made.weights[:, None] * self.z_sums
+        z_largest, xy_largest = made.weights[:, None] * self.z_sums, made.weights[:, None] * self.xy_sums
+        wanted = made.root[:, None] * z_largest.T
+        if len(wanted):
+            wanted = linalg.solve_triangular(made.factor, wanted, lower=True, check_finite=False)
+        side = np.hstack([made.z_side, wanted])
+        zx = np.vstack([made.zxy, xy_largest])[:, :-1] - side.T @ x_side
         zz = np.block([[made.zz, z_largest.T], [z_largest, np.diag(self.rows * made.weights)]])
         zpz = zz - side.T @ side - zx @ phi @ zx.T  # σ² Zᵀ P Z
         sizes = [*self.sizes, len(self.rows)]
@@ -147,19 +158,27 @@ class _Moments:
 
 
 @dataclass(frozen=True)
+class _Gram:
+    """Cross-products of sums over levels: of Z with itself and with [X y], and of [X y]."""
+
+    z: Array
+    cross: Array
+    xy: Array
+
+
+@dataclass(frozen=True)
 class _Sides:
     """What is left of the cross-products when the largest effect is taken away (`zz`, `zxy`, `xyxy`, by W⁻¹), the
     Cholesky factor of what the others add, and its solutions."""
 
     weights: Array
+    root: Array
     zz: Array
     zxy: Array
     xyxy: Array
     factor: Array
     z_side: Array
     xy_side: Array
-    largest_side: Array
-    largest_xy: Array
 
 
 @dataclass(frozen=True)
@@ -222,9 +241,15 @@ def _moments(xy: Array, effects: list[NDArray]) -> _Moments:
     members = sparse.csr_matrix((np.ones(len(xy)), (codes, np.arange(len(xy)))), (max(count, 1), len(xy)))[
         :count
     ]
+    rows, z_sums, xy_sums = np.asarray(members.sum(axis=1)).ravel(), members @ z, members @ xy
+    grams = []
+    for size in np.unique(rows):
+        level = np.flatnonzero(rows == size)
+        a, b = z_sums[level], xy_sums[level]
+        grams.append((_Gram(a.T @ a, a.T @ b, b.T @ b), int(level[0])))
     return _Moments(
-        z.T @ z, z.T @ xy, xy.T @ xy, tuple(part.shape[1] for part in others), len(xy), largest,
-        np.asarray(members.sum(axis=1)).ravel(), members @ z, members @ xy,
+        z.T @ z, z.T @ xy, xy.T @ xy, tuple(part.shape[1] for part in others), len(xy), largest, rows, z_sums, xy_sums,
+        tuple(grams),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from fishlens.errors import InputError
 from fishlens.schedules.base import SOURCE, TARGETS, TRACE, Schedule
@@ -62,9 +63,10 @@ class Stepwise(Schedule):
             event = self.next_event(step, state, scores)
         if total is None or scores is None:
             return event
-        stderr = dict(scores.stderr) if scores.stderr is not None else None
-        seen = {"scores": dict(scores.trace), "stderr": stderr, "examples": scores.examples}
-        return replace(event, total=total, **({} if event.scores is not None else seen))
+        if event.scores is None:
+            stderr = dict(scores.stderr) if scores.stderr is not None else None
+            event = replace(event, scores=dict(scores.trace), stderr=stderr, examples=scores.examples)
+        return replace(event, total=total)
 
     @abstractmethod
     def next_event(self, step: int, state: State, scores: Scores | None) -> Event:
@@ -74,8 +76,10 @@ class Stepwise(Schedule):
         if total is None:
             return isinstance(self.until, int) and step >= self.until
         totals = (*state.totals, total)
-        changes = [abs(after - before) for before, after in zip(totals, totals[1:], strict=False)]
-        return len(changes) >= self.patience and max(changes[-self.patience :]) <= self.tolerance * max(totals)
+        changes = [abs(after - before) for before, after in pairwise(totals)]
+        return len(changes) >= self.patience and max(changes[-self.patience :]) <= self.tolerance * max(
+            totals
+        )
 
     def _rule(self) -> str:
         if self.until != PLATEAU:

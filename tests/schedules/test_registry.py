@@ -61,7 +61,11 @@ def test_a_permutation_is_the_order_of_thawing():
     ("name", "options", "message"),
     [
         ("gradual", {}, "schedule.name is 'gradual', expected one of standard, gu"),
-        ("gu", {"order": [1]}, "schedule.order is not an option of the schedule 'gu', which has patience, scores, tolerance, until"),
+        (
+            "gu",
+            {"order": [1]},
+            "schedule.order is not an option of the schedule 'gu', which has patience, scores, tolerance, until",
+        ),
         (
             "fun",
             {"frist": "top"},
