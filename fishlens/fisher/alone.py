@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ def without_the_others(
         return ("the forward pass draws random numbers: no two are alike",)
     size = "is of another shape" if math.isinf(change) else f"changes by {100 * change:.2g} %"
     what = f"the output for an example {size} when others leave its batch{where}"
+    if one_by_one and _time_first(predict, prediction, batch, tolerance):
+        raise InputError(
+            f"the rows of the batch depend on one another, and its columns do not: {what}, and not when other columns "
+            f"leave it. That is a layout with time first, [T, N, …], of which T = {batch.size} was taken as the number "
+            "of examples; expected examples first: transpose inputs, outputs and labels (batch_first=True)"
+        )
     if one_by_one:
         raise InputError(
             f"the examples of a batch depend on one another: {what}, so that none has a gradient of its own "
@@ -48,6 +55,26 @@ def without_the_others(
             "independent examples, or granularity='batch', which measures a batch as the unit"
         )
     return (f"{what}, below everything that is measured: measured given the batches as they are",)
+
+
+def _time_first(
+    predict: Callable[[Batch], Prediction], prediction: Prediction, batch: Batch, tolerance: float
+) -> bool:
+    """Whether the examples are the columns of the batch: the output for the first of them is the same without the
+    others."""
+    if batch.columns is None:
+        return False
+    column = batch.first_column()
+    for pooled in (False, True):  # an output for a column, not for each of its tokens
+        try:
+            part = predict(replace(column, size=1) if pooled else column)
+        except Exception:
+            continue
+        logits, scored = (x[:1] if pooled else x[:, :1] for x in (prediction.logits, prediction.scored))
+        whole = Prediction(logits, scored, prediction.distribution)
+        if _difference(whole, part, slice(None)) <= tolerance:
+            return True
+    return False
 
 
 def _difference(whole: Prediction, part: Prediction, index: Any) -> float:

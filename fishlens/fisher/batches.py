@@ -56,6 +56,28 @@ class Batch:
         )
 
     @property
+    def columns(self) -> int | None:
+        """The size of the second dimension of every tensor of the inputs; None where there are several, or none."""
+        tensors = [x for x in (*self.args, *self.inputs.values()) if isinstance(x, Tensor) and x.dim() > 0]
+        sizes = {x.shape[1] if x.dim() > 1 else None for x in tensors}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def first_column(self) -> "Batch":
+        """The first of the `columns` of every tensor."""
+        width = self.columns
+
+        def column(value: Any) -> Any:
+            wide = isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == width
+            return value[:, :1] if wide else value
+
+        return Batch(
+            tuple(column(a) for a in self.args),
+            {k: column(v) for k, v in self.inputs.items()},
+            {k: column(v) for k, v in self.labels.items()},
+            self.size,
+        )
+
+    @property
     def scored(self) -> bool:
         """Whether any label counts, so is not −100; true without labels."""
         return not self.labels or any(bool((value != IGNORED).any()) for value in self.labels.values())

@@ -19,7 +19,7 @@ from fishlens.fisher.inserted import (
     own_adapters,
     parameters_of,
 )
-from fishlens.fisher.walk import named_parameters
+from fishlens.fisher.walk import named_modules, named_parameters
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def find_blocks(
     if by == "layer":
         return _checked(_layer_blocks(model, head, embeddings))
     if by == "module":
-        return _checked(_group(model, lambda name, _: name.rpartition(".")[0] or "model", "module"))
+        fixed = _fixed_tables(model)
+        return _checked(_group(model, lambda name, p: None if id(p) in fixed else _owner(name), "module"))
     return _checked(_group(model, _pattern(by), f"pattern {by}"))
 
 
@@ -158,6 +159,21 @@ def _group(model: nn.Module, block_of: BlockOf, defined_by: str) -> list[Block]:
     return [Block(name, parameters, None, defined_by) for name, parameters in groups.items()]
 
 
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0] or "model"
+
+
+def _fixed_tables(model: nn.Module) -> set[int]:
+    """Identities of sinusoids, which transformers keeps as parameters that never train and that no gradient reaches."""
+    return {
+        id(parameter)
+        for _, module in named_modules(model)
+        if "Sinusoidal" in type(module).__name__
+        for parameter in module._parameters.values()
+        if parameter is not None and not parameter.requires_grad
+    }
+
+
 def _some_names(model: nn.Module) -> str:
     names = [name for name, _ in model.named_parameters()]
     shown = ", ".join(names[:4])
@@ -185,7 +201,7 @@ def _pattern(pattern: str) -> BlockOf:
 
 
 def _layer_blocks(model: nn.Module, head: bool, embeddings: bool | None) -> list[Block]:
-    skip = inserted_parameters(model) | idle_heads(model)
+    skip = inserted_parameters(model) | idle_heads(model) | _fixed_tables(model)
     places = places_of(model)
     own = {n: p for n, p in model.named_parameters() if id(p) not in skip and n in places}
     return _by_place({name: (places[name], p) for name, p in own.items()}, "layer", head, embeddings)
@@ -207,7 +223,7 @@ def _adapter_blocks(
             raise InputError(f"adapter {name!r} has no parameters in the model; expected some")
         of_adapter |= mine
         chosen.append(f"adapter {name}")
-    skip = inserted_parameters(model) | idle_heads(model)
+    skip = inserted_parameters(model) | idle_heads(model) | _fixed_tables(model)
     places = places_of(model) if stacks_of(model) else {}
     found: dict[str, tuple[Place, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

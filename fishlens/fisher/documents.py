@@ -1,7 +1,8 @@
 """Rows that hold several documents, taken apart: the documents are the examples.
 
 Packing puts documents one after the other into a row and says where each begins: position ids that start again, a
-document number per token, cumulative lengths. Each document becomes a row of its own, padded on the right.
+document number per token, cumulative lengths, a mask in which no token sees another document. Each document becomes a
+row of its own, padded on the right.
 """
 
 import itertools
@@ -26,15 +27,25 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
     ids = item.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2:
         return item
-    numbers = _document_numbers(item, ids)
+    mask = item.get("attention_mask")
+    pairs = isinstance(mask, Tensor) and mask.dim() > 2 and mask.shape[-2:] == (ids.shape[1], ids.shape[1])
+    numbers = _numbers_by_mask(mask) if pairs and len(mask) == len(ids) else _document_numbers(item, ids)
     if numbers is None:
         return item
     spans = [span for row, of_row in enumerate(numbers) for span in _spans(row, of_row)]
     if len(spans) <= len(ids):
         return item
     longest = max(stop - start for _, start, stop in spans)
+    if pairs and not isinstance(item.get("position_ids"), Tensor):
+        raise InputError(
+            f"the rows of the batch are packed documents ({len(spans)} in {len(ids)} rows, says attention_mask of "
+            f"shape {list(mask.shape)}), and the positions of their tokens are the model's choice; expected "
+            "position_ids beside it"
+        )
     columns: dict[str, Any] = {}
     for key, value in item.items():
+        if key == "position_ids" and pairs:
+            columns[key] = _padded(value.expand(ids.shape), spans, longest, 0)
         if key in _SAYS_WHERE or key == "attention_mask":
             continue
         if not isinstance(value, Tensor):
@@ -46,8 +57,48 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"the rows of the batch are packed documents, and {key!r} of shape {list(value.shape)} is not one "
                 "value a token: which document it belongs to cannot be told; give one document a row"
             )
-    columns["attention_mask"] = _padded(torch.ones_like(ids), spans, longest, 0)
+    own = _padded(torch.ones_like(ids), spans, longest, 0)
+    columns["attention_mask"] = _cut(mask, spans, longest) if pairs else own
     return columns
+
+
+def real_tokens(mask: Tensor) -> Tensor:
+    """Which tokens are no padding, `[N, T]`: from a mask of tokens, or of pairs `[N, …, T, T]`."""
+    if mask.dim() < 3:
+        return mask.bool()
+    return _seen(mask).diagonal(dim1=1, dim2=2)
+
+
+def _seen(mask: Tensor) -> Tensor:
+    """Which token sees which, `[N, T, T]`."""
+    return _allowed(mask).flatten(1, -3).any(1) if mask.dim() > 3 else _allowed(mask)
+
+
+def _numbers_by_mask(mask: Tensor) -> Tensor:
+    """`[N, T]` from a mask of pairs `[N, …, T, T]`: a document ends where no token sees one beyond, or is seen."""
+    sees = _seen(mask)
+    real = sees.diagonal(dim1=1, dim2=2)
+    sees = (sees | sees.transpose(1, 2)) & real.unsqueeze(1) & real.unsqueeze(2)
+    place = torch.arange(sees.shape[1], device=mask.device)
+    first = torch.where(sees, place, len(place)).amin(2).minimum(place)
+    begins = first.flip(1).cummin(1).values.flip(1) == place
+    return begins.cumsum(1) * real
+
+
+def _allowed(mask: Tensor) -> Tensor:
+    """Which pairs a mask allows: true or one where it says so, zero where it is added to the scores."""
+    return mask == 0 if mask.is_floating_point() and bool((mask <= 0).all()) else mask > 0
+
+
+def _cut(mask: Tensor, spans: list[tuple[int, int, int]], longest: int) -> Tensor:
+    """The part of every document; padding sees its first token, because no row may see nothing."""
+    allowed = _allowed(mask)
+    no, yes = (mask[pairs].flatten()[:1] for pairs in (~allowed, allowed))
+    out = no.expand(len(spans), *mask.shape[1:-2], longest, longest).clone()
+    out[..., 0] = yes
+    for n, (row, start, stop) in enumerate(spans):
+        out[n, ..., : stop - start, : stop - start] = mask[row, ..., start:stop, start:stop]
+    return out
 
 
 def _document_numbers(item: Mapping[str, Any], ids: Tensor) -> Tensor | None:

@@ -31,9 +31,11 @@ def predict(
             ) from error
         prediction = output.predict(result, inputs, batch.labels)
     if len(prediction.logits) != batch.size:
+        turned = len(prediction.logits) == batch.columns
         raise InputError(
             f"the logits are for {len(prediction.logits)} examples of output={output.name!r}; "
             f"expected {batch.size}, as in the inputs"
+            + (" (does the model take time first, [T, N, …]? expected examples first)" if turned else "")
         )
     if prediction.logits.shape[1] == 0:
         raise InputError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fishlens.errors import InputError
 from fishlens.fisher.distributions import Bernoulli, Categorical, Distribution, Gaussian
+from fishlens.fisher.documents import real_tokens
 
 LABEL_KEYS = ("labels", "label", "label_ids", "start_positions", "end_positions")
 IGNORED = -100
@@ -216,7 +217,7 @@ class Tagging(Output):
 
     def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
         mask = inputs.get("attention_mask")
-        return self.aligned_labels(mask).bool() if isinstance(mask, Tensor) else _all(logits)
+        return self.aligned_labels(real_tokens(mask)) if isinstance(mask, Tensor) else _all(logits)
 
 
 class MaskedLM(Tagging):
@@ -244,7 +245,10 @@ class CausalLM(Tagging):
     def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
         """From a token to a token: padding is neither predicted nor predicted from, on whichever side it is."""
         mask = inputs.get("attention_mask")
-        return (mask[:, 1:] * mask[:, :-1]).bool() if isinstance(mask, Tensor) else _all(logits)
+        if not isinstance(mask, Tensor):
+            return _all(logits)
+        real = real_tokens(mask)
+        return real[:, 1:] & real[:, :-1]
 
 
 class Seq2SeqLM(Tagging):
@@ -268,7 +272,7 @@ class Seq2SeqLM(Tagging):
 
     def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
         mask = inputs.get("decoder_attention_mask")
-        return mask.bool() if isinstance(mask, Tensor) else _all(logits)
+        return real_tokens(mask) if isinstance(mask, Tensor) else _all(logits)
 
 
 def _shifted(labels: Tensor, config: Any) -> Tensor:

@@ -21,10 +21,10 @@ def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter],
     """Whether the logits have a slope along one random direction of all `parameters` together.
 
     A central difference, so that what is of second order (A·B where both are zero) is no slope; and taken
-    twice, because a slope shrinks with the step, and a kink that only the longer step crosses does not.
+    twice, because a slope shrinks with the step, and a kink that only the longer step crosses does not. Nor does the
+    rounding of a float64 model that computes parts of itself in float32: such a model is asked as a float32 one.
     """
     dtype = parameters[0].dtype
-    step, seen = STEP.get(dtype, COARSE_STEP), SEEN.get(dtype, COARSE_SEEN)
     directions = _directions(parameters, seed)
     here = logits_of().detach()
 
@@ -38,11 +38,21 @@ def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter],
         largest = torch.maximum(ahead.abs().max(), behind.abs().max()).clamp(min=1e-30)
         return float(torch.nan_to_num((ahead - behind).abs().max() / largest, nan=0.0))
 
+    if dtype not in SEEN:
+        return change(COARSE_STEP) > COARSE_SEEN
+    if not _shrinks(change, STEP[dtype], SEEN[dtype]):
+        return False
+    rounding = dtype == torch.float64 and change(STEP[dtype] / 64) > change(STEP[dtype] / 4) / 4
+    return not rounding or _shrinks(change, STEP[torch.float32], SEEN[torch.float32])
+
+
+def _shrinks(change: Callable[[float], float], step: float, seen: float) -> bool:
+    """Whether there is a change, and in about that proportion with a quarter of the step."""
     first = change(step)
     if first <= seen:
         return False
     second = change(step / 4)
-    return dtype not in SEEN or (second > seen / 4 and second > first / 8)
+    return second > seen / 4 and second > first / 8
 
 
 def _directions(parameters: Sequence[nn.Parameter], seed: int) -> list[Tensor]:
@@ -109,5 +119,6 @@ def _not_measurable(name: str, block: str, checkpointed: bool) -> str:
     )
     return (
         f"the output depends on parameter {name!r} of block {block!r}, but no gradient reaches it ({why}); "
-        "its Fisher information cannot be measured: leave it out of the blocks"
+        "its Fisher information cannot be measured: leave it out of the blocks (find_blocks takes a callable that says "
+        "the block of every parameter, or None)"
     )

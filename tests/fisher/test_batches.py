@@ -101,6 +101,56 @@ def test_documents_that_share_a_row_are_the_examples(how):
         torch.testing.assert_close(found.per_example[block], values, rtol=1e-9, atol=0)
 
 
+MASKS = {
+    "added": lambda allowed: torch.zeros(allowed.shape, dtype=torch.float64).masked_fill(~allowed, -1e9),
+    "boolean": lambda allowed: allowed,
+}
+
+
+def in_pairs(how, causal, padding=2):
+    """Documents of 3, 5 and 4 tokens in a row, with padding behind, as a mask `[1, 1, T, T]` says."""
+    lengths = [3, 5, 4]
+    ids = torch.cat([IDS[n, :length] for n, length in enumerate(lengths)] + [IDS[3, :padding]])
+    of = torch.repeat_interleave(torch.arange(4), torch.tensor([*lengths, padding]))
+    allowed = (of.unsqueeze(0) == of.unsqueeze(1)) & (of < 3)
+    if causal:
+        allowed = allowed.tril()
+    positions = torch.cat([torch.arange(length) for length in [*lengths, padding]])
+    return {
+        "input_ids": ids.unsqueeze(0),
+        "attention_mask": MASKS[how](allowed)[None, None],
+        "position_ids": positions.unsqueeze(0),
+    }
+
+
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("how", MASKS)
+def test_a_mask_in_which_no_token_sees_another_document_says_which_are_the_examples(how, labels):
+    model = tiny("Llama", "ForCausalLM", vocab_size=60, attn_implementation="sdpa").double()
+    alone = [{"input_ids": IDS[n : n + 1, :length]} for n, length in enumerate([3, 5, 4])]
+    item = in_pairs(how, causal=True)
+    if labels:
+        item["labels"] = item["input_ids"].clone()
+    found = estimate_fisher(model, item, labels="mc")
+    expected = estimate_fisher(model, alone, labels="mc")
+    assert found.examples == 3
+    for block, values in expected.per_example.items():
+        torch.testing.assert_close(found.per_example[block], values, rtol=1e-9, atol=0)
+
+
+def test_documents_by_a_mask_alone_have_no_positions_and_a_mask_of_one_document_a_row_is_left_as_it_is():
+    item = in_pairs("added", causal=False)
+    assert as_batch(item).size == 3
+    positions = item.pop("position_ids")
+    with pytest.raises(InputError, match=r"3 in 1 rows, says attention_mask .* expected position_ids"):
+        as_batch(item)
+    row = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+    row[1, :, :, 3:] = False
+    plain = {"input_ids": IDS[:2, :5], "attention_mask": row}
+    assert as_batch(plain).size == 2 and as_batch(plain).inputs["attention_mask"] is row
+    assert positions.shape == (1, 14)
+
+
 def test_a_column_that_belongs_to_no_token_of_packed_rows_is_named():
     with pytest.raises(InputError, match=r"'scores' of shape \[1, 3\] is not one value a token"):
         as_batch(packed("position_ids") | {"scores": torch.zeros(1, 3)})

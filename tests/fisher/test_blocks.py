@@ -7,6 +7,7 @@ from torch import nn
 from fishlens import Block, InputError, find_blocks
 from fishlens.fisher.blocks import check_blocks
 
+from .architectures import tiny
 from .models import mad_x
 
 
@@ -75,3 +76,13 @@ def test_a_pattern_that_matches_nothing_says_what_there_is():
         find_blocks(mad_x(), by="*decoder*")
     with pytest.raises(InputError, match="is unknown"):
         find_blocks(mad_x(), by="layers")
+
+
+@pytest.mark.parametrize("by", ["layer", "module"])
+def test_fixed_sinusoids_lie_in_no_block(by):
+    """RoFormer's, Marian's and Pegasus' positions are parameters that never train, looked up without gradients."""
+    model = tiny("RoFormer", embedding_size=16)
+    (name,) = [name for name, p in model.named_parameters() if not p.requires_grad]
+    blocks = find_blocks(model, by=by, embeddings=True)
+    assert all(name not in block.parameters for block in blocks)
+    assert {n for b in blocks for n in b.parameters} == {n for n, _ in model.named_parameters()} - {name}

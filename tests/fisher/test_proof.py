@@ -20,6 +20,7 @@ from fishlens import InputError, estimate_fisher, find_blocks
 from fishlens.fisher import Plan, passes, proof, reference_fisher
 from fishlens.fisher.rows import example_weights
 from fishlens.fisher.tolerance import Tolerance
+from fishlens.fisher.zeros import depends
 
 from .models import adapters_library, batch_for, config, mad_x, sentences, shaken
 
@@ -162,6 +163,76 @@ def test_examples_that_depend_on_one_another_are_refused_by_name(way, count):
         model, x, blocks=find_blocks(model, by="re:^(a|c)"), labels="mode", granularity="batch"
     )
     assert mean.meta["normalisation"] == "mean over batches"
+
+
+class TimeOutside(nn.Module):
+    """torch's default layout, `[T, N, …]` in and out, or one output for every column."""
+
+    def __init__(self, kind, pooled):
+        super().__init__()
+        self.table, self.out, self.pooled = nn.Embedding(20, 8), nn.Linear(8, 4), pooled
+        layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)
+        self.inner = nn.LSTM(8, 8) if kind == "LSTM" else nn.TransformerEncoder(layer, 1)
+
+    def forward(self, ids):
+        h = self.inner(self.table(ids))
+        h = h[0] if isinstance(h, tuple) else h
+        return self.out(h.mean(0) if self.pooled else h)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Transformer"])
+@pytest.mark.parametrize(("pooled", "count"), [(False, 4), (False, 6), (True, 4)])
+def test_a_layout_with_time_first_is_refused_by_that_name(kind, pooled, count):
+    torch.manual_seed(0)
+    model = shaken(TimeOutside(kind, pooled))
+    ids = torch.randint(0, 20, (4, count))
+    blocks = find_blocks(model, by="module")
+    with pytest.raises(InputError, match=r"time first, \[T, N, …\], of which T = 4 was taken"):
+        estimate_fisher(
+            model, ids, blocks=blocks, labels="mc", output="classification" if pooled else "tagging"
+        )
+
+
+def test_an_output_for_every_column_of_the_batch_is_a_layout_with_time_first_too():
+    model = shaken(TimeOutside("LSTM", True))
+    blocks = find_blocks(model, by="module")
+    with pytest.raises(InputError, match=r"for 6 examples .* expected 4.* time first"):
+        estimate_fisher(model, torch.randint(0, 20, (4, 6)), blocks=blocks, labels="mc")
+
+
+class Roughly(nn.Module):
+    """A float64 model that computes a part of itself in float32: rounding is no slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.out = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        scores = (self.query(x) @ self.key(x).transpose(1, 2)).float().softmax(-1)
+        return self.out(scores.to(x.dtype) @ x).mean(1)
+
+
+def test_rounding_is_no_slope_along_a_parameter_that_cancels():
+    """The bias of the keys shifts all scores of a query alike."""
+    torch.manual_seed(0)
+    model = shaken(Roughly())
+    x = torch.randn(4, 3, 6, dtype=torch.float64)
+    assert depends(lambda: model(x), [model.key.weight])
+    assert not depends(lambda: model(x), [model.key.bias])
+
+
+def test_a_scale_of_one_number_has_one_number_for_every_example():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.scale * x / x.square().mean(-1, keepdim=True).sqrt()
+
+    torch.manual_seed(0)
+    model = shaken(nn.Sequential(nn.Linear(4, 6), Scaled(), nn.Tanh(), nn.Linear(6, 3)))
+    assert not assert_right(model, torch.randn(5, 4, dtype=torch.float64))
 
 
 def test_a_block_above_what_couples_the_examples_is_measured_in_its_batch_and_the_note_says_so():
