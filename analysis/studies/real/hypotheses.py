@@ -12,7 +12,7 @@ from runs import CHANCE, Task  # type: ignore[import-not-found]
 from scipy import stats
 
 CURVE = ["peak", "peak_step", "width", "early_area", "area", "final", "drop", "depth_centroid"]
-BASELINES = ["source", "loss", "gradient_norm"]
+BASELINES = ["source", "final_loss", "gradient_norm"]
 FORETELLERS = ["log_trace", "log_gradient", "score"]
 POWER = 0.8
 
