@@ -39,6 +39,7 @@ _PUBLIC = {
     "probability_of_improvement": "effects",
     "scores_by_task": "effects",
     "language_distances": "covariates",
+    "read_covariates": "covariates",
     "token_overlap": "covariates",
     "tokens_per_word": "covariates",
     "runs_needed": "power",

@@ -2,6 +2,7 @@
 cuts its text. Fisher information is judged beside these."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -45,6 +46,40 @@ def language_distances(source: str, targets: Iterable[str], kinds: Sequence[str]
             raise InputError(f"urielplus has no distance between {pair[0]} and {pair[1]}: {why}") from None
         rows.append([target, *found])
     return pd.DataFrame(rows, columns=["language", *kinds])
+
+
+def read_covariates(path: str | Path) -> pd.DataFrame:
+    """A CSV file with a column `language` and one number a language in every other: `build_report(covariates=…)`.
+
+    Raises `InputError` for a file that is not so.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"language": str}, keep_default_na=False, na_values=[""])
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as why:
+        raise InputError(f"{path} cannot be read as CSV: {why}") from None
+    return checked_covariates(table, str(path))
+
+
+def checked_covariates(table: pd.DataFrame, where: str = "covariates") -> pd.DataFrame:
+    """`table` with numbers in all columns but `language`, each language once. Raises `InputError` where it is not."""
+    if "language" not in table or len(table.columns) < 2:
+        there = ", ".join(map(str, table.columns)) or "none"
+        raise InputError(
+            f"{where} has the columns {there}: expected language, and at least one more of numbers"
+        )
+    twice = table["language"][table["language"].duplicated()].tolist()
+    if twice:
+        raise InputError(f"{where} has the language {twice[0]!r} twice: expected one row a language")
+    numbers = table.drop(columns="language")
+    for name in numbers:
+        found = pd.to_numeric(numbers[name], errors="coerce")
+        bad = numbers[name][found.isna() & numbers[name].notna()]
+        if len(bad):
+            raise InputError(
+                f"{where} has {bad.iloc[0]!r} in its column {name}: expected a number, or nothing"
+            )
+        numbers[name] = found.astype(float)
+    return pd.concat([table["language"].astype(str), numbers], axis=1)
 
 
 def _iso3(language: str) -> str:

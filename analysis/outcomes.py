@@ -76,9 +76,11 @@ def run_outcomes(runs: Runs, *, split: str = "test", metric: str | None = None) 
     known = _sources(runs)
     source = names.map(known)
     own = scores[scores["run"].map(known) != scores["language"]]
-    wide = own.pivot(index="run", columns="language", values=["value", "step"])
     order = own["language"].unique()  # of equally low languages the one tested first
-    values, steps = (wide[name].reindex(index=names, columns=order) for name in ("value", "step"))
+    values, steps = (
+        own.pivot(index="run", columns="language", values=name).reindex(index=names, columns=order)
+        for name in ("value", "step")
+    )
     tested = own.groupby("run")["language"].nunique().reindex(names).fillna(0).to_numpy(dtype=int)
     in_source = scores.set_index(["run", "language"])["value"]
     table = pd.DataFrame({"run": names.to_numpy()})

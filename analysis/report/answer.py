@@ -52,7 +52,7 @@ def about_features(evidence: Evidence | None, runs: str = "these runs") -> State
 
 def corrected_by(found: pd.DataFrame) -> str:
     """The corrected p that a verdict rests on: of the largest coefficient where there is one, else Holm's."""
-    return "p_max" if "p_max" in found and found["p_max"].notna().any() else "p_holm"
+    return "p_max" if found["p_max"].notna().any() else "p_holm"
 
 
 def _claim(first: Row, given: Row | None, sure: Sequence[Row], level: Level) -> str:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 import numpy as np
+import pandas as pd
 
 from fishlens import __version__
 from fishlens.errors import InputError
 from fishlens.journal import Runs
 from fishlens.names import one_line
 
+from ..covariates import checked_covariates
 from ..selection import FACTORS, select_runs, shown
 from ..selection import Group as Comparable
 from .answer import about_collapse, about_features, about_schedules
@@ -49,6 +51,7 @@ def build_report(
     metric: str | None = None,
     only: Sequence[str] = (),
     guess: float | None = None,
+    covariates: pd.DataFrame | None = None,
 ) -> Report:
     """All that the runs can say.
 
@@ -63,6 +66,8 @@ def build_report(
         across: fields (`every`, `train.learning_rate`) in which runs may differ and still be put together.
         metric: of the scores; by default the task's headline.
         guess: points that guessing scores, to tell runs that collapsed; by default known for nli, choice and topic.
+        covariates: numbers of languages to judge the features beside (`language`, one column for each), such as those
+            of `language_distances` and `tokens_per_word`.
         only: names of sections; all of them by default. The answer is always there.
 
     Raises `InputError` for no finished run, for mixed runs where `group` is not set, and for a metric or a section that
@@ -71,6 +76,8 @@ def build_report(
     unknown = [name for name in only if name not in SECTIONS]
     if unknown:
         raise InputError(f"a report has no section {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
+    if covariates is not None:
+        covariates = checked_covariates(covariates)
     selection = select_runs(
         _within_reach(runs),
         unfinished="include" if unfinished else "leave out",
@@ -89,6 +96,7 @@ def build_report(
             metric=metric,
             brief=brief,
             guess=guess,
+            covariates=covariates,
         )
         for comparable in selection.groups
     ]

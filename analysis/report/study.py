@@ -33,6 +33,7 @@ class Study:
     metric: str | None = None
     brief: bool = False
     guess: float | None = None
+    covariates: pd.DataFrame | None = None  # one row per language
 
     @property
     def runs(self) -> Runs:

@@ -94,6 +94,12 @@ def report(
             help="Points that guessing scores, to count runs that collapsed; known for nli, choice, topic."
         ),
     ] = None,
+    covariates: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV file of numbers of languages (column language) to judge the features beside."
+        ),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="Also write every figure into this folder, as a file of its own.")
     ] = None,
@@ -111,6 +117,7 @@ def report(
     ] = Spread.sd,
 ) -> None:
     """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
+    from fishlens.analysis.covariates import read_covariates
     from fishlens.analysis.listing import chosen, listed
     from fishlens.analysis.report import build_report, to_html, to_latex, to_markdown, with_spread
     from fishlens.analysis.selection import only as only_runs
@@ -141,6 +148,7 @@ def report(
         metric=metric,
         only=only or [],
         guess=guess,
+        covariates=None if covariates is None else read_covariates(covariates),
     )
     built = with_spread(built, spread.value)
     for run, reason in built.left_out.items():

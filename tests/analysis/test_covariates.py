@@ -2,8 +2,13 @@
 
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
-from fishlens.analysis.covariates import language_distances, token_overlap, tokens_per_word
+from fishlens.analysis.covariates import language_distances, read_covariates, token_overlap, tokens_per_word
+from fishlens.analysis.models import mixed_model
+from fishlens.analysis.report import build_report
+from statsmodels.regression.linear_model import OLS
 
 from fishlens.errors import InputError
 
@@ -35,3 +40,49 @@ def test_a_relative_is_nearer_than_a_stranger():
     found = language_distances("en", ["de", "sw"], ["genetic", "geographic"]).set_index("language")
     assert found.loc["de", "genetic"] < found.loc["sw", "genetic"]
     assert found.loc["de", "geographic"] < found.loc["sw", "geographic"]
+
+
+def test_a_number_of_languages_is_judged_by_as_many_observations_as_languages():
+    """Balanced: the slope, its error and its p are those of least squares over the languages' means."""
+    rng = np.random.default_rng(0)
+    run, language = np.repeat(np.arange(12), 7), np.tile(np.arange(7), 12)
+    distance = rng.standard_normal(7)
+    value = (2 * distance + 3 * rng.standard_normal(7))[language] + rng.standard_normal(12)[run]
+    value += rng.standard_normal(84)
+    table = pd.DataFrame({"run": run, "language": language, "value": value, "distance": distance[language]})
+    slope = mixed_model(table, ["distance"], random=("language", "run"), standardise=False).fixed.iloc[1]
+    means = table.groupby("language")[["value", "distance"]].mean()
+    theirs = OLS(means["value"], np.column_stack([np.ones(7), means["distance"]])).fit()
+    assert slope["estimate"] == pytest.approx(theirs.params.iloc[1], rel=1e-6)
+    assert slope["error"] == pytest.approx(theirs.bse.iloc[1], rel=1e-4)
+    assert slope["freedom"] == pytest.approx(5) and slope["p"] == pytest.approx(
+        theirs.pvalues.iloc[1], rel=1e-3
+    )
+
+
+def test_the_report_judges_features_beside_numbers_of_languages(study, tmp_path):
+    few = pd.DataFrame({"language": ["de", "sw", "th"], "distance": [0.1, 0.7, 0.9]})
+    report = build_report(study, covariates=few, only=["prediction"])
+    missing = [item for item in report.groups[0].sections[0].items if "regressed on" in item.title]
+    assert "1 degrees of freedom for distance, at least 3 are needed" in missing[0].reason
+    file = tmp_path / "covariates.csv"
+    few.to_csv(file, index=False)
+    assert read_covariates(file).equals(few)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("language\nde\n", "has the columns language: expected language, and at least one more"),
+        ("language,far\nde,1\nde,2\n", "has the language 'de' twice"),
+        ("language,far\nde,1\nsw,near\n", "has 'near' in its column far: expected a number"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_a_file_of_covariates_that_is_not_one_is_refused(tmp_path, text, said):
+    file = tmp_path / "covariates.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_covariates(file)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_covariates(tmp_path / "none.csv")

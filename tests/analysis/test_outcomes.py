@@ -9,6 +9,7 @@ import pytest
 from fishlens.analysis.outcomes import language_scores, run_baselines, run_outcomes
 
 from fishlens.errors import InputError
+from fishlens.journal import JournalWriter, load_runs
 
 
 def test_summaries_worked_out(study):
@@ -122,3 +123,12 @@ def test_languages_tested_at_different_steps_have_no_average(study):
     )
     assert math.isnan(one["average"]) and math.isnan(one["lowest"]) and math.isfinite(one["source"])
     assert one["reason"] == "average, lowest: tested at different steps, sw at 300 and de at 500"
+
+
+def test_runs_that_were_never_tested_have_no_outcome(tmp_path):
+    with JournalWriter.open(
+        tmp_path / "a", {"factors": {"source": "en"}, "blocks": {"layer.0": 1}}
+    ) as writer:
+        writer.close("finished", step=0)
+    found = run_outcomes(load_runs(tmp_path))
+    assert found["reason"].tolist() == ["no scores"] and found["average"].isna().all()

@@ -1,5 +1,7 @@
 """Simulated power against the formulas where there are formulas."""
 
+import itertools
+
 import numpy as np
 import pytest
 from fishlens.analysis.power import correlation_power, paired_power, runs_needed, seeds_needed
@@ -12,6 +14,20 @@ from fishlens.errors import InputError
 def test_with_many_seeds_it_is_the_t_tests_power(effect, seeds):
     theirs = TTestPower().power(effect, seeds, 0.05)
     assert paired_power(2 * effect, 2.0, seeds, simulations=20_000) == pytest.approx(theirs, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("effect", "sd", "seeds"), [(2.0, 2.0, 8), (2.0, 4.9, 8), (4.4, 4.9, 12), (2.0, 2.2, 12)]
+)
+def test_it_is_within_two_points_of_how_often_the_sign_flip_test_rejects(effect, sd, seeds):
+    rng = np.random.default_rng(1)
+    signs = np.array(list(itertools.product([1, -1], repeat=seeds)))
+    rejected = 0
+    for _ in range(20):
+        differences = effect + sd * rng.standard_normal((300, seeds))
+        sums = np.abs(differences @ signs.T)
+        rejected += ((sums >= sums[:, :1] * (1 - 1e-9)).mean(axis=1) < 0.05).sum()
+    assert paired_power(effect, sd, seeds) == pytest.approx(rejected / 6000, abs=0.02)
 
 
 def test_up_to_five_seeds_there_is_none():

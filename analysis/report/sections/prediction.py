@@ -37,7 +37,8 @@ def prediction(study: Study) -> Section:
     items: list[Item] = [*forest(evidence, study.all_runs), *correlations(evidence, study.all_runs)]
     if not study.brief:
         items += _scatters(study, evidence)
-    items += [*held_out(evidence, study.all_runs), *_mixed(study, evidence), *_lead_lag(study)]
+    items += [*held_out(evidence, study.all_runs), *_mixed(study, evidence)]
+    items += [*_covariates(study, evidence), *_lead_lag(study)]
     return Section("prediction", title, text, items)
 
 
@@ -76,11 +77,10 @@ def _correlations(evidence: Evidence, level: Level, behind: Behind) -> list[Item
         Column("n", "runs"),
         Column("estimate", "Spearman's ρ [95% interval]", 2, interval=("low", "high"), bounded=True),
         Column("p", "p", p_value=True),
+        Column("p_max", "p (largest of all)", p_value=True),
         Column("p_holm", "p (Holm)", p_value=True),
         Column("p_bh", "p (Benjamini–Hochberg)", p_value=True),
     ]
-    if "p_max" in plain:
-        columns.insert(4, Column("p_max", "p (largest of all)", p_value=True))
     if level.cluster:
         columns.insert(2, Column("clusters", f"{level.cluster}s"))
     rows = plain.assign(label=plain["feature"].map(label), remark=_remarks(plain))
@@ -212,11 +212,7 @@ def held_out(evidence: Evidence, behind: Behind) -> list[Table | Missing]:
 def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     """Within schedules where these have several runs: what lies between six schedules is six observations."""
     table, controls = evidence.table, evidence.baselines
-    scores = study.scores[study.scores["language"] != study.source]
-    within = evidence.levels[0].name == OVER_SCHEDULES.name and len(evidence.levels) > 1
-    known = table[["run", *(["seed"] if "seed" in table else []), *FEATURED, *BASELINES]]
-    random = None if within else ("language", "run")
-    long = scores[["run", "schedule", "language", "value"]].merge(known, on="run")
+    long, random, within = _by_language(study, evidence)
     rows, reasons, method = [], [], ""
     for feature in FEATURED:
         if table[feature].isna().all():
@@ -259,6 +255,72 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     where = ", within schedules" if within else ""
     title = f"Mixed model over languages{where}"
     return [Table("mixed-model", title, columns, rows, study.all_runs, note.strip())]
+
+
+def _by_language(study: Study, evidence: Evidence) -> tuple[pd.DataFrame, tuple[str, ...] | None, bool]:
+    """One row per run and target language, what has an intercept (None: `mixed_model`'s default), and whether
+    features are taken within schedules."""
+    table = evidence.table
+    scores = study.scores[study.scores["language"] != study.source]
+    within = evidence.levels[0].name == OVER_SCHEDULES.name and len(evidence.levels) > 1
+    known = table[["run", *(["seed"] if "seed" in table else []), *FEATURED, *BASELINES]]
+    long = scores[["run", "schedule", "language", "value"]].merge(known, on="run")
+    return long, None if within else ("language", "run"), within
+
+
+def _covariates(study: Study, evidence: Evidence) -> list[Table | Missing]:
+    """What else transfer is regressed on, alone and beside the features and baselines."""
+    if study.covariates is None:
+        return []
+    long, random, _ = _by_language(study, evidence)
+    long = long.astype({"language": str}).merge(study.covariates, on="language", how="left")
+    others = [name for name in (*FEATURED, *evidence.baselines) if evidence.table[name].notna().any()]
+    rows = []
+    for name in map(str, study.covariates.columns.drop("language")):
+        alone, beside = _slope(long, name, [], random), _slope(long, name, others, random)
+        remark = str(alone.pop("remark", ""))
+        if not remark and "remark" in beside:
+            remark = f"beside the others: {beside['remark']}"
+        languages = int(long.dropna(subset=[name])["language"].nunique())
+        both = alone | {f"beside_{key}": value for key, value in beside.items()}
+        rows.append({"covariate": name, "languages": languages, **both, "remark": remark})
+    title = "What else transfer is regressed on"
+    if all("estimate" not in row for row in rows):
+        return [Missing(f"{title}:", "; ".join(dict.fromkeys(str(row["remark"]) for row in rows)))]
+    ends = "points per standard deviation [95% interval]"
+    columns = [
+        Column("covariate", "of a language"),
+        Column("languages", "languages"),
+        Column("estimate", f"alone: {ends}", 2, interval=("low", "high"), bounded=True),
+        Column("p", "p", p_value=True),
+        Column("freedom", "degrees of freedom"),
+        Column(
+            "beside_estimate", f"beside features and baselines: {ends}", 2, interval=("beside_low", "beside_high"),
+            bounded=True,
+        ),
+        Column("beside_p", "p", p_value=True),
+        Column("remark", "remark"),
+    ]  # fmt: skip
+    note = (
+        "Mixed models as above with a number of each language among the predictors. It differs between languages only, "
+        f"which are as many observations. The others: {_words(others)}."
+    )
+    return [Table("covariates", title, columns, rows, study.all_runs, note)]
+
+
+def _slope(
+    long: pd.DataFrame, name: str, others: list[str], random: tuple[str, ...] | None
+) -> dict[str, float | str]:
+    try:
+        model = mixed_model(long, [name, *others], random=random)
+    except InputError as collinear:
+        return {"remark": str(collinear)}
+    if not isinstance(model, MixedModel):
+        return {"remark": not_enough_words(model.note)}
+    if not model.converged:
+        return {"remark": f"did not converge: {'; '.join(model.messages)}"}
+    slope = model.fixed.set_index("term").loc[name]
+    return {key: float(slope[key]) for key in ("estimate", "low", "high", "p", "freedom")}
 
 
 def _a(name: str) -> str:
