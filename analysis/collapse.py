@@ -31,7 +31,7 @@ def collapsed_runs(
     for a guess outside 0 to 100.
     """
     if guess is not None and not 0 < guess < 100:
-        raise InputError(f"guessing scores {guess:g} points: expected a number between 0 and 100")
+        raise InputError(f"guessing scores {guess:g} points; expected a number between 0 and 100")
     table = run_outcomes(runs, split=split, metric=metric)[["run", "source", "average"]]
     other = run_baselines(runs, metric=metric).set_index("run")["source"]
     table["source"] = table["source"].fillna(table["run"].map(other))

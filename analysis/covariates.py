@@ -29,7 +29,7 @@ def language_distances(source: str, targets: Iterable[str], kinds: Sequence[str]
     """
     for kind in kinds:
         if kind not in DISTANCES:
-            raise InputError(f"there is no distance {kind!r}: expected one of {', '.join(DISTANCES)}")
+            raise InputError(f"there is no distance {kind!r}; expected one of {', '.join(DISTANCES)}")
     try:
         from urielplus import urielplus
     except ImportError:
@@ -65,18 +65,18 @@ def checked_covariates(table: pd.DataFrame, where: str = "covariates") -> pd.Dat
     if "language" not in table or len(table.columns) < 2:
         there = ", ".join(map(str, table.columns)) or "none"
         raise InputError(
-            f"{where} has the columns {there}: expected language, and at least one more of numbers"
+            f"{where} has the columns {there}; expected language, and at least one more of numbers"
         )
     twice = table["language"][table["language"].duplicated()].tolist()
     if twice:
-        raise InputError(f"{where} has the language {twice[0]!r} twice: expected one row a language")
+        raise InputError(f"{where} has the language {twice[0]!r} twice; expected one row a language")
     numbers = table.drop(columns="language")
     for name in numbers:
         found = pd.to_numeric(numbers[name], errors="coerce")
         bad = numbers[name][found.isna() & numbers[name].notna()]
         if len(bad):
             raise InputError(
-                f"{where} has {bad.iloc[0]!r} in its column {name}: expected a number, or nothing"
+                f"{where} has {bad.iloc[0]!r} in its column {name}; expected a number, or nothing"
             )
         numbers[name] = found.astype(float)
     return pd.concat([table["language"].astype(str), numbers], axis=1)
@@ -95,7 +95,7 @@ def tokens_per_word(texts: Iterable[str], tokenize: Tokenize) -> float:
     listed = list(texts)
     words = sum(len(text.split()) for text in listed)
     if not words:
-        raise InputError("the texts have no word: expected some text of the language")
+        raise InputError("the texts have no word; expected some text of the language")
     return sum(len(tokenize(text)) for text in listed) / words
 
 
@@ -104,5 +104,5 @@ def token_overlap(source: Iterable[str], target: Iterable[str], tokenize: Tokeni
     seen = {piece for text in source for piece in tokenize(text)}
     pieces = [piece for text in target for piece in tokenize(text)]
     if not pieces:
-        raise InputError("the target's texts have no token: expected some text of the language")
+        raise InputError("the target's texts have no token; expected some text of the language")
     return sum(piece in seen for piece in pieces) / len(pieces)

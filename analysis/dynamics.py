@@ -284,7 +284,7 @@ def features(
     rows = []
     for one in block_curves(runs.fisher, runs.unfreezing, head=head):
         smooth = moving_average(one.steps, one.series(curve), window)
-        # where no block trains the curve does not exist, which is no loss of a probe
+        # where no block trains the curve does not exist, which does not mean that a probe was lost
         exists = np.ones(len(one.steps), dtype=bool) if curve == "all" else one.trainable.any(axis=1)
         row = {"run": one.run, "curve": curve, "window": window} | curve_features(
             one.steps[exists], smooth[exists], early=until, begin=float(one.steps[0])

@@ -87,7 +87,7 @@ def interquartile_mean(
     n = sum(map(len, parts))
     if len(sizes) > 1:
         listed = ", ".join(f"{task}: {len(part)}" for task, part in zip(scores, parts, strict=True))
-        raise InputError(f"the tasks have different numbers of runs ({listed}): expected as many of each")
+        raise InputError(f"the tasks have different numbers of runs ({listed}); expected as many of each")
     if not parts or min(sizes) < NEEDED:
         return not_enough("interquartile mean", min(sizes, default=0), NEEDED, "runs of each task", n=n)
     rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ def scores_by_task(
     has its value. Raises `InputError` for a column that is not there."""
     for name in (task, outcome, *(where or {})):
         if name not in table:
-            raise InputError(f"the table has no column {name!r}: expected one of {', '.join(table.columns)}")
+            raise InputError(f"the table has no column {name!r}; expected one of {', '.join(table.columns)}")
     for name, value in (where or {}).items():
         table = table[(table[name] == value).to_numpy()]
     return {str(name): _finite(rows[outcome]) for name, rows in table.groupby(task, observed=True)}
@@ -152,7 +152,7 @@ def low_data_curve(
     mean, sd and the t interval of the mean (NaN with fewer than 3 runs). `table`: one row per run."""
     for name in (size, by, outcome):
         if name not in table:
-            raise InputError(f"the table has no column {name!r}: expected one of {', '.join(table.columns)}")
+            raise InputError(f"the table has no column {name!r}; expected one of {', '.join(table.columns)}")
     known = table[table[[size, by, outcome]].notna().all(axis=1)]
     rows = []
     for (name, count), members in known.groupby([by, size], observed=True, sort=True):

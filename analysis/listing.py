@@ -54,13 +54,13 @@ def _meets(table: pd.DataFrame, condition: str) -> pd.Series:
     parts = _CONDITION.fullmatch(condition)
     if parts is None:
         raise InputError(
-            f"--where {condition!r} is not a condition: expected FIELD=VALUE, as schedule=gu or test>=60"
+            f"--where {condition!r} is not a condition; expected FIELD=VALUE, as schedule=gu or test>=60"
         )
     field, sign, wanted = parts[1], parts[2], parts[3].strip()
     values = table[known_field(field, table.columns)].astype(object)
     compare, number = _SIGNS[sign], _number(wanted)
     if number is None and sign not in ("=", "==", "!="):
-        raise InputError(f"--where {condition!r} compares with {wanted!r}: expected a number after {sign}")
+        raise InputError(f"--where {condition!r} compares with {wanted!r}; expected a number after {sign}")
 
     def meets(value: Any) -> bool:
         if _is_nothing(value):

@@ -126,7 +126,7 @@ def mixed_model(
     for name in (outcome, *predictors, *names):
         if name not in table:
             raise InputError(
-                f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
+                f"the table has no column {name!r}; expected one of {', '.join(map(str, table.columns))}"
             )
     rows = table[[outcome, *predictors, *names]].dropna().reset_index(drop=True)
     rows = rows.astype(dict.fromkeys(names, str))
@@ -215,7 +215,7 @@ def _sloped(
         unknown = [name for name in wanted if name not in predictors]
         if unknown or "language" not in names:
             raise InputError(
-                f"by_language names {', '.join(wanted)}: expected predictors, and language among the random effects"
+                f"by_language names {', '.join(wanted)}; expected predictors, and language among the random effects"
             )
         return list(wanted)
     if "language" not in names or rows["language"].nunique() < NEEDED_SLOPES:

@@ -28,7 +28,7 @@ def language_scores(runs: Runs, *, split: str = "test", metric: str | None = Non
         rows = rows[rows["headline"].to_numpy(dtype=bool)]
     elif metric not in set(rows["metric"].astype(str)):
         there = sorted(set(rows["metric"].astype(str)))
-        raise InputError(f"no run has the metric {metric!r} on {split}: expected one of {', '.join(there)}")
+        raise InputError(f"no run has the metric {metric!r} on {split}; expected one of {', '.join(there)}")
     else:
         rows = rows[(rows["metric"] == metric).to_numpy()]
     if metric is None:
@@ -51,14 +51,14 @@ def _refuse_several_metrics(rows: pd.DataFrame) -> None:
 
 
 def _refuse_fractions_among_points(table: pd.DataFrame) -> None:
-    """An accuracy of 0.8 beside one of 80. Below one point in every language is no accuracy: a guess has more."""
+    """An accuracy of 0.8 beside one of 80. Below one point in every language is not an accuracy: a guess has more."""
     for metric, rows in table[table["metric"].str.contains("accuracy")].groupby("metric"):
         highest = rows.groupby("run")["value"].max()
         fractions, points = highest[(highest > 0) & (highest <= 1)], highest[highest > 1]
         if len(fractions) and len(points):
             raise InputError(
                 f"{metric} is a fraction in {fractions.index[0]} ({fractions.iloc[0]:g} at most) and in points in "
-                f"{points.index[0]} (up to {points.iloc[0]:g}): expected points, 0 to 100, in all runs"
+                f"{points.index[0]} (up to {points.iloc[0]:g}); expected points, 0 to 100, in all runs"
             )
 
 

@@ -42,7 +42,7 @@ def paired_difference(
     Returns `NotEnough` with fewer than three pairs. Raises `InputError` for an unknown interval.
     """
     if interval not in INTERVALS:
-        raise InputError(f"there is no interval {interval!r}: expected one of {', '.join(INTERVALS)}")
+        raise InputError(f"there is no interval {interval!r}; expected one of {', '.join(INTERVALS)}")
     values = np.asarray(differences, dtype=float)
     values = values[np.isfinite(values)]
     n = len(values)
@@ -86,7 +86,7 @@ def equivalence(differences: ArrayLike, margin: float, *, level: float = 0.95) -
     Raises `InputError` for a margin that is not positive.
     """
     if not margin > 0:
-        raise InputError(f"an equivalence margin is {margin}: expected a number of points above 0")
+        raise InputError(f"an equivalence margin is {margin}; expected a number of points above 0")
     values = np.asarray(differences, dtype=float)
     values = values[np.isfinite(values)]
     n = len(values)
@@ -129,7 +129,7 @@ def compare(
     """
     wide = _paired(scores, outcome, by=by, pair=pair)
     if baseline not in wide.columns:
-        raise InputError(f"no run has {by} {baseline!r}: expected one of {', '.join(map(str, wide.columns))}")
+        raise InputError(f"no run has {by} {baseline!r}; expected one of {', '.join(map(str, wide.columns))}")
     rows = []
     for name in [baseline, *(column for column in wide.columns if column != baseline)]:
         own = wide[name].dropna()
@@ -186,7 +186,7 @@ def _paired(scores: pd.DataFrame, outcome: str, *, by: str, pair: str) -> pd.Dat
     for name in (by, pair, outcome):
         if name not in scores:
             raise InputError(
-                f"the runs have no {name!r}: expected one of {', '.join(map(str, scores.columns))}"
+                f"the runs have no {name!r}; expected one of {', '.join(map(str, scores.columns))}"
             )
     known = scores[scores[by].notna() & scores[pair].notna()]
     if known.empty:
@@ -213,7 +213,7 @@ def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | No
     """
     scored = scored_runs(runs, metric=metric)
     if "schedule" not in scored:
-        raise InputError("the runs have no 'schedule': expected it among the factors of at least one run")
+        raise InputError("the runs have no 'schedule'; expected it among the factors of at least one run")
     scores = language_scores(runs, metric=metric).merge(scored[["run", "schedule"]], on="run")
     factors = runs.runs.astype({"run": str})
     sources = set(factors["source"].dropna().astype(str)) if "source" in factors else set()

@@ -80,7 +80,7 @@ def pilot_spread(
     """
     for name in ("schedule", "seed", outcome):
         if name not in scores:
-            raise InputError(f"the runs have no {name!r}: expected one of {', '.join(scores.columns)}")
+            raise InputError(f"the runs have no {name!r}; expected one of {', '.join(scores.columns)}")
     known = scores[scores[["schedule", "seed", outcome]].notna().all(axis=1)]
     if baseline not in set(known["schedule"]):
         there = ", ".join(sorted(map(str, set(known["schedule"])))) or "no schedule"
@@ -127,7 +127,7 @@ def seeds_needed(
     either schedule's scores. An effect that was observed, and singled out because it was large, is probably smaller:
     read the answer as a lower bound. Raises `InputError` for an sd that is not positive or a power not within 0…1."""
     if not sd > 0:
-        raise InputError(f"the standard deviation of the differences is {sd}: expected a number above 0")
+        raise InputError(f"the standard deviation of the differences is {sd}; expected a number above 0")
 
     def at(size: int) -> float:
         return paired_power(effect, sd, size, level=level, simulations=simulations, seed=seed)
@@ -165,7 +165,7 @@ def runs_needed(
     """The fewest independent runs with which `correlation_power` reaches `power`. Runs of one schedule are not
     independent: count schedules where the correlation is between schedules. Raises `InputError` unless −1 < r < 1."""
     if not -1 < r < 1:
-        raise InputError(f"a correlation is {r}: expected a number between -1 and 1")
+        raise InputError(f"a correlation is {r}; expected a number between -1 and 1")
 
     def at(size: int) -> float:
         return correlation_power(r, size, level=level, simulations=simulations, seed=seed)
@@ -183,7 +183,7 @@ def _search(
 ) -> tuple[int | None, pd.DataFrame]:
     """Sizes one by one while small, then in steps of a tenth, then back one by one from the first that suffices."""
     if not 0 < power < 1:
-        raise InputError(f"a power is {power}: expected a number between 0 and 1")
+        raise InputError(f"a power is {power}; expected a number between 0 and 1")
     tried: dict[int, float] = {}
     size = first
     while size <= largest:

@@ -68,9 +68,9 @@ def clustered_regression(
     for name in (outcome, *predictors, cluster, *levels):
         if name not in table:
             there = ", ".join(map(str, table.columns))
-            raise InputError(f"the table has no column {name!r}: expected one of {there}")
+            raise InputError(f"the table has no column {name!r}; expected one of {there}")
     if not predictors:
-        raise InputError("no predictor is given: expected at least one column")
+        raise InputError("no predictor is given; expected at least one column")
     columns = list(dict.fromkeys([outcome, *predictors, cluster, *levels]))
     rows = table[columns].replace([np.inf, -np.inf], np.nan).dropna().reset_index(drop=True)
     codes = codes_of(rows[cluster].astype(str).to_numpy(), len(rows))

@@ -93,7 +93,7 @@ def select_runs(
         ("mixed", mixed, ("refuse", "group")),
     ):
         if value not in allowed:
-            raise InputError(f"{name} is {value!r}: expected {' or '.join(map(repr, allowed))}")
+            raise InputError(f"{name} is {value!r}; expected {' or '.join(map(repr, allowed))}")
     table = runs.runs
     left_out: list[tuple[str, str]] = []
     if unfinished == "leave out":
@@ -159,7 +159,7 @@ def known_field(field: str, columns: Collection[str]) -> str:
     for name in (field, factor_name(field)):
         if name in columns:
             return name
-    raise InputError(f"no run has a field {field!r}: expected one of {', '.join(sorted(map(str, columns)))}")
+    raise InputError(f"no run has a field {field!r}; expected one of {', '.join(sorted(map(str, columns)))}")
 
 
 def _comparable(field: str, value: Any) -> str:

@@ -45,7 +45,7 @@ class BlockCurves:
     def series(self, curve: str = "normalised") -> Array:
         """One value per probe, `[S]`; `curve` is one of `CURVES`, in tr(F)'s own unit (per block if normalised)."""
         if curve not in CURVES:
-            raise InputError(f"there is no curve {curve!r}: expected one of {', '.join(CURVES)}")
+            raise InputError(f"there is no curve {curve!r}; expected one of {', '.join(CURVES)}")
         if curve == "all":
             return self.trace.sum(axis=1)
         total = np.where(self.trainable, self.trace, 0.0).sum(axis=1)
@@ -134,7 +134,7 @@ def moving_average(steps: ArrayLike, values: ArrayLike, window: float) -> Array:
     """
     at, series = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if window < 0:
-        raise InputError(f"a smoothing window is {window} steps: expected 0 or more")
+        raise InputError(f"a smoothing window is {window} steps; expected 0 or more")
     if window == 0 or not len(at):
         return series.copy()
     there = np.isfinite(series)

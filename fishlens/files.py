@@ -1,7 +1,7 @@
 """Writing files and folders: whole or not at all, and never over what somebody else made.
 
 - A file is written beside its place and moved there when it is whole. It gets the mode that the umask gives, or keeps
-  the one it had. What is no regular file (a device, a pipe) is written to and never replaced.
+  the one it had. What is not a regular file (a device, a pipe) is written to and never replaced.
 - A link that the user names as an output is followed; inside a folder of ours, which may be a stranger's, none is.
 - A folder of ours carries `MARKER`. Only such a folder is ever removed or replaced.
 """
@@ -78,11 +78,11 @@ def _refuse_irregular(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     if stat.S_ISLNK(there.st_mode):
-        raise InputError(f"{path} is a link, expected a file of this folder: remove the link first")
+        raise InputError(f"{path} is a link; expected a file of this folder: remove the link first")
     if stat.S_ISDIR(there.st_mode):
-        raise InputError(f"{path} is a folder, expected a file")
+        raise InputError(f"{path} is a folder; expected a file")
     if not stat.S_ISREG(there.st_mode):
-        raise InputError(f"{path} is no regular file: it is not replaced")
+        raise InputError(f"{path} is not a regular file: it is not replaced")
     if not os.access(path, os.W_OK):
         raise PermissionError(13, os.strerror(13), str(path))
     return stat.S_IMODE(there.st_mode)
@@ -141,11 +141,11 @@ def is_own(folder: Path) -> bool:
 def refuse_foreign(path: Path) -> None:
     """Raises `InputError` unless `path` is free, an empty folder, or a folder of ours."""
     if path.is_symlink():
-        raise InputError(f"{path} is a link, expected a folder of this run: remove the link first")
+        raise InputError(f"{path} is a link; expected a folder of this run: remove the link first")
     if not path.exists() or is_own(path):
         return
     if not path.is_dir():
-        raise InputError(f"{path} is a file, expected a folder")
+        raise InputError(f"{path} is a file; expected a folder")
     if any(path.iterdir()):
         raise InputError(
             f"{path} holds files that fishlens did not make: it is left as it is, give another folder"

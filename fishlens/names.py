@@ -73,7 +73,7 @@ def check_language(code: str) -> str:
     """`code`, if it can name a language's adapter, files and columns. Raises `ValueError` in words."""
     if not code or not all(character.isalnum() or character in "-_" for character in code):
         raise ValueError(
-            f"is {code!r}, expected the code of a language: letters, digits, - and _ (de, zh-Hant, eng_Latn)"
+            f"is {code!r}; expected the code of a language: letters, digits, - and _ (de, zh-Hant, eng_Latn)"
         )
     return check_file_name(code)
 

@@ -49,7 +49,7 @@ def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path):
     write_file(pipe, "through", follow=True)
     assert os.read(reader, 100) == b"through" and stat.S_ISFIFO(pipe.stat().st_mode)
     os.close(reader)
-    with pytest.raises(InputError, match="no regular file"), writing(pipe):
+    with pytest.raises(InputError, match="not a regular file"), writing(pipe):
         pass
 
 

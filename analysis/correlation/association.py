@@ -302,19 +302,19 @@ def _check(
     crossed: ArrayLike | None,
 ) -> None:
     if method not in METHODS:
-        raise InputError(f"there is no coefficient {method!r}: expected one of {', '.join(METHODS)}")
+        raise InputError(f"there is no coefficient {method!r}; expected one of {', '.join(METHODS)}")
     if method == "kendall" and controls is not None:
         raise InputError(
             "a partial Kendall coefficient is not offered: use pearson or spearman with controls"
         )
     if interval not in INTERVALS:
-        raise InputError(f"there is no interval {interval!r}: expected one of {', '.join(INTERVALS)}")
+        raise InputError(f"there is no interval {interval!r}; expected one of {', '.join(INTERVALS)}")
     if crossed is not None and cluster is not None:
         raise InputError(
             "cluster and crossed are both given: crossed units are what is independent, give one"
         )
     if crossed is not None and interval != "jackknife":
-        raise InputError(f"the interval {interval!r} is not offered with crossed units: expected 'jackknife'")
+        raise InputError(f"the interval {interval!r} is not offered with crossed units; expected 'jackknife'")
 
 
 def _shortage(found: Association, quantity: str, unit: str, needed: int) -> NotEnough | None:

@@ -25,7 +25,7 @@ def coefficient(columns: Array, weights: Array, method: str, strata: NDArray[np.
     Raises `InputError` for an unknown method, and for Kendall given other columns.
     """
     if method not in METHODS:
-        raise InputError(f"there is no coefficient {method!r}: expected one of {', '.join(METHODS)}")
+        raise InputError(f"there is no coefficient {method!r}; expected one of {', '.join(METHODS)}")
     if method == "kendall" and columns.shape[-1] > 2:
         raise InputError(
             "a partial Kendall coefficient is not offered: use pearson or spearman with controls"

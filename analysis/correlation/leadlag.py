@@ -71,7 +71,7 @@ def run_lags(
     rate of all runs over the same interval (NaN where fewer than three runs have it). `within` names a factor
     ("schedule") whose runs alone make that mean: what a schedule does to all of its runs is then no run's own.
     `crossed` names a factor that runs through it ("seed"): what a seed's data order does at that moment in every
-    schedule is no run's own either.
+    schedule is not the run's own either.
     """
     return _each(_rates(runs, curve, window, language, within, crossed), max_lag)
 

@@ -89,7 +89,7 @@ def predict(
     for name in (outcome, group, *features, *baselines):
         if name not in table:
             raise InputError(
-                f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
+                f"the table has no column {name!r}; expected one of {', '.join(map(str, table.columns))}"
             )
     whole = table[[outcome, *features, *baselines]].notna().all(axis=1) & table[group].notna()
     if crossed is not None and (crossed not in table or table.loc[whole, crossed].nunique() < 2):

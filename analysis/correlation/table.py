@@ -56,7 +56,7 @@ def correlate(
     for name in [*features, *outcomes, *controls, *named]:
         if name not in table:
             raise InputError(
-                f"the table has no column {name!r}: expected one of {', '.join(map(str, table.columns))}"
+                f"the table has no column {name!r}; expected one of {', '.join(map(str, table.columns))}"
             )
     if named:
         table = table[table[named].notna().all(axis=1)].reset_index(drop=True)

@@ -102,7 +102,7 @@ def style(name: str) -> Iterator[None]:
     Raises `InputError` for another name.
     """
     if name not in STYLES:
-        raise InputError(f"there is no style of figures {name!r}: expected one of {', '.join(STYLES)}")
+        raise InputError(f"there is no style of figures {name!r}; expected one of {', '.join(STYLES)}")
     before = _CHOSEN.set(name)
     try:
         yield

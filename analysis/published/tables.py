@@ -23,7 +23,7 @@ def read(name: str) -> pd.DataFrame:
     Raises `InputError` for a name that is not one of `TABLES`.
     """
     if name not in TABLES:
-        raise InputError(f"there is no published table {name!r}: expected one of {', '.join(TABLES)}")
+        raise InputError(f"there is no published table {name!r}; expected one of {', '.join(TABLES)}")
     return _csv(f"{name}.csv")
 
 

@@ -75,7 +75,7 @@ def build_report(
     """
     unknown = [name for name in only if name not in SECTIONS]
     if unknown:
-        raise InputError(f"a report has no section {unknown[0]!r}: expected some of {', '.join(SECTIONS)}")
+        raise InputError(f"a report has no section {unknown[0]!r}; expected some of {', '.join(SECTIONS)}")
     if covariates is not None:
         covariates = checked_covariates(covariates)
     selection = select_runs(

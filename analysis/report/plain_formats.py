@@ -135,7 +135,7 @@ def named_tables(report: Report, name: str | None) -> list[tuple[Group, Table]]:
     found = [(group, one) for group, one in report.tables if name in (one.name, report.file_name(group, one))]
     if not found:
         names = dict.fromkeys(one.name for _, one in report.tables)
-        raise InputError(f"the report has no table {name!r}: expected one of {', '.join(names)}")
+        raise InputError(f"the report has no table {name!r}; expected one of {', '.join(names)}")
     return found
 
 

@@ -23,7 +23,7 @@ _WRITTEN = SPREADS["sd"]  # in the notes of tables
 def with_spread(report: Report, kind: str) -> Report:
     """The same report with another spread beside every mean over runs. Raises `InputError` for an unknown one."""
     if kind not in SPREADS:
-        raise InputError(f"there is no spread {kind!r}: expected one of {', '.join(SPREADS)}")
+        raise InputError(f"there is no spread {kind!r}; expected one of {', '.join(SPREADS)}")
     if kind == "sd":
         return report
     groups = [

@@ -41,5 +41,5 @@ def _predictions(run: Path) -> dict[str, dict[str, str]]:
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             found[path.stem] = {str(r["id"]): json.dumps(r["predicted"], ensure_ascii=False) for r in records}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no table of predictions: {error}") from error
+            raise InputError(f"{path} is not a table of predictions: {error}") from error
     return found

@@ -17,8 +17,8 @@ def language_slopes(
 ) -> MixedModel | NotEnough:
     """score = β₀ + Σ β_j predictor_j + u_language + w_run + ε over the languages of runs, each the mean over its steps.
 
-    Steps of one run and language follow each other and are no independent evidence: so they are averaged. `random`: add
-    "schedule" and "seed" where there are three or more of each. See `fishlens.analysis.models.mixed_model`.
+    Steps of one run and language follow each other and are not independent evidence: so they are averaged. `random`:
+    add "schedule" and "seed" where there are three or more of each. See `fishlens.analysis.models.mixed_model`.
     """
     later = points[points["step"] >= first_step]
     keys = list(dict.fromkeys(["run", "language", *random]))

@@ -205,7 +205,7 @@ def resumable(run: Callable[[], str], steps: int) -> None:
 def _files(folder: Path, languages: list[str] | None) -> dict[str, Path]:
     """language → file of a folder of xx.txt."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: expected one with a file xx.txt for each language")
+        raise InputError(f"{folder} is not a folder; expected one with a file xx.txt for each language")
     there = {path.stem: path for path in sorted(folder.glob("*.txt"))}
     if not there:
         raise InputError(f"{folder} has no file xx.txt in it")

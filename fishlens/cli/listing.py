@@ -64,7 +64,7 @@ def runs(
     table = in_order(chosen(_listed(where or ["runs"], copies=diff), conditions or []), sort or [])
     if diff:
         if len(table) < 2:
-            raise InputError(f"--diff compares runs, and here are {len(table)}: expected two or more")
+            raise InputError(f"--diff compares runs, and here are {len(table)}; expected two or more")
         _print_differences(differences(table), table["run"].astype(str).tolist(), as_json)
     elif as_json:
         print_json(table.to_dict("records"))

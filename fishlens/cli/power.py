@@ -31,7 +31,7 @@ def power(
     from fishlens.analysis.power import paired_power, seeds_needed
 
     if sd is None and not runs:
-        raise InputError("neither runs of a pilot nor --sd are given: expected one of them")
+        raise InputError("neither runs of a pilot nor --sd are given; expected one of them")
     spreads: dict[str, tuple[float, int | None]]
     spreads = {"given": (sd, None)} if sd is not None else _pilot(list(runs or ()), baseline, outcome)
     rows = []

@@ -129,10 +129,10 @@ def report(
             f"--table picks one table of --format csv or latex, and the format is {wanted.value}"
         )
     if width is not None and not 0.5 <= width <= 40:
-        raise InputError(f"--width is {width:g}: expected inches between 0.5 and 40")
+        raise InputError(f"--width is {width:g}; expected inches between 0.5 and 40")
     ending = _figure_ending(output) if figure is not None else ""
     if margin is not None and not margin > 0:
-        raise InputError(f"--margin is {margin:g}: expected a number of points above 0")
+        raise InputError(f"--margin is {margin:g}; expected a number of points above 0")
     loaded = load_runs(runs)
     if conditions:
         loaded = only_runs(loaded, chosen(listed(loaded), conditions)["run"])
@@ -194,7 +194,7 @@ def _picture(built: "Report", name: str) -> "Picture":
     alike = [picture for picture in found.values() if picture.name == name]
     if name in found or len(alike) == 1:
         return found.get(name) or alike[0]
-    raise InputError(f"the report has no figure {name!r}: expected one of {', '.join(found)}")
+    raise InputError(f"the report has no figure {name!r}; expected one of {', '.join(found)}")
 
 
 def _figure_ending(output: str | None) -> str:
@@ -210,7 +210,7 @@ def _format(kind: Format | None, output: str | None) -> Format:
     ending = Path(output).suffix.lower() if output else ""
     if ending not in ENDINGS:
         raise InputError(
-            f"a report is not written as {ending}: expected .html, .md, .tex or .csv, or --format"
+            f"a report is not written as {ending}; expected .html, .md, .tex or .csv, or --format"
         )
     return ENDINGS[ending]
 

@@ -48,7 +48,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator:
-            raise InputError(f"-s {setting}: expected option=value, for instance -s permutation=3")
+            raise InputError(f"-s {setting}; expected option=value, for instance -s permutation=3")
         try:
             options[key] = parse_yaml(value)
         except yaml.YAMLError:

@@ -53,7 +53,7 @@ def sweep(
     gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of a run; 0.5 lets two share one.")] = 0.0,
     store: Annotated[
         str | None,
-        typer.Option(help="Ray: fsspec URL for run directories where the nodes share no file system."),
+        typer.Option(help="Ray: fsspec URL for run directories where the nodes do not share a file system."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -88,7 +88,7 @@ def sweep(
     from fishlens.sweep.study import find_study
 
     if as_json and not dry_run:
-        raise InputError("--json prints a plan: expected --dry-run with it")
+        raise InputError("--json prints a plan; expected --dry-run with it")
     part = None if shard is None else Shard.parse(shard)
 
     console = screen()

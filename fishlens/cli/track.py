@@ -118,7 +118,7 @@ def _check_output(output: str) -> None:
     from fishlens.fisher.outputs import OUTPUTS
 
     if output not in ("auto", *OUTPUTS):
-        raise InputError(f"--output {output!r} is unknown: expected auto or one of {', '.join(OUTPUTS)}")
+        raise InputError(f"--output {output!r} is unknown; expected auto or one of {', '.join(OUTPUTS)}")
 
 
 def _script(command: list[str]) -> str:
@@ -145,10 +145,10 @@ def _refuse_script_options(context: typer.Context) -> None:
 
 
 def _command(target: str) -> list[str] | None:
-    """What runs a target that is no recipe; None for a recipe. Raises `InputError` for neither."""
+    """What runs a target that is not a recipe; None for a recipe. Raises `InputError` for neither."""
     if target.endswith(".py"):
         if not Path(target).is_file():
-            raise InputError(f"{target} does not exist: expected a Python script")
+            raise InputError(f"{target} does not exist; expected a Python script")
         return [sys.executable, target]
     from fishlens.recipe.loading import bundled_recipes
 
@@ -159,7 +159,7 @@ def _command(target: str) -> list[str] | None:
     if program is not None:
         return [program]
     raise InputError(
-        f"{target!r} is nothing to track: expected a bundled recipe ({', '.join(bundled)}), a recipe file (.yaml), a "
+        f"{target!r} is nothing to track; expected a bundled recipe ({', '.join(bundled)}), a recipe file (.yaml), a "
         "Python script (.py), a module (-m) or a command"
     )
 
@@ -240,7 +240,7 @@ def _recipe_arguments(
             continue
         if option not in ("-s", "--set", "--run"):
             raise InputError(
-                f"{option!r} is no option for a recipe: expected -s field=value, --run directory or --no-page"
+                f"{option!r} is not an option for a recipe; expected -s field=value, --run directory or --no-page"
             )
         if not value:
             if not rest:

@@ -27,7 +27,7 @@ class Block:
     """Parameters that are measured, and thawed, together.
 
     `parameters` maps the names of `model.named_parameters()` to the parameters themselves; `layer` is the
-    index of the layer the block lies in (None for the head, the embeddings and blocks that are no layer);
+    index of the layer the block lies in (None for the head, the embeddings and blocks that are not a layer);
     `defined_by` says how the grouping was made and travels with every number.
     """
 

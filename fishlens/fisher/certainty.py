@@ -13,7 +13,7 @@ def certainty(prediction: Prediction) -> Tensor | None:
     """`[2, N]`: of every example the entropy of p(y | x) in nats, and the largest probability.
 
     Both are means over the example's scored variables (start and end, words), so that long sentences compare with short
-    ones; nan for an example that has none. None for outputs that are no softmax, or one over a vocabulary.
+    ones; nan for an example that has none. None for outputs that are not a softmax, or one over a vocabulary.
     """
     if not isinstance(prediction.distribution, Categorical) or prediction.logits.shape[-1] > MOST_CLASSES:
         return None

@@ -64,7 +64,7 @@ class Distribution(ABC):
 
     @abstractmethod
     def out_of_range(self, logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
-        """Whether any scored target is no possible y; a scalar tensor, so that no device has to wait."""
+        """Whether any scored target is not a possible y; a scalar tensor, so that no device has to wait."""
 
 
 def widened(logits: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class Operations(TorchFunctionMode):
     """Inside, the operations on `parameters` are followed until they meet a tensor whose rows are the batch's.
 
     `leading`: the sizes that the first dimension of such a tensor has. `meet` takes a `Meeting` and a function that
-    puts a tap there. `tangled` gets (names, output) of operations that are no such meeting.
+    puts a tap there. `tangled` gets (names, output) of operations that are not such a meeting.
     """
 
     def __init__(

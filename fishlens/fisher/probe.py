@@ -36,9 +36,7 @@ from fishlens.fisher.walk import modules
 from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
-NOTHING_SCORED = (
-    "nothing is scored in any example: every label is −100 or every token masked; zero is no measurement"
-)
+NOTHING_SCORED = "nothing is scored in any example: every label is −100 or every token masked; a zero would measure nothing"
 MODES = ("eval", "train", "unchanged")
 
 

@@ -22,7 +22,7 @@ def critical_sharpness(loss: Callable[[float], float], start: float) -> float:
     here = loss(0.0)
 
     def rises(step: float) -> bool:
-        return not loss(step) <= here  # a loss that is no number has risen
+        return not loss(step) <= here  # a loss that is not a number has risen
 
     step = start
     if rises(step):

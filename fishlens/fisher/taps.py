@@ -74,7 +74,7 @@ class Taps:
     nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
     loose. For those `again`, a module around them runs again for every example (see `again`): the one as many steps
     out of their own as given; `run` runs a part of the model.
-    That a layout fits is no proof that its rows are the examples': see `proof`.
+    That a layout fits does not prove that its rows are the examples': see `proof`.
     """
 
     def __init__(

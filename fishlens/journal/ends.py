@@ -13,7 +13,7 @@ _CHUNK = 64 * 1024
 
 
 def first_line(path: Path) -> bytes | None:
-    """The first line, or None where it is not whole yet. Raises `OSError`, also for what is no regular file."""
+    """The first line, or None where it is not whole yet. Raises `OSError`, also for what is not a regular file."""
     line = b""
     with open_regular(path) as file:
         while chunk := file.read(_CHUNK):

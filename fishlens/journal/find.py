@@ -39,7 +39,7 @@ def look_for_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str
     """
     places = [where] if isinstance(where, str | os.PathLike) else list(where)
     if not places:
-        raise InputError("no run was named: expected at least one directory or pattern")
+        raise InputError("no run was named; expected at least one directory or pattern")
     seen: set[tuple[int, int]] = set()
     runs: list[Path] = []
     left_out: list[LeftOut] = []
@@ -60,7 +60,7 @@ def find_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
 def no_runs(where: object, found: Found) -> InputError:
     passed = "; ".join(f"{one.path}: {one.reason}" for one in found.left_out[:3])
     return InputError(
-        f"{where} holds no run: expected a journal-1.jsonl in or below it"
+        f"{where} holds no run; expected a journal-1.jsonl in or below it"
         + (f" ({passed})" if passed else "")
     )
 

@@ -20,7 +20,7 @@ FORMAT = 1
 MINOR = 1
 STATUSES = ("finished", "interrupted", "failed")
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_LATEST = 1e11  # seconds since the epoch: a later time is no time
+_LATEST = 1e11  # seconds since the epoch: a later time is not a time
 _MOST_STEPS = 2**53
 _ROUNDING = 1e-6  # of a limit, or of 1: sums and square roots end a little beyond it
 
@@ -200,22 +200,22 @@ class Kind:
     needs: tuple[str, ...] = field(default=())
 
     def problem(self, record: Mapping[str, Any]) -> str | None:
-        """What is wrong with a record of this kind, in words; None for a good one. Unknown fields are no problem."""
+        """What is wrong with a record of this kind, in words; None for a good one. Unknown fields are allowed."""
         for name, declared in self.fields.items():
             value = record.get(name)
             if value is None:
                 if declared.required:
-                    return f"a {self.name!r} record without {name}, expected {declared.type.words}"
+                    return f"a {self.name!r} record without {name}; expected {declared.type.words}"
             elif not declared.type.holds(value):
                 return (
-                    f"a {self.name!r} record whose {name} is {_short(value)}, expected {declared.type.words}"
+                    f"a {self.name!r} record whose {name} is {_short(value)}; expected {declared.type.words}"
                 )
             elif not _within(declared, record, value):
                 assert declared.limits is not None
                 found = _short(_worst(value, declared.limits))
                 unit = f" {declared.unit.split(' unless')[0]}" if declared.unit else ""
                 return (
-                    f"a {self.name!r} record whose {name} is {found}, expected {declared.limits.words}{unit}"
+                    f"a {self.name!r} record whose {name} is {found}; expected {declared.limits.words}{unit}"
                 )
         if self.needs and all(record.get(name) is None for name in self.needs):
             return f"a {self.name!r} record without {' and '.join(self.needs)}"
@@ -466,7 +466,7 @@ def problem_of_frame(frame: "DataFrame", columns: Iterable[Column], kind: Kind) 
     What the writer asks of a record, asked of a table that may come from anywhere.
     """
     if (before := frame["step"] < 0).any():
-        return f"row {_first(before)}: step is {frame['step'][before].iloc[0]}, expected {COUNT.words}"
+        return f"row {_first(before)}: step is {frame['step'][before].iloc[0]}; expected {COUNT.words}"
     for one in columns:
         declared = kind.fields.get(one.field)
         if declared is None or (limits := declared.limits) is None or one.name not in frame:
@@ -479,7 +479,7 @@ def problem_of_frame(frame: "DataFrame", columns: Iterable[Column], kind: Kind) 
             outside &= frame[limits.unless].isna()
         if outside.any():
             return (
-                f"row {_first(outside)}: {one.name} is {values[outside].iloc[0]:g}, expected {limits.words}"
+                f"row {_first(outside)}: {one.name} is {values[outside].iloc[0]:g}; expected {limits.words}"
             )
     return None
 

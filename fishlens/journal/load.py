@@ -57,7 +57,7 @@ def load_runs(
     unknown = set(tables) - set(TABLES)
     if unknown:
         raise InputError(
-            f"load_runs has no table {sorted(unknown)[0]!r}: expected some of {', '.join(TABLES)}"
+            f"load_runs has no table {sorted(unknown)[0]!r}; expected some of {', '.join(TABLES)}"
         )
     where = [where] if isinstance(where, str | os.PathLike) else list(where)
     if exports := [folder for folder in where if is_export(folder) and not _holds_runs(folder)]:

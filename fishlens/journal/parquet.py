@@ -44,7 +44,7 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
 
     All or nothing: every file is written beside its place first, and then all are put in their places. Columns of mixed
     kinds are written as text. Raises `InputError` where the file system refuses, and where a file would be overwritten
-    that is no export.
+    that is not an export.
     """
     folder = Path(folder)
     for name in TABLES:
@@ -73,7 +73,7 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def _refuse_foreign(place: Path) -> None:
-    """Raises `InputError` where a file that is no export of ours would be overwritten."""
+    """Raises `InputError` where a file that is not an export of ours would be overwritten."""
     import pyarrow
     from pyarrow import parquet
 
@@ -84,7 +84,7 @@ def _refuse_foreign(place: Path) -> None:
     except (OSError, pyarrow.ArrowException):
         known = set()
     if not known & {_ABOUT, _NAMES}:
-        raise InputError(f"{place} is no export of fishlens: it is left as it is, give another folder")
+        raise InputError(f"{place} is not an export of fishlens; it is left as it is: give another folder")
 
 
 def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES) -> Runs:
@@ -100,7 +100,7 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
         )
     if (twice := runs["run"].duplicated()).any():
         raise InputError(
-            f"{Path(folder, 'runs.parquet')} has two runs called {runs['run'][twice].iloc[0]!r}: expected each once"
+            f"{Path(folder, 'runs.parquet')} has two runs called {runs['run'][twice].iloc[0]!r}; expected each once"
         )
     frames = {"runs": runs}
     for name in TABLES:
@@ -164,23 +164,23 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
         about["left_out"] = [(str(path), str(reason)) for path, reason in about["left_out"]]
         frame = table.to_pandas()
         if not isinstance(about["format"], int) or not isinstance(about["minor"], int):
-            raise ValueError("a version that is no number")
+            raise ValueError("a version that is not a number")
         for name, known in names.items():
             if name not in frame:
-                raise InputError(f"{path} has no column {name!r}: expected an export of fishlens")
+                raise InputError(f"{path} has no column {name!r}; expected an export of fishlens")
             frame[name] = pd.Categorical(frame[name].astype(object), categories=known)
     except InputError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path} is no export that can be read: {first_line(error)}") from None
+        raise InputError(f"{path} is not an export that can be read: {first_line(error)}") from None
     for one in expected:
         if one.name not in frame:
-            raise InputError(f"{path} has no column {one.name!r}: expected an export of fishlens")
+            raise InputError(f"{path} has no column {one.name!r}; expected an export of fishlens")
         try:
             frame[one.name] = _as(frame[one.name], one.dtype)
         except (ValueError, TypeError):
             raise InputError(
-                f"{path}: column {one.name!r} is of type {frame[one.name].dtype}, expected {one.dtype}"
+                f"{path}: column {one.name!r} is of type {frame[one.name].dtype}; expected {one.dtype}"
             ) from None
     return frame, about
 

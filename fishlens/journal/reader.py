@@ -1,7 +1,7 @@
 """The reader: the journals of one run directory, merged into the one series the run would have written
 undisturbed.
 
-- A torn last line (a crash, or a writer that is at it) is no record yet and is ignored.
+- A torn last line (a crash, or a writer that is at it) is not yet a record and is ignored.
 - A later attempt supersedes: of every earlier attempt the records after its `resumed_from_step` are
   dropped, and of those exactly at that step the ones it wrote again.
 - A damaged line that is not the last (a bad disk, an editor) costs that line alone: it is reported in
@@ -105,7 +105,7 @@ def last_attempt(run_dir: str | Path) -> int:
 def start_of(path: Path) -> Record | None:
     """A journal's start record; None where it holds no whole line (its process died, or its disk was full, at once).
 
-    Raises `InputError` for what is no journal of ours.
+    Raises `InputError` for what is not a journal of ours.
     """
     try:
         line = first_line(path)
@@ -128,7 +128,7 @@ def not_begun(run_dir: str | Path) -> InputError:
         return InputError(
             f"{run_dir} has only just begun, or its process died at once: there is no record in its journal yet"
         )
-    return InputError(f"{run_dir} holds no run that has begun: expected a journal with a start record")
+    return InputError(f"{run_dir} holds no run that has begun; expected a journal with a start record")
 
 
 def begun(run_dir: str | Path) -> bool:
@@ -154,7 +154,7 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
     """Read and merge the attempts of one run; with `kinds`, only records of those kinds (much faster than
     all).
 
-    Raises `InputError` naming file and line for a journal that is no journal, of a newer format, or, when
+    Raises `InputError` naming file and line for a file that is not a journal, of a newer format, or, when
     `strict`, damaged in the middle.
     """
     journals = attempts(run_dir)
@@ -266,13 +266,13 @@ def parse_record(line: bytes, newer: bool) -> Record | None:
     try:
         record = from_json(line, cache_strings="keys")
     except ValueError:
-        raise ValueError("not a JSON object, expected a record") from None
+        raise ValueError("not a JSON object; expected a record") from None
     name = record.get("kind") if isinstance(record, dict) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         if newer and isinstance(name, str):
             return None
-        raise ValueError(f"not a record: expected an object whose kind is one of {', '.join(KINDS)}")
+        raise ValueError(f"not a record; expected an object whose kind is one of {', '.join(KINDS)}")
     if kind is START:
         raise ValueError("a second start record; each attempt has its own file")
     if problem := kind.problem(record):

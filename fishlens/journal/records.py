@@ -28,7 +28,7 @@ REPORTED_VERSIONS = (
 def check_status(status: Any) -> None:
     """Raises `InputError` for what no run ends as."""
     if status not in STATUSES:
-        raise InputError(f"status is {status!r}, expected one of {', '.join(STATUSES)}")
+        raise InputError(f"status is {status!r}; expected one of {', '.join(STATUSES)}")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

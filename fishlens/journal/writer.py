@@ -257,7 +257,7 @@ class JournalWriter:
 def checked_line(kind: str, fields: dict[str, Any]) -> bytes:
     """A record as one line. Raises `ValueError` or `TypeError` for what the kind does not have."""
     if kind not in KINDS:
-        raise ValueError(f"a journal has no records of kind {kind!r}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"a journal has no records of kind {kind!r}; expected one of {', '.join(KINDS)}")
     unknown = fields.keys() - KINDS[kind].fields.keys()
     if unknown:
         raise ValueError(f"a {kind!r} record has no field {', '.join(map(repr, sorted(unknown)))}")
@@ -290,8 +290,8 @@ def _write_first(path: Path, descriptor: int, line: bytes) -> None:
 
 
 def _carry_over(old: int, new: int) -> bool:
-    """Append to `new` what `old` has beyond its length. False, and a line break at most, where `new` is no beginning of
-    `old`."""
+    """Append to `new` what `old` has beyond its length. False, and a line break at most, where `old` does not begin as
+    `new` does."""
     length, longer = os.fstat(new).st_size, os.fstat(old).st_size
     look = min(length, 64 * 1024)
     if length > longer or os.pread(old, look, length - look) != os.pread(new, look, length - look):

@@ -56,7 +56,7 @@ def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; expected a folder, or a new one")
     if plan.seed < 0:
-        raise InputError(f"seed is {plan.seed}, expected 0 or more")
+        raise InputError(f"seed is {plan.seed}; expected 0 or more")
     family, world = make_family(plan.seed), World(plan.seed)
     write_family(output / "family.json", family, plan)
     write_tasks(output / "data", family, world, plan.seed)

@@ -66,7 +66,7 @@ def train_language_adapter(
     output = Path(output)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
         raise InputError(
-            f"language is {language!r}, expected letters, digits, - and _ (it names the adapter)"
+            f"language is {language!r}; expected letters, digits, - and _ (it names the adapter)"
         )
     if (output / WEIGHTS).exists():
         raise InputError(f"{output} already holds a finished adapter: give another folder")
@@ -124,7 +124,7 @@ def _add_adapter(learner: Any, language: str, config: str, seed: int) -> None:
     try:
         learner.add_adapter(language, config=config)
     except Exception as error:  # the parser of configuration strings raises of every kind
-        raise InputError(f"config {config!r} is no adapter configuration: {error}") from None
+        raise InputError(f"config {config!r} is not an adapter configuration: {error}") from None
     learner.train_adapter(language)
     own = {id(p) for p in _adapter_parameters(learner, language)}
     for parameter in learner.parameters():

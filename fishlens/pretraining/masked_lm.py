@@ -64,11 +64,11 @@ class MaskedLMSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
+            raise InputError(f"learning_rate is {self.learning_rate}; expected a number above 0")
         if self.precision not in ("fp32", "bf16"):
-            raise InputError(f"precision is {self.precision!r}, expected fp32 or bf16")
+            raise InputError(f"precision is {self.precision!r}; expected fp32 or bf16")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise InputError(f"minutes is {self.minutes}, expected a number above 0")
+            raise InputError(f"minutes is {self.minutes}; expected a number above 0")
 
 
 class Interrupted(Exception):

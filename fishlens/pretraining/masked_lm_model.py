@@ -29,12 +29,12 @@ def load_masked_lm(place: str | Path, new_head: bool = False) -> tuple[Any, list
     lost = [key for key in missing if key.startswith(inside)]
     if lost:
         raise InputError(
-            f"the model {str(place)!r} lacks {len(lost)} weights of its encoder, {lost[0]} among them: expected a "
+            f"the model {str(place)!r} lacks {len(lost)} weights of its encoder, {lost[0]} among them; expected a "
             f"whole checkpoint of a {model.config.model_type} model"
         )
     if missing and not new_head:
         raise InputError(
-            f"the model {str(place)!r} has no masked-LM head ({missing[0]} is missing): expected a checkpoint that was "
+            f"the model {str(place)!r} has no masked-LM head ({missing[0]} is missing); expected a checkpoint that was "
             f"saved with it; `fishlens pretrain --from {place}` trains one"
         )
     return model, missing

@@ -45,7 +45,7 @@ def train_tokenizer(
         )
         tokenizer.train_from_iterator(lines, trainer)
     else:
-        raise InputError(f'unknown kind of tokenizer "{kind}": expected word or unigram')
+        raise InputError(f'unknown kind of tokenizer "{kind}"; expected word or unigram')
     first, last = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
     tokenizer.post_processor = TemplateProcessing(
         single="<s> $A </s>",

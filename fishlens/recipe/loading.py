@@ -62,7 +62,7 @@ def find_recipe(name: str) -> Path:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
     if not path.is_file():
-        raise InputError(f"no recipe {name!r}: expected a YAML file or one of {', '.join(bundled)}")
+        raise InputError(f"no recipe {name!r}; expected a YAML file or one of {', '.join(bundled)}")
     return path
 
 
@@ -107,7 +107,7 @@ def _same_place(one: Any, other: Any) -> bool:
 def _override(setting: str) -> tuple[str, Any]:
     path, separator, value = setting.partition("=")
     if not separator or not path.strip() or any(not word for word in path.split(".")):
-        raise InputError(f"override {setting!r}: expected field=value, for instance train.steps=100")
+        raise InputError(f"override {setting!r}; expected field=value, for instance train.steps=100")
     try:
         return path.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
@@ -133,7 +133,7 @@ def _check_variants(variants: Any, origin: str) -> list[Tree]:
             raise InputError(f"{origin}: variants is a list of {{when: …, set: …}}, got {variant!r:.100}")
         for part, fields in variant.items():
             if not isinstance(fields, dict) or not all(isinstance(path, str) for path in fields):
-                raise InputError(f"{origin}: variants: {part} is {fields!r:.100}, expected fields and values")
+                raise InputError(f"{origin}: variants: {part} is {fields!r:.100}; expected fields and values")
     return variants
 
 

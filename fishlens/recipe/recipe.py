@@ -17,7 +17,7 @@ def _local(place: str) -> str:
     scheme, separator, _ = place.partition("://")
     if separator and scheme != "package":
         raise ValueError(
-            f"is {place!r}, expected a folder, a hub id or package://module/path: nothing is fetched"
+            f"is {place!r}; expected a folder, a hub id or package://module/path: nothing is fetched"
         )
     return place
 
@@ -105,7 +105,7 @@ class Train(Section):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
         if self.steps is not None and self.warmup >= self.steps:
-            raise ValueError(f"warmup is {self.warmup}, expected fewer than the {self.steps} steps")
+            raise ValueError(f"warmup is {self.warmup}; expected fewer than the {self.steps} steps")
         if self.fisher_penalty and self.precision == "fp16":
             raise ValueError(
                 "fisher_penalty squares gradients, which fp16 does not hold: set precision to bf16 or fp32"
@@ -245,7 +245,7 @@ class Recipe(Section):
         tracking, data = self.tracking, self.data
         if isinstance(tracking.languages, str) and tracking.languages != "targets":
             raise ValueError(
-                f"tracking.languages is {tracking.languages!r}: expected a list of languages, or 'targets' for all of "
+                f"tracking.languages is {tracking.languages!r}; expected a list of languages, or 'targets' for all of "
                 "data.targets"
             )
         if tracking.text is not None and "{language}" not in tracking.text:

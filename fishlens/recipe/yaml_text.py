@@ -65,7 +65,7 @@ def read_yaml(path: Path, what: str) -> dict[Any, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path} is not a {what}: expected fields and values, got {type(tree).__name__}")
+        raise InputError(f"{path} is not a {what}; expected fields and values, got {type(tree).__name__}")
     return tree
 
 

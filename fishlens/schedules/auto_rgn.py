@@ -34,7 +34,7 @@ class AutoRgn(Schedule):
         for block in self.blocks:
             if not math.isfinite(norms.get(block, math.nan)):
                 raise InputError(
-                    f"block {block!r} has the relative gradient norm {norms.get(block)}, expected a finite number"
+                    f"block {block!r} has the relative gradient norm {norms.get(block)}; expected a finite number"
                 )
         largest = max(norms[block] for block in self.blocks)
         weights = {block: norms[block] / largest if largest > 0 else 1.0 for block in self.blocks}

@@ -45,7 +45,7 @@ class Schedule(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise InputError(f"schedule.every is {self.every!r}, expected a whole number of steps, 1 or more")
+            raise InputError(f"schedule.every is {self.every!r}; expected a whole number of steps, 1 or more")
         if not self.blocks:
             raise InputError("a schedule needs at least one block, got none")
         if len(set(self.blocks)) < len(self.blocks):
@@ -82,7 +82,7 @@ class Schedule(ABC):
         event = self.choose(step, state, scores)
         if event.learning_rate_weights and not self.sets_learning_rates:
             raise InputError(
-                f"the schedule {self.name!r} gives learning-rate weights but does not declare it, expected "
+                f"the schedule {self.name!r} gives learning-rate weights but does not declare it; expected "
                 "sets_learning_rates = True on its class"
             )
         return event
@@ -120,7 +120,7 @@ class Schedule(ABC):
                 names.append(str(block))
             else:
                 raise InputError(
-                    f"{field} names block {block!r}, expected a number below {len(self.blocks)} or one of "
+                    f"{field} names block {block!r}; expected a number below {len(self.blocks)} or one of "
                     f"{', '.join(self.blocks)}"
                 )
         if len(set(names)) < len(names):

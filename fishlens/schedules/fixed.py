@@ -45,7 +45,7 @@ class Fixed(Stepwise):
         orders = SAMPLED_12 if len(self.blocks) == 12 else sample_permutations(len(self.blocks))
         if not isinstance(self.permutation, int) or not 0 <= self.permutation < len(orders):
             raise InputError(
-                f"schedule.permutation is {self.permutation!r}, expected a whole number from 0 to {len(orders) - 1}"
+                f"schedule.permutation is {self.permutation!r}; expected a whole number from 0 to {len(orders) - 1}"
             )
         return orders[self.permutation]
 

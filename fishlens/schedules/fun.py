@@ -30,13 +30,13 @@ class Fun(Stepwise):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.first not in ("top", "select"):
-            raise InputError(f"schedule.first is {self.first!r}, expected 'top' or 'select'")
+            raise InputError(f"schedule.first is {self.first!r}; expected 'top' or 'select'")
         if self.margin <= 0:
             raise InputError(
-                f"schedule.margin is {self.margin}, expected a number of standard errors above 0"
+                f"schedule.margin is {self.margin}; expected a number of standard errors above 0"
             )
         if self.max_examples < 1:
-            raise InputError(f"schedule.max_examples is {self.max_examples}, expected 1 or more")
+            raise InputError(f"schedule.max_examples is {self.max_examples}; expected 1 or more")
 
     def needs_scores(self, step: int, state: State) -> bool:
         return self._looks(step, state) or super().needs_scores(step, state)

@@ -73,9 +73,9 @@ def schedule_class(name: str) -> type[Schedule]:
         return SCHEDULES[name]
     if ":" not in name:
         raise InputError(
-            f"schedule.name is {name!r}, expected one of {', '.join(SCHEDULES)} or your own class as module:Class"
+            f"schedule.name is {name!r}; expected one of {', '.join(SCHEDULES)} or your own class as module:Class"
         )
     cls = load_class(name, "schedule.name")
     if not (isinstance(cls, type) and issubclass(cls, Schedule)):
-        raise InputError(f"schedule.name is {name!r}, expected a subclass of fishlens.schedules.Schedule")
+        raise InputError(f"schedule.name is {name!r}; expected a subclass of fishlens.schedules.Schedule")
     return cls

@@ -32,7 +32,7 @@ class Stepwise(Schedule):
         super().__post_init__()
         _check(self.until, self.tolerance, self.patience)
         if self.scores not in (SOURCE, TARGETS):
-            raise InputError(f"schedule.scores is {self.scores!r}, expected {SOURCE!r} or {TARGETS!r}")
+            raise InputError(f"schedule.scores is {self.scores!r}; expected {SOURCE!r} or {TARGETS!r}")
         if self.until == PLATEAU:
             object.__setattr__(self, "scores_by", TRACE)
         elif self.scores_by is None and self.scores != SOURCE:
@@ -90,8 +90,8 @@ class Stepwise(Schedule):
 def _check(until: int | str | None, tolerance: float, patience: int) -> None:
     whole = isinstance(until, int) and not isinstance(until, bool) and until >= 0
     if not (until is None or whole or until == PLATEAU):
-        raise InputError(f"schedule.until is {until!r}, expected a number of updates or {PLATEAU!r}")
+        raise InputError(f"schedule.until is {until!r}; expected a number of updates or {PLATEAU!r}")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
-        raise InputError(f"schedule.tolerance is {tolerance!r}, expected a share between 0 and 1")
+        raise InputError(f"schedule.tolerance is {tolerance!r}; expected a share between 0 and 1")
     if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise InputError(f"schedule.patience is {patience!r}, expected a whole number of events, 1 or more")
+        raise InputError(f"schedule.patience is {patience!r}; expected a whole number of events, 1 or more")

@@ -74,7 +74,7 @@ def make_clock(every: int | str | Collection[int] | Clock) -> Clock:
     if isinstance(every, Clock):
         return every
     wrong = InputError(
-        f"every is {every!r}: expected a number of steps (50), a share of the training time ('2%') or a list of steps"
+        f"every is {every!r}; expected a number of steps (50), a share of the training time ('2%') or a list of steps"
     )
     try:
         if isinstance(every, str):

@@ -50,7 +50,7 @@ def target_probe_sets(
     if targets and (preset is not None or labels in ("empirical", "mode")):
         what = f"preset={preset!r}" if preset is not None else f"labels={labels!r}"
         raise InputError(
-            f"{what} cannot be measured in target languages ({', '.join(targets)}): expected labels auto, exact or mc"
+            f"{what} cannot be measured in target languages ({', '.join(targets)}); expected labels auto, exact or mc"
         )
     sets = {}
     for language, data in targets.items():

@@ -1,4 +1,4 @@
-"""How far a training is, and how long it has trained: without its probes, and without what was no training."""
+"""How far a training is, and how long it has trained: without its probes, and without what was not training."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Progress:
         self._spent = Spent(self._spent.probes + seconds, last)
 
     def leave_out(self, seconds: float) -> None:
-        """So many seconds just past were no training (an evaluation)."""
+        """So many seconds just past were not training (an evaluation)."""
         self._left_out += seconds
 
     @property

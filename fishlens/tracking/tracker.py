@@ -258,7 +258,7 @@ class Tracker:
         return self._progress.last_step
 
     def leave_out(self, seconds: float) -> None:
-        """So many seconds just past were no training (an evaluation): the overhead is not measured against them."""
+        """So many seconds just past were not training (an evaluation): the overhead is not measured against them."""
         self._progress.leave_out(seconds)
 
     @property

@@ -175,7 +175,7 @@ class UnfreezeCallback(TrainerCallback):
         other = known() if known is not None else None
         if other is not None and other is not self and its_control is control:
             raise InputError(
-                f"two callbacks unfreeze one model, by {other.schedule!r} and by {self.schedule!r}: expected one "
+                f"two callbacks unfreeze one model, by {other.schedule!r} and by {self.schedule!r}; expected one "
                 "UnfreezeCallback"
             )
         _unfreezing[model] = (weakref.ref(self), control)
@@ -218,7 +218,7 @@ class UnfreezeCallback(TrainerCallback):
             )
         if (stored["schedule"], stored["every"]) != (self.schedule, self.every):
             raise InputError(
-                f"the checkpoint was written with the schedule {stored['schedule']!r} every {stored['every']}, "
+                f"the checkpoint was written with the schedule {stored['schedule']!r} every {stored['every']}; "
                 f"expected {self.schedule!r} every {self.every}"
             )
         return State.from_json(stored["state"])
@@ -264,7 +264,7 @@ def _check_blocks(blocks: Sequence[Block], model: nn.Module, optimizer: Any) -> 
     if outside:
         raise InputError(
             f"{len(outside)} parameters train and lie in no block ({outside[0]} among them), so that no schedule would "
-            "decide when: expected every trainable parameter in a block; freeze them before training, or give "
+            "decide when; expected every trainable parameter in a block; freeze them before training, or give "
             "blocks= that hold them"
         )
 

@@ -27,7 +27,7 @@ STYLES = {"running": "green", "finished": "blue", "interrupted": "yellow", "fail
 def watch(run_dir: Path, console: Console, *, every: float = 2.0, once: bool = False) -> None:
     """Show the run until it ends (or once). Raises `InputError` if there is no run."""
     if not attempts(run_dir):
-        raise InputError(f"{run_dir} holds no run: expected a directory with a journal-1.jsonl")
+        raise InputError(f"{run_dir} holds no run; expected a directory with a journal-1.jsonl")
     follower = Follower(run_dir, lambda: Overview(run_dir))
     run = follower.look()
     if once or run.status != "running":

@@ -109,7 +109,7 @@ def refuse_incomplete(model: Any, name: str, lacking: Sequence[str]) -> None:
     """Raises `InputError` if weights of the pretrained part are `lacking`: libraries would draw them at random."""
     if lacking:
         raise InputError(
-            f"model {name!r} lacks {len(lacking)} weights of its encoder, {lacking[0]} among them: expected a whole "
+            f"model {name!r} lacks {len(lacking)} weights of its encoder, {lacking[0]} among them; expected a whole "
             f"checkpoint of a {model.config.model_type} model"
         )
 

@@ -134,12 +134,12 @@ def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if not isinstance(state, dict):
-            raise ValueError("state.json is no object")
+            raise ValueError("state.json is not an object")
         if state.pop("format") != FORMAT:
-            raise InputError(f"{path} is a checkpoint of another format, expected format {FORMAT}")
+            raise InputError(f"{path} is a checkpoint of another format; expected format {FORMAT}")
         step = state.pop("step")
         if type(step) is not int or step < 0:
-            raise ValueError(f"step is {step!r}, expected a whole number")
+            raise ValueError(f"step is {step!r}; expected a whole number")
         return Snapshot(
             step=step,
             weights=load_file(path / "weights.safetensors"),

@@ -22,7 +22,7 @@ def check_run(run_dir: str | Path) -> Path:
     place = Path(run_dir)
     if not attempts(place) or not (place / "recipe.yaml").is_file():
         raise InputError(
-            f"{place} holds no run by a recipe: expected a directory with recipe.yaml and a journal"
+            f"{place} holds no run by a recipe; expected a directory with recipe.yaml and a journal"
         )
     return place
 

@@ -39,7 +39,7 @@ def read_trainer_state(state: Mapping[str, Any]) -> TrainerState:
     try:
         stored = state.get("trainer_state") or state["standing"]  # "standing": before 0.2
         if not isinstance(state["loss_sum"], int | float):
-            raise ValueError(f"loss_sum is {state['loss_sum']!r}, expected a number")
+            raise ValueError(f"loss_sum is {state['loss_sum']!r}; expected a number")
         State.from_json(_plain_mapping(state["schedule"]))
         _SCHEDULE_STATE.validate_python(state["schedule"])
         return _TRAINER_STATE.validate_python(stored)
@@ -49,7 +49,7 @@ def read_trainer_state(state: Mapping[str, Any]) -> TrainerState:
 
 def _plain_mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"schedule is {value!r}, expected an object")
+        raise ValueError(f"schedule is {value!r}; expected an object")
     return value
 
 

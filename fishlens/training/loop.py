@@ -39,7 +39,7 @@ from fishlens.training.tasks import Task
 
 @dataclass
 class TrainerState:
-    """What changes from step to step and is no tensor; JSON values, all of it is in every checkpoint.
+    """What changes from step to step and is not a tensor; JSON values, all of it is in every checkpoint.
 
     validation: {metric: points} of the best step.
     """
@@ -280,7 +280,7 @@ def scored_items(batch: dict[str, torch.Tensor]) -> int:
 
 def record_training(job: Job) -> None:
     """Write a `train` record every few steps: the mean loss since the last one. Raises `InputError` if training has
-    diverged: weights that are no numbers would be scored like others."""
+    diverged: weights that are not numbers would be scored like any others."""
     trainer_state, recipe = job.trainer_state, job.recipe
     if trainer_state.step % recipe.train.log_every and trainer_state.step != job.steps:
         return
@@ -295,7 +295,7 @@ def record_training(job: Job) -> None:
     )
     if not math.isfinite(loss):
         raise InputError(
-            f"the training loss is {loss} at step {trainer_state.step}, expected a number: "
+            f"the training loss is {loss} at step {trainer_state.step}; expected a number: "
             f"lower train.learning_rate, which is {recipe.train.learning_rate:g}"
         )
     job.loss_sum.zero_()

@@ -73,7 +73,7 @@ class MadX(Assembly):
     def check_setup(self, language: str | None) -> None:
         active, wanted = self.model.active_adapters, self.setup(language)
         if wanted is not None and stacked(active) != stacked(wanted):
-            raise RuntimeError(f"the active adapters are {active}, expected {wanted}")
+            raise RuntimeError(f"the active adapters are {active}; expected {wanted}")
 
     def save(self, place: Path) -> None:
         if self.adapter is None:
@@ -145,7 +145,9 @@ def add_task_adapter(model: Any, name: str, config: str) -> None:
     try:
         model.add_adapter(name, config=adapters.AdapterConfig.load(config))
     except Exception as error:  # the parser of configuration strings raises of every kind
-        raise InputError(f"adapter {config!r} is no adapter configuration: {first_line(error)}") from error
+        raise InputError(
+            f"adapter {config!r} is not an adapter configuration: {first_line(error)}"
+        ) from error
 
 
 def load_language_adapter(model: Any, language: str, place: str) -> None:

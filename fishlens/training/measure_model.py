@@ -104,7 +104,7 @@ def _recipe(source: Pretrained, data: Path, overrides: Sequence[str]) -> Recipe:
     recipe = load_recipe(plain, overrides=overrides)
     for path, value, _ in differences(recipe, load_recipe(plain)):
         if not path.startswith(MAY_CHANGE):
-            raise InputError(f"{path} is {value!r}; of a model, expected one of {', '.join(MAY_CHANGE)}")
+            raise InputError(f"{path} is {value!r}; of a model; expected one of {', '.join(MAY_CHANGE)}")
     return recipe
 
 

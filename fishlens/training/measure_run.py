@@ -166,7 +166,7 @@ def _set_weights(assembly: Assembly, snapshot: Snapshot, where: Path) -> None:
     for name in (*wanted, *there):
         if wanted.get(name) != there.get(name):
             raise InputError(
-                f"{where} is a checkpoint of another model: {name} is {there.get(name) or 'missing'}, expected "
+                f"{where} is a checkpoint of another model: {name} is {there.get(name) or 'missing'}; expected "
                 f"{wanted.get(name) or 'none'}"
             )
     assembly.set_weights(snapshot.weights)

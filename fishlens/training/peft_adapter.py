@@ -47,7 +47,7 @@ class PeftAssembly(Assembly):
     def check_setup(self, language: str | None) -> None:
         active = list(self.model.active_adapters)
         if active != [self.adapter]:
-            raise RuntimeError(f"the active adapters are {active}, expected [{self.adapter!r}]")
+            raise RuntimeError(f"the active adapters are {active}; expected [{self.adapter!r}]")
 
     def save(self, place: Path) -> None:
         with writing_folder(place / "adapter") as folder:
@@ -87,7 +87,7 @@ def lora_settings(adapter: str) -> dict[str, Any]:
     if match is None or match[1] not in METHODS:
         known = ", ".join(PEFT + name for name in METHODS)
         raise InputError(
-            f"adapter is {adapter!r}, expected one of {known}, with options as in {PEFT}lora[r=8]"
+            f"adapter is {adapter!r}; expected one of {known}, with options as in {PEFT}lora[r=8]"
         )
     given = re.sub(r"(\w+)=", r"\1: ", match[2] or "")
     try:

@@ -63,10 +63,10 @@ def _check_place(what: str, named: str, file: str) -> None:
         if not (place / file).is_file():
             raise InputError(f"{what} {named!r} is a folder without {file}")
     elif place.exists():
-        raise InputError(f"{what} {named!r} is a file, expected a folder with {file}")
+        raise InputError(f"{what} {named!r} is a file; expected a folder with {file}")
     elif _is_path(named):
         raise InputError(
-            f"{what} {named!r} does not exist: expected a folder with {file}, or a hub id like owner/name"
+            f"{what} {named!r} does not exist; expected a folder with {file}, or a hub id like owner/name"
         )
 
 

@@ -52,7 +52,7 @@ def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, cou
     unknown = share_of_unknown_tokens(task, rows, tokenizer)
     if unknown > UNKNOWN_REFUSED:
         raise InputError(
-            f"language {language!r}: the tokenizer makes {unknown:.0%} of {split.source} {tokenizer.unk_token}, "
+            f"language {language!r}: the tokenizer makes {unknown:.0%} of {split.source} {tokenizer.unk_token}; "
             f"expected at most {UNKNOWN_REFUSED:.0%}: leave the language out of tracking.languages"
         )
     if unknown > UNKNOWN_NOTED:
@@ -83,7 +83,7 @@ def _beside_the_source(
     if len(pairs) < FEWEST:
         raise InputError(
             f"tracking.cka compares parallel examples, but {len(pairs)} of {split.source} have the id of one of "
-            f"{source.source}, expected at least {FEWEST}: set tracking.cka to false"
+            f"{source.source}; expected at least {FEWEST}: set tracking.cka to false"
         )
     return pairs
 

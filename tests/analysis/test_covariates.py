@@ -73,9 +73,9 @@ def test_the_report_judges_features_beside_numbers_of_languages(study, tmp_path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("language\nde\n", "has the columns language: expected language, and at least one more"),
+        ("language\nde\n", "has the columns language; expected language, and at least one more"),
         ("language,far\nde,1\nde,2\n", "has the language 'de' twice"),
-        ("language,far\nde,1\nsw,near\n", "has 'near' in its column far: expected a number"),
+        ("language,far\nde,1\nsw,near\n", "has 'near' in its column far; expected a number"),
         ("", "cannot be read as CSV"),
     ],
 )

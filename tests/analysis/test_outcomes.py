@@ -40,7 +40,7 @@ def test_another_metric_must_be_named_and_known(study):
     assert (language_scores(both)["metric"] == "accuracy").all()
     assert (language_scores(both, metric="exact")["value"] == 1).all()
     with pytest.raises(
-        InputError, match="no run has the metric 'f1' on test: expected one of accuracy, exact"
+        InputError, match="no run has the metric 'f1' on test; expected one of accuracy, exact"
     ):
         language_scores(both, metric="f1")
 

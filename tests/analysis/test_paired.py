@@ -149,7 +149,7 @@ def test_one_seed_only_gives_means_without_more():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(InputError, match="no run has schedule 'full': expected one of fun, gu, standard"):
+    with pytest.raises(InputError, match="no run has schedule 'full'; expected one of fun, gu, standard"):
         compare(scores(), baseline="full")
     with pytest.raises(InputError, match="no 'f1'"):
         compare(scores(), "f1")

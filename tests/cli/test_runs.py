@@ -128,9 +128,9 @@ def _copy(place):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--where", "seed"], "is not a condition: expected FIELD=VALUE"),
-        (["--where", "speed=1"], "no run has a field 'speed': expected one of .*schedule.*"),
-        (["--where", "schedule>gu"], "compares with 'gu': expected a number after >"),
+        (["--where", "seed"], "is not a condition; expected FIELD=VALUE"),
+        (["--where", "speed=1"], "no run has a field 'speed'; expected one of .*schedule.*"),
+        (["--where", "schedule>gu"], "compares with 'gu'; expected a number after >"),
         (["--sort", "speed"], "no run has a field 'speed'"),
         (["nothing"], "nothing is neither a place nor the name of a run in"),
         (["--diff", "--where", "seed=1"], "--diff compares runs, and here are 1"),

@@ -106,7 +106,7 @@ def test_help_is_there_after_a_recipe_too(trained):
     [
         (["nothing-of-the-kind"], "'nothing-of-the-kind' is nothing to track: .*quickstart"),
         (["missing.py"], "missing.py does not exist"),
-        (["quickstart", "--lr", "1"], "'--lr' is no option for a recipe"),
+        (["quickstart", "--lr", "1"], "'--lr' is not an option for a recipe"),
         (["quickstart", "-s"], "-s needs a value"),
         (["-s", "seed=1", "-m", "package"], "--set seed=1 is for recipes"),
         (["--every", "often", "-m", "package"], "every is 'often'"),
@@ -155,7 +155,7 @@ def test_blocks_output_head_and_embeddings_reach_the_script_s_callback(started, 
     }  # fmt: skip
     assert not_told["head"] is True and not_told["embeddings"] is False
     assert "blocks" not in not_told and "output" not in not_told
-    with pytest.raises(InputError, match="--output 'zebra' is unknown: expected auto or one of"):
+    with pytest.raises(InputError, match="--output 'zebra' is unknown; expected auto or one of"):
         invoke("--output", "zebra", script)
 
 

@@ -67,30 +67,30 @@ def test_fields_and_kinds_of_a_newer_minor_version_are_kept_and_ignored(tmp_path
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
     [
-        ("train", {"loss": "low"}, "loss is 'low', expected a number"),
-        ("fisher", {"trace": [1.0]}, r"trace is \[1.0\], expected a number for each block"),
+        ("train", {"loss": "low"}, "loss is 'low'; expected a number"),
+        ("fisher", {"trace": [1.0]}, r"trace is \[1.0\]; expected a number for each block"),
         ("fisher", {"trace": {"low": "x"}}, "expected a number for each block"),
         (
             "fisher",
             {"trace": {"low": 1.0}, "examples": -1},
-            "examples is -1, expected a whole number, 0 or more",
+            "examples is -1; expected a whole number, 0 or more",
         ),
         ("fisher", {"purpose": "track"}, "without trace and lost"),
-        ("eval", {"metric": "f1", "headline": 1}, "headline is 1, expected true or false"),
+        ("eval", {"metric": "f1", "headline": 1}, "headline is 1; expected true or false"),
         ("unfreeze", {"event": 0}, "without chosen"),
         ("note", {"level": "info"}, "without text"),
         (
             "eval",
             {"metric": "f1", "value": 150.0},
-            "value is 150.0, expected a number from -100 to 100 points",
+            "value is 150.0; expected a number from -100 to 100 points",
         ),
         (
             "eval",
             {"metric": "f1", "value": math.inf},
-            "value is 'Infinity', expected a number from -100 to 100",
+            "value is 'Infinity'; expected a number from -100 to 100",
         ),
-        ("fisher", {"trace": {"low": 1.0, "head": -1.0}}, "trace is -1.0, expected 0 or more"),
-        ("fisher", {"trace": {"low": 1.0}, "atc": 101}, "atc is 101, expected a number from 0 to 100 points"),
+        ("fisher", {"trace": {"low": 1.0, "head": -1.0}}, "trace is -1.0; expected 0 or more"),
+        ("fisher", {"trace": {"low": 1.0}, "atc": 101}, "atc is 101; expected a number from 0 to 100 points"),
     ],
 )
 def test_a_field_of_the_wrong_type_cannot_be_written(tmp_path, kind, fields, said):

@@ -104,10 +104,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(runs_dir, tmp_path, mo
 @pytest.mark.parametrize(
     ("table", "column", "value", "said"),
     [
-        ("evaluation", "value", 150.0, r"row 2: value is 150, expected a number from -100 to 100"),
-        ("evaluation", "value", float("inf"), r"row 2: value is inf, expected a number from -100 to 100"),
-        ("fisher", "trace", -1.0, r"row 2: trace is -1, expected 0 or more"),
-        ("training", "step", -5, r"row 2: step is -5, expected a whole number, 0 or more"),
+        ("evaluation", "value", 150.0, r"row 2: value is 150; expected a number from -100 to 100"),
+        ("evaluation", "value", float("inf"), r"row 2: value is inf; expected a number from -100 to 100"),
+        ("fisher", "trace", -1.0, r"row 2: trace is -1; expected 0 or more"),
+        ("training", "step", -5, r"row 2: step is -5; expected a whole number, 0 or more"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_before_it_is_exported_and_when_it_is_read(
@@ -166,7 +166,7 @@ def test_tables_of_others_are_not_overwritten_and_exports_of_ours_are(tmp_path):
     folder.mkdir()
     theirs = pd.DataFrame({"mine": [1, 2]})
     theirs.to_parquet(folder / "evaluation.parquet")
-    with pytest.raises(InputError, match=r"evaluation\.parquet is no export of fishlens"):
+    with pytest.raises(InputError, match=r"evaluation\.parquet is not an export of fishlens"):
         export_runs(runs, folder)
     assert [path.name for path in folder.iterdir()] == ["evaluation.parquet"]
     assert pd.read_parquet(folder / "evaluation.parquet").equals(theirs)

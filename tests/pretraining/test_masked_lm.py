@@ -141,7 +141,7 @@ def test_in_bfloat16_the_forward_pass_is_rounded_and_the_weights_are_not(tokeniz
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(InputError, match="precision is 'half', expected fp32 or bf16"):
+    with pytest.raises(InputError, match="precision is 'half'; expected fp32 or bf16"):
         replace(SETTINGS, precision="half")
 
 

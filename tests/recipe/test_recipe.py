@@ -103,7 +103,7 @@ def test_overrides_reach_any_field_and_options_too():
         ("schedule.name=full", "set adapter=null"),
         ("model=null", "model is None"),
         ("language_adapters=madx/adapters", "put {language} where the language stands"),
-        ("seed", "override 'seed': expected field=value"),
+        ("seed", "override 'seed'; expected field=value"),
         ("seed=[", "the value is not valid YAML"),
         (".=3", "expected field=value"),
     ],
@@ -120,7 +120,7 @@ def test_files_that_are_no_recipes_are_named(tmp_path):
     with pytest.raises(InputError, match=r"bad.yaml is not valid YAML"):
         load_recipe(bad)
     bad.write_text("just words", encoding="utf-8")
-    with pytest.raises(InputError, match=r"bad.yaml is not a recipe: expected fields and values, got str"):
+    with pytest.raises(InputError, match=r"bad.yaml is not a recipe; expected fields and values, got str"):
         load_recipe(bad)
     bad.write_bytes(b"name: \xff\xfe")
     with pytest.raises(InputError, match=r"bad.yaml is not UTF-8"):
@@ -128,7 +128,7 @@ def test_files_that_are_no_recipes_are_named(tmp_path):
     bad.write_text("name: x\nmodel: y\ntask: {name: topic}\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"bad.yaml: train is missing"):
         load_recipe(bad)
-    with pytest.raises(InputError, match=r"no recipe 'xnly': expected a YAML file or one of .*xnli"):
+    with pytest.raises(InputError, match=r"no recipe 'xnly'; expected a YAML file or one of .*xnli"):
         load_recipe("xnly")
     with pytest.raises(InputError, match="there is no package 'no_such_package'"):
         load_recipe("package://no_such_package/recipe.yaml")
@@ -168,7 +168,7 @@ def test_paths_are_kept_as_they_are_written(tmp_path, monkeypatch):
     "part", [{"when": "seed", "set": {}}, {"when": {}, "set": ["x"]}, {"when": {3: 1}, "set": {}}]
 )
 def test_a_variant_of_anything_but_fields_and_values_is_refused(part):
-    with pytest.raises(InputError, match=r"variants: (when|set) is .*, expected fields and values"):
+    with pytest.raises(InputError, match=r"variants: (when|set) is .*; expected fields and values"):
         load_recipe({**MINIMAL, "variants": [part]})
 
 

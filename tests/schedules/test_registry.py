@@ -60,7 +60,7 @@ def test_a_permutation_is_the_order_of_thawing():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("gradual", {}, "schedule.name is 'gradual', expected one of standard, gu"),
+        ("gradual", {}, "schedule.name is 'gradual'; expected one of standard, gu"),
         (
             "gu",
             {"order": [1]},
@@ -73,12 +73,12 @@ def test_a_permutation_is_the_order_of_thawing():
         ),
         ("fun", {"first": "bottom"}, "schedule.first is 'bottom'"),
         ("fun", {"margin": "wide"}, "cannot be made with"),
-        ("gu", {"every": 0}, "schedule.every is 0, expected a whole number"),
+        ("gu", {"every": 0}, "schedule.every is 0; expected a whole number"),
         ("fixed", {}, "needs either schedule.order or schedule.permutation"),
         ("fixed", {"order": [0, 1, 2]}, "leaves out layer.3"),
         ("fixed", {"order": [0, 1, 2, 2]}, "names a block twice"),
-        ("fixed", {"order": [0, 1, 2, 4]}, "names block 4, expected a number below 4"),
-        ("fixed", {"permutation": 10}, "schedule.permutation is 10, expected a whole number from 0 to 9"),
+        ("fixed", {"order": [0, 1, 2, 4]}, "names block 4; expected a number below 4"),
+        ("fixed", {"permutation": 10}, "schedule.permutation is 10; expected a whole number from 0 to 9"),
         ("surgical", {}, "needs schedule.subset"),
         ("surgical", {"subset": ["layer.9"]}, "names block 'layer.9'"),
         ("no_such_module:Mine", {}, "cannot be imported"),

@@ -73,7 +73,7 @@ def test_a_checkpoint_of_before_has_no_totals():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"until": "soon"}, "schedule.until is 'soon', expected a number of updates or 'plateau'"),
+        ({"until": "soon"}, "schedule.until is 'soon'; expected a number of updates or 'plateau'"),
         ({"until": -1}, "schedule.until is -1"),
         ({"until": True}, "schedule.until is True"),
         ({"until": "plateau", "tolerance": 1.0}, "schedule.tolerance is 1.0"),

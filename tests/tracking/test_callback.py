@@ -343,7 +343,7 @@ def test_two_schedules_for_one_model_are_refused_and_a_later_trainer_may_have_an
 ):
     model = make_model()
     with pytest.raises(
-        InputError, match="two callbacks unfreeze one model, by 'fun' and by 'gu': expected one"
+        InputError, match="two callbacks unfreeze one model, by 'fun' and by 'gu'; expected one"
     ):
         make_trainer(model, [UnfreezeCallback("fun", every=2), UnfreezeCallback("gu", every=2)])
     first = make_trainer(

@@ -241,7 +241,7 @@ def test_steps_that_start_again_are_said_once_and_disturb_nothing(tmp_path, caps
 def test_an_end_of_no_known_kind_is_refused(tmp_path, model, batches):
     with (
         Tracker(model, batches, run=tmp_path / "run") as tracker,
-        pytest.raises(InputError, match="status is 'done', expected one of finished, interrupted, failed"),
+        pytest.raises(InputError, match="status is 'done'; expected one of finished, interrupted, failed"),
     ):
         tracker.close("done")
     assert load_runs(tmp_path / "run").runs.status.tolist() == ["finished"]

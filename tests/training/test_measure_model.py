@@ -160,7 +160,7 @@ def test_the_command_prints_a_table_and_writes_nothing(tmp_path, tokenizer, monk
         (CLASSIFIER, "t.jsonl", ["tracking.labels=empirical"], r"t.jsonl.*: no 'label'; there is 'text'"),
         (CLASSIFIER, "t.jsonl", ["task.columns={text: nothing}"], r"'nothing' is None; expected text"),
         (CLASSIFIER, "t.txt", ["tracking.cka=true"], r"tracking.cka is given, but tracking.languages"),
-        (CLASSIFIER, "t.txt", ["train.steps=5"], r"train.steps is 5; of a model, expected one of seed"),
+        (CLASSIFIER, "t.txt", ["train.steps=5"], r"train.steps is 5; of a model; expected one of seed"),
         (CLASSIFIER, "t.txt", ["tracking.blocks={a: 'no*'}"], r"tracking.blocks: 'a' matches no parameter"),
         (CLASSIFIER, "empty.txt", [], r"empty.txt is empty"),
     ],

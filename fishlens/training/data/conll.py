@@ -13,7 +13,7 @@ TaggedWord = tuple[int, str, str]
 def read_conll(path: Path) -> Iterator[list[TaggedWord]]:
     """The sentences of a file: the first column is the word, the last its tag.
 
-    Columns are separated by a tab where the line has one, else by spaces. `-DOCSTART-` lines are no sentences.
+    Columns are separated by a tab where the line has one, else by spaces. `-DOCSTART-` lines are not sentences.
 
     Raises:
         InputError: a line has fewer than two columns.
@@ -29,7 +29,7 @@ def read_conll(path: Path) -> Iterator[list[TaggedWord]]:
         fields = [field for field in (field.strip(" ") for field in fields) if field]
         if len(fields) < 2:
             raise InputError(
-                f"{at(path, number)}: one column ({line.strip()!r}), expected a word and its tag"
+                f"{at(path, number)}: one column ({line.strip()!r}); expected a word and its tag"
             )
         sentence.append((number, fields[0], fields[-1]))
     if sentence:

@@ -84,7 +84,7 @@ def _sentence(path: Path, lines: list[tuple[int, str]]) -> Sentence:
         space = "SpaceAfter=No" not in fields[9].split("|")
         if match["word"]:
             if int(match["word"]) != len(words) + 1:
-                raise InputError(f"{at(path, number)}: word id {fields[0]}, expected {len(words) + 1}")
+                raise InputError(f"{at(path, number)}: word id {fields[0]}; expected {len(words) + 1}")
             words.append(Word(number, fields[1], fields[3], space))
         elif match["first"]:
             ranges.append(_Range(number, fields[1], int(match["first"]), int(match["last"]), space))

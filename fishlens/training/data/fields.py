@@ -16,7 +16,7 @@ def field(where: str, row: Any, name: str, kind: type) -> Any:
         raise InputError(f"{where}: no {name!r}; there is {', '.join(map(repr, row)) or 'nothing'}")
     value = row[name]
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise InputError(f"{where}: {name!r} is {value!r:.60}, expected {NAMES.get(kind, kind.__name__)}")
+        raise InputError(f"{where}: {name!r} is {value!r:.60}; expected {NAMES.get(kind, kind.__name__)}")
     if isinstance(value, str):
         check_text(where, name, value)
     return value
@@ -29,5 +29,5 @@ def check_text(where: str, name: str, value: str) -> None:
     except UnicodeEncodeError as error:
         raise InputError(
             f"{where}: {name!r} has half a surrogate pair, U+{ord(value[error.start]):04X}, at character "
-            f"{error.start + 1}: expected text that UTF-8 can write"
+            f"{error.start + 1}; expected text that UTF-8 can write"
         ) from None

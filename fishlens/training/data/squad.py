@@ -64,7 +64,7 @@ def question(
     for i, answer in enumerate(answers):
         if not answer.text.strip():
             raise InputError(
-                f"{where}.answers[{i}]: the answer of question {name!r} is {answer.text!r}, expected words of its "
+                f"{where}.answers[{i}]: the answer of question {name!r} is {answer.text!r}; expected words of its "
                 "context: a file whose answers are withheld cannot be scored"
             )
     return Question(name, field(where, row, "question", str), context, answers)

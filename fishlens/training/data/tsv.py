@@ -78,7 +78,7 @@ def read_quoted(
 
 
 def _empty(path: Path, columns: Sequence[str]) -> InputError:
-    return InputError(f"{path} is empty: expected a header with the columns {', '.join(columns)}")
+    return InputError(f"{path} is empty; expected a header with the columns {', '.join(columns)}")
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
             )
     for column in columns:
         if list(header).count(column) > 1:
-            raise InputError(f"{at(path, 1)}: the header has the column {column!r} twice, expected it once")
+            raise InputError(f"{at(path, 1)}: the header has the column {column!r} twice; expected it once")
 
 
 def _row(

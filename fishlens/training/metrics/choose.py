@@ -23,18 +23,18 @@ def choose_metrics(
     given = default if wanted is None else [wanted] if isinstance(wanted, str) else wanted
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
         raise InputError(
-            f"task {task!r}: metrics is {wanted!r:.100}, expected a list of some of {', '.join(offered)}"
+            f"task {task!r}: metrics is {wanted!r:.100}; expected a list of some of {', '.join(offered)}"
         )
     names = list(given)
     if not names:
-        raise InputError(f"task {task!r} is given no metric: expected some of {', '.join(offered)}")
+        raise InputError(f"task {task!r} is given no metric; expected some of {', '.join(offered)}")
     chosen: dict[str, Metric] = {}
     for name in names:
         short, metric = str(name).rpartition(":")[2], offered.get(name)
         if metric is None:
             metric = _import(task, str(name), offered)
         if short in chosen:
-            raise InputError(f"task {task!r} is given the metric {short!r} twice, expected it once")
+            raise InputError(f"task {task!r} is given the metric {short!r} twice; expected it once")
         chosen[short] = metric
     return chosen
 
@@ -43,12 +43,12 @@ def _import(task: str, name: str, offered: Mapping[str, Metric]) -> Metric:
     module = name.rpartition(":")[0]
     if not module:
         raise InputError(
-            f"task {task!r} has no metric {name!r}: expected {', '.join(offered)}, or module:function of your own"
+            f"task {task!r} has no metric {name!r}; expected {', '.join(offered)}, or module:function of your own"
         )
     found = load_class(name, "task.metrics")
     if not callable(found):
         raise InputError(
-            f"metric {name!r} is {found!r:.60}, expected a function of gold and predicted labels"
+            f"metric {name!r} is {found!r:.60}; expected a function of gold and predicted labels"
         )
     return found
 
@@ -62,6 +62,6 @@ def points(metrics: Mapping[str, Metric], gold: Sequence[Any], predicted: Sequen
         except (TypeError, ValueError) as error:
             raise InputError(f"metric {name!r} gives no number: {type(error).__name__}: {error}") from error
         if math.isnan(value) or not SCORE.hold(value):
-            raise InputError(f"metric {name!r} gives {value}, expected points from 0 to 100")
+            raise InputError(f"metric {name!r} gives {value}; expected points from 0 to 100")
         found[name] = value
     return found

@@ -63,7 +63,7 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
     where = TASKS.get(name, name)
     module, _, attribute = where.partition(":")
     if not attribute:
-        raise InputError(f"unknown task {name!r}: expected {', '.join(TASKS)}, or module:Class of your own")
+        raise InputError(f"unknown task {name!r}; expected {', '.join(TASKS)}, or module:Class of your own")
     kind = getattr(import_module(module), attribute) if name in TASKS else load_class(name, "task.name")
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(f"task {name!r} is not a subclass of fishlens.training.tasks.Task")

@@ -77,7 +77,7 @@ class Choice(Task):
     ) -> None:
         super().__init__(LAYOUT, files)
         if prompt not in PROMPTS:
-            raise InputError(f"unknown prompt {prompt!r}: expected {', '.join(PROMPTS)}")
+            raise InputError(f"unknown prompt {prompt!r}; expected {', '.join(PROMPTS)}")
         self.prompt = prompt
         self.questions_from = questions_from
 
@@ -92,10 +92,10 @@ class Choice(Task):
     def _example(self, where: str, row: Mapping[str, Any]) -> ChoiceExample:
         question = field(where, row, "question", str)
         if question not in PROMPTS[self.prompt]:
-            raise InputError(f"{where}: 'question' is {question!r}, expected 'cause' or 'effect'")
+            raise InputError(f"{where}: 'question' is {question!r}; expected 'cause' or 'effect'")
         label = field(where, row, "label", int)
         if label not in (0, 1):
-            raise InputError(f"{where}: 'label' is {label}, expected 0 or 1")
+            raise InputError(f"{where}: 'label' is {label}; expected 0 or 1")
         choices = (field(where, row, "choice1", str), field(where, row, "choice2", str))
         name = str(field(where, row, "idx", int))
         return ChoiceExample(name, field(where, row, "premise", str), question, choices, label)

@@ -57,9 +57,9 @@ class ColumnTask(Task):
         super().__init__(layout, files)
         self.columns = self._columns(columns or {})
         if header is not None and not _are_names(header):
-            raise InputError(f"header is {header!r}: expected the list of the file's columns")
+            raise InputError(f"header is {header!r}; expected the list of the file's columns")
         if not isinstance(quoting, bool):
-            raise InputError(f"quoting is {quoting!r:.100}: expected true or false")
+            raise InputError(f"quoting is {quoting!r:.100}; expected true or false")
         self.header, self.quoting = header, quoting
         if hub is not None:
             self.hub = hub_places(
@@ -68,23 +68,23 @@ class ColumnTask(Task):
         self.metrics = choose_metrics(self.name, self.offered, metrics, self.default_metrics)
         if headline is not None and not isinstance(headline, str):
             raise InputError(
-                f"headline is {headline!r:.100}: expected one of the metrics {', '.join(self.metrics)}"
+                f"headline is {headline!r:.100}; expected one of the metrics {', '.join(self.metrics)}"
             )
         self.headline = headline or next(iter(self.metrics))  # type: ignore[misc]
         if self.headline not in self.metrics:
             raise InputError(
-                f"headline is {headline!r}: expected one of the metrics {', '.join(self.metrics)}"
+                f"headline is {headline!r}; expected one of the metrics {', '.join(self.metrics)}"
             )
 
     def _columns(self, given: Mapping[str, str]) -> dict[str, str]:
         known = (*self.fields, *self.optional)
         if not isinstance(given, Mapping):
-            raise InputError(f"columns is {given!r}: expected {{{known[0]}: name of its column, …}}")
+            raise InputError(f"columns is {given!r}; expected {{{known[0]}: name of its column, …}}")
         for field, column in given.items():
             if field not in known:
                 raise InputError(f"columns: task {self.name!r} has no {field!r}; it has {', '.join(known)}")
             if not isinstance(column, str) or not column:
-                raise InputError(f"columns: {field} is {column!r}, expected the name of a column")
+                raise InputError(f"columns: {field} is {column!r}; expected the name of a column")
         return {**{field: field for field in self.fields}, **given}
 
     def read(self, path: Path, language: str) -> Iterator[Any]:
@@ -133,7 +133,7 @@ def as_text(where: str, column: str, value: Any) -> str:
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    raise InputError(f"{where}: {column!r} is {value!r:.60}, expected text or a whole number")
+    raise InputError(f"{where}: {column!r} is {value!r:.60}; expected text or a whole number")
 
 
 def label_names(task: str, labels: Any) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -150,13 +150,13 @@ def label_names(task: str, labels: Any) -> tuple[tuple[str, ...], dict[str, str]
         pairs = [(text, text) for text in (as_text("labels", "labels", label) for label in labels)]
     else:
         raise InputError(
-            f"task {task!r}: labels is {labels!r}, expected the list of its labels, [negative, positive]"
+            f"task {task!r}: labels is {labels!r}; expected the list of its labels, [negative, positive]"
         )
     names = tuple(dict.fromkeys(name for _, name in pairs))
     if len({given for given, _ in pairs}) < len(pairs):
-        raise InputError(f"task {task!r}: labels is {labels!r}, expected each label once")
+        raise InputError(f"task {task!r}: labels is {labels!r}; expected each label once")
     if len(names) < 2:
-        raise InputError(f"task {task!r}: labels is {labels!r}, expected at least two")
+        raise InputError(f"task {task!r}: labels is {labels!r}; expected at least two")
     return names, dict(pairs)
 
 
@@ -170,7 +170,7 @@ def hub_places(hub: Any, named_by_language: bool = False) -> dict[str, list[HubP
         hub = {"dataset": hub}
     if not isinstance(hub, Mapping):
         raise InputError(
-            f"hub is {hub!r}: expected a data set's id, or {{dataset: id, config: …, splits: …}}"
+            f"hub is {hub!r}; expected a data set's id, or {{dataset: id, config: …, splits: …}}"
         )
     if hub and set(hub) <= set(SPLITS):
         places = {split: [_hub_place(split, place)] for split, place in hub.items()}
@@ -178,7 +178,7 @@ def hub_places(hub: Any, named_by_language: bool = False) -> dict[str, list[HubP
         splits = hub.get("splits") or {}
         if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
             raise InputError(
-                f"hub: splits is {splits!r}, expected the data set's names of {', '.join(SPLITS)}"
+                f"hub: splits is {splits!r}; expected the data set's names of {', '.join(SPLITS)}"
             )
         whole = {key: value for key, value in hub.items() if key != "splits"}
         places = {
@@ -197,12 +197,12 @@ def _hub_place(split: str, place: Any) -> HubPlace:
     if isinstance(place, str):
         place = {"dataset": place}
     if not isinstance(place, Mapping):
-        raise InputError(f"hub: {split} is {place!r}, expected {{dataset: id, config: …, split: …}}")
+        raise InputError(f"hub: {split} is {place!r}; expected {{dataset: id, config: …, split: …}}")
     for key, value in place.items():
         if key not in HUB_FIELDS:
-            raise InputError(f"hub has no {key!r}: expected {', '.join(HUB_FIELDS)}")
+            raise InputError(f"hub has no {key!r}; expected {', '.join(HUB_FIELDS)}")
         if value is not None and not isinstance(value, str):
-            raise InputError(f"hub: {key} is {value!r}, expected text")
+            raise InputError(f"hub: {key} is {value!r}; expected text")
     if not place.get("dataset"):
         raise InputError("hub: dataset is missing, the id of a data set such as facebook/xnli")
     return HubPlace(

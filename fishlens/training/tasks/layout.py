@@ -91,7 +91,7 @@ class Layout:
         expected = " or ".join(str(place.path(root, language)) for place in self.of(split))
         there = ", ".join(self.languages(root, split)) or "none"
         raise InputError(
-            f"no {split} data for language {language!r}: expected {expected} (languages that are there: {there})"
+            f"no {split} data for language {language!r}; expected {expected} (languages that are there: {there})"
         )
 
     def languages(self, root: Path, split: str) -> list[str]:
@@ -101,7 +101,7 @@ class Layout:
     def of(self, split: str) -> Sequence[Place]:
         """The places of a split; InputError if there is no such split."""
         if split not in self.places:
-            raise InputError(f"unknown split {split!r}: expected {', '.join(SPLITS)}")
+            raise InputError(f"unknown split {split!r}; expected {', '.join(SPLITS)}")
         return self.places[split]
 
 

@@ -42,6 +42,6 @@ class NER(ColumnTagging):
         types: Sequence[str] = ("PER", "ORG", "LOC", "MISC"),
     ) -> None:
         if not types or isinstance(types, str):
-            raise InputError(f"types is {types!r}: expected a list of entity types")
+            raise InputError(f"types is {types!r}; expected a list of entity types")
         tags = ["O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")]
         super().__init__(files, tags, layout=LAYOUT, columns={"words": "tokens", "tags": "ner_tags"})

@@ -73,7 +73,7 @@ class QA(Task):
         max_answer: int = 30,
     ) -> None:
         if test not in TEST_PLACES:
-            raise InputError(f"test is {test!r}: expected {' or '.join(TEST_PLACES)}")
+            raise InputError(f"test is {test!r}; expected {' or '.join(TEST_PLACES)}")
         english = {
             "train": [
                 Place("squad/train-v1.1.json", ENGLISH),
@@ -92,9 +92,9 @@ class QA(Task):
         }
         for option, value in [("max_question", max_question), ("n_best", n_best), ("max_answer", max_answer)]:
             if value < 1:
-                raise InputError(f"{option} is {value}, expected at least 1")
+                raise InputError(f"{option} is {value}; expected at least 1")
         if stride < 0:
-            raise InputError(f"stride is {stride}, expected at least 0")
+            raise InputError(f"stride is {stride}; expected at least 0")
         self.test, self.stride, self.max_question = test, stride, max_question
         self.n_best, self.max_answer = n_best, max_answer
 

@@ -70,10 +70,10 @@ class ColumnTagging(ColumnTask, Tagging):
         if len(words) != len(tags):
             raise InputError(f"{where}: {len(words)} words in {columns['words']!r}, but {len(tags)} tags")
         if not words:
-            raise InputError(f"{where}: {columns['words']!r} is empty, expected the words of a sentence")
+            raise InputError(f"{where}: {columns['words']!r} is empty; expected the words of a sentence")
         for word in words:
             if not isinstance(word, str) or not word:
-                raise InputError(f"{where}: {columns['words']!r} has {word!r}, expected words")
+                raise InputError(f"{where}: {columns['words']!r} has {word!r}; expected words")
             check_text(where, columns["words"], word)
         return self._sentence(name, words, tags, [where] * len(words), language)
 
@@ -94,5 +94,5 @@ def _parts(where: str, column: str, value: Any) -> Sequence[Any]:
     if isinstance(value, str):
         return value.split()
     if not isinstance(value, Sequence):
-        raise InputError(f"{where}: {column!r} is {value!r:.60}, expected a list")
+        raise InputError(f"{where}: {column!r} is {value!r:.60}; expected a list")
     return value

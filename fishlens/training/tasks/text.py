@@ -97,7 +97,7 @@ class Multilabel(ColumnText):
         super().__init__(files, **options)
         self.labels, self.named = label_names(self.name, labels)
         if not isinstance(separator, str) or not separator:
-            raise InputError(f"separator is {separator!r}: expected what stands between two labels")
+            raise InputError(f"separator is {separator!r}; expected what stands between two labels")
         self.separator = separator
 
     @property
@@ -112,7 +112,7 @@ class Multilabel(ColumnText):
         if isinstance(given, str):
             given = [part.strip() for part in given.split(self.separator)] if given.strip() else []
         if not isinstance(given, Sequence):
-            raise InputError(f"{where}: {column!r} is {given!r:.60}, expected a list of labels")
+            raise InputError(f"{where}: {column!r} is {given!r:.60}; expected a list of labels")
         chosen = set()
         for value in given:
             text = None if value is None else as_text(where, column, value)
@@ -185,5 +185,5 @@ def _number(where: str, column: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or abs(number) > 1e30:
-        raise InputError(f"{where}: {column!r} is {value!r:.60}, expected a number")
+        raise InputError(f"{where}: {column!r} is {value!r:.60}; expected a number")
     return number

@@ -183,7 +183,7 @@ def test_of_many_groups_only_the_main_figures_are_drawn(tmp_path, write):
 def test_only_the_sections_asked_for(study):
     report = build_report(study, only=["transfer"])
     assert [section.name for section in report.groups[0].sections] == ["transfer"]
-    with pytest.raises(InputError, match="no section 'weather': expected some of prediction, transfer"):
+    with pytest.raises(InputError, match="no section 'weather'; expected some of prediction, transfer"):
         build_report(study, only=["weather"])
 
 

@@ -91,13 +91,13 @@ def test_several_folders_and_patterns_are_one_study(runs):
         (["nowhere"], "nowhere is not a directory"),
         (
             ["{runs}", "--format", "csv", "--table", "nothing"],
-            r"no table 'nothing': expected one of .*table-1, ",
+            r"no table 'nothing'; expected one of .*table-1, ",
         ),
         (
             ["{runs}", "--table", "runs"],
             r"--table picks one table of --format csv or latex, and the format is html",
         ),
-        (["{runs}", "--margin", "0"], r"--margin is 0: expected a number of points above 0"),
+        (["{runs}", "--margin", "0"], r"--margin is 0; expected a number of points above 0"),
         (["{runs}", "-o", "{runs}/gu-0/journal-1.jsonl/x.html"], r"cannot write .*x.html"),
     ],
 )

@@ -66,7 +66,7 @@ def test_where_all_is_alike_nothing_is_marked():
 
 def test_one_table_of_the_report():
     assert to_latex(a_report(*ROWS), "other").count(r"\begin{table}") == 1
-    with pytest.raises(InputError, match="no table 'weather': expected one of scores, other"):
+    with pytest.raises(InputError, match="no table 'weather'; expected one of scores, other"):
         to_latex(a_report(*ROWS), "weather")
 
 
@@ -102,10 +102,10 @@ def test_a_figure_has_the_width_and_the_letters_of_a_paper(runs, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--figure", "weather", "-o", "x.pdf"], "no figure 'weather': expected one of .*trace"),
+        (["--figure", "weather", "-o", "x.pdf"], "no figure 'weather'; expected one of .*trace"),
         (["--figure", "trace"], "--figure is written to -o with .pdf, .svg or .png: no -o was given"),
         (["--figure", "trace", "-o", "x.html"], "expected|written to -o with .pdf, .svg or .png: x.html"),
-        (["--figure", "trace", "-o", "x.pdf", "--width", "0"], "--width is 0: expected inches between"),
+        (["--figure", "trace", "-o", "x.pdf", "--width", "0"], "--width is 0; expected inches between"),
     ],
 )
 def test_a_figure_that_cannot_be_written_is_one_sentence(runs, tmp_path, monkeypatch, words, sentence):

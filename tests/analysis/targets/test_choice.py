@@ -105,5 +105,5 @@ def test_agreement_is_the_share_of_equal_predictions(tmp_path):
         {"run": "one", "other": "two", "schedule": "gu", "language": "de", "agreement": 75.0}
     ]
     (tmp_path / "one" / "predictions" / "de.jsonl").write_text("[1]\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"de.jsonl is no table of predictions"):
+    with pytest.raises(InputError, match=r"de.jsonl is not a table of predictions"):
         agreement(load_runs(tmp_path))

@@ -190,8 +190,8 @@ def test_an_adapter_of_another_depth_or_width_does_not_fit(recipe, other, reques
     ("change", "message"),
     [
         ({"model": "/no/such/folder"}, "model '/no/such/folder' cannot be loaded"),
-        ({"adapter": "pfeifer"}, "adapter 'pfeifer' is no adapter configuration"),
-        ({"adapter": "lora[r=many]"}, "is no adapter configuration"),
+        ({"adapter": "pfeifer"}, "adapter 'pfeifer' is not an adapter configuration"),
+        ({"adapter": "lora[r=many]"}, "is not an adapter configuration"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(recipe, change, message):

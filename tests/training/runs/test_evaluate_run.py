@@ -73,7 +73,7 @@ def test_a_training_whose_test_failed_is_finished_by_it(recipe, tmp_path, monkey
         ("task.name=nli", r"task.name is 'nli', and .* was trained with 'topic'"),
         ("data.source=de", r"data.source is 'de'"),
         ("data.targets=[fr]", r"the language adapter for .fr. .* does not exist"),
-        ("data.test=nowhere/{language}.tsv", r"no test data for language 'en': expected .*nowhere/en.tsv"),
+        ("data.test=nowhere/{language}.tsv", r"no test data for language 'en'; expected .*nowhere/en.tsv"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_and_nothing_is_written(finished, override, message):

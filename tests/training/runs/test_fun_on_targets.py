@@ -38,7 +38,7 @@ def test_it_needs_no_tracking_but_languages(settings, tmp_path):
     with pytest.raises(InputError, match="schedule.scores is 'targets', but tracking.languages names no language"):
         train(settings, tmp_path / "other")
     settings["schedule"]["scores"] = "everybody"
-    with pytest.raises(InputError, match="schedule.scores is 'everybody', expected 'source' or 'targets'"):
+    with pytest.raises(InputError, match="schedule.scores is 'everybody'; expected 'source' or 'targets'"):
         train(settings, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -84,7 +84,7 @@ def test_a_score_that_would_fail_in_the_end_fails_now(recipe, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "./no/such/model"}, r"model '.*no/such/model' does not exist: expected a folder with config.json"),
+        ({"model": "./no/such/model"}, r"model '.*no/such/model' does not exist; expected a folder with config.json"),
         ({"model": "models/xlmr/base"}, r"model 'models/xlmr/base' does not exist"),
         ({"language_adapters": "/nowhere/{language}"}, r"language adapter for 'en' '/nowhere/en' does not exist"),
     ],

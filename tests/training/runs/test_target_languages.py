@@ -179,7 +179,7 @@ def test_raw_text_is_measured_as_the_inputs_it_makes(recipe, tmp_path):
     "tracking, message",
     [
         ({"languages": ["de", "fr"]}, "the language adapter for 'fr' .* does not exist"),
-        ({"languages": "target"}, "tracking.languages is 'target': expected a list of languages, or 'targets'"),
+        ({"languages": "target"}, "tracking.languages is 'target'; expected a list of languages, or 'targets'"),
         ({"languages": ["en"]}, "tracking.languages names the source 'en', which is measured in any case"),
         ({"languages": ["de"], "labels": "empirical"}, "labels='empirical' cannot be measured in a target language"),
         ({"languages": ["de"], "preset": "published"}, "preset='published' cannot be measured in a target language"),
@@ -206,6 +206,6 @@ def test_a_language_without_inputs_is_named(recipe, tmp_path):
 def test_text_that_the_tokenizer_does_not_know_is_refused_with_its_share(recipe, tmp_path):
     (tmp_path / "de.txt").write_text("ぬぬぬa\n", encoding="utf-8")
     settings = {**recipe, "tracking": {"every": 4, "languages": ["de"], "text": str(tmp_path / "{language}.txt")}}
-    with pytest.raises(InputError, match=r"'de': the tokenizer makes 75% of .*de.txt <unk>, expected at most 50%"):
+    with pytest.raises(InputError, match=r"'de': the tokenizer makes 75% of .*de.txt <unk>; expected at most 50%"):
         train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -68,10 +68,10 @@ def test_questions_that_do_not_line_up_are_refused(root):
     [
         ('{"premise": "It', r"train\.en\.jsonl, line 2: not JSON: Unterminated string .* at character 13"),
         ("[1]", r"line 2: expected an object with 'question', got list"),
-        ({**ROW, "question": "why"}, r"line 2: 'question' is 'why', expected 'cause' or 'effect'"),
-        ({**ROW, "label": 2}, r"line 2: 'label' is 2, expected 0 or 1"),
-        ({**ROW, "label": "0"}, r"line 2: 'label' is '0', expected a whole number"),
-        ({**ROW, "label": True}, r"line 2: 'label' is True, expected a whole number"),
+        ({**ROW, "question": "why"}, r"line 2: 'question' is 'why'; expected 'cause' or 'effect'"),
+        ({**ROW, "label": 2}, r"line 2: 'label' is 2; expected 0 or 1"),
+        ({**ROW, "label": "0"}, r"line 2: 'label' is '0'; expected a whole number"),
+        ({**ROW, "label": True}, r"line 2: 'label' is True; expected a whole number"),
         (
             {k: v for k, v in ROW.items() if k != "choice2"},
             r"line 2: no 'choice2'; there is 'premise', 'choice1'",

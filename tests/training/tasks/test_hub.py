@@ -217,10 +217,10 @@ def test_one_table_with_a_column_for_each_language(hub):
     [
         ("me/data", "is the same for every language: put {language} where"),
         ({"config": "{language}"}, "hub: dataset is missing"),
-        ({"dataset": "me/data", "confg": "x"}, "hub has no 'confg': expected dataset, config"),
-        ({"dataset": "me/data", "config": 3}, "hub: config is 3, expected text"),
+        ({"dataset": "me/data", "confg": "x"}, "hub has no 'confg'; expected dataset, config"),
+        ({"dataset": "me/data", "config": 3}, "hub: config is 3; expected text"),
         ({"dataset": "me/data", "splits": {"dev": "x"}}, "hub: splits is .*names of train, validation, test"),
-        (["me/data"], r"hub is \['me/data'\]: expected a data set's id"),
+        (["me/data"], r"hub is \['me/data'\]; expected a data set's id"),
     ],
 )
 def test_a_hub_that_cannot_be_meant_is_refused(hub, message):

@@ -67,7 +67,7 @@ def test_what_is_missing_is_named(tmp_path):
         LAYOUT.file(tmp_path, "validation", "de")
     with pytest.raises(InputError, match=r"data root .*nowhere is not a folder"):
         LAYOUT.file(tmp_path / "nowhere", "test", "de")
-    with pytest.raises(InputError, match="unknown split 'dev': expected train, validation, test"):
+    with pytest.raises(InputError, match="unknown split 'dev'; expected train, validation, test"):
         LAYOUT.file(tmp_path, "dev", "de")
 
 

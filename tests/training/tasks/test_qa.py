@@ -80,9 +80,9 @@ def test_a_gold_answer_that_is_not_in_its_context_is_counted_and_not_trained_on(
         (json.dumps(squad(("Q?", []))), r"data\[0\]\.paragraphs\[0\]\.qas\[0\]: question 'q0' has no answer"),
         (
             json.dumps(squad(("Q?", [("a", "1")]))),
-            r"qas\[0\]\.answers\[0\]: 'answer_start' is '1', expected a whole number",
+            r"qas\[0\]\.answers\[0\]: 'answer_start' is '1'; expected a whole number",
         ),
-        (json.dumps(squad((None, [("a", 1)]))), r"qas\[0\]: 'question' is None, expected text"),
+        (json.dumps(squad((None, [("a", 1)]))), r"qas\[0\]: 'question' is None; expected text"),
     ],
 )
 def test_a_malformed_file_is_named_with_the_place_in_it(root, content, message):

@@ -76,7 +76,7 @@ def test_words_are_read_without_ranges_and_empty_nodes_and_spaced_as_written(ud)
             "\t_\n2-3",
             r"train\.conllu, line 3: 9 tab-separated columns instead of CoNLL-U's 10",
         ),
-        ("\n6\t", "\n7\t", r"line 11: word id 7, expected 6"),
+        ("\n6\t", "\n7\t", r"line 11: word id 7; expected 6"),
         ("\n6\t", "\nsix\t", r"line 11: id 'six' is neither a number, a range \(3-4\) nor an empty node"),
         ("\tPUNCT\t", "\tPUNKT\t", r"line 11: unknown tag 'PUNKT'; pos has ADJ, ADP, "),
         ("4-5\tzum", "4-9\tzum", r"line 8: range 4-9 in a sentence of 6 words"),
@@ -107,7 +107,7 @@ def test_entities_are_read_from_the_first_and_the_last_column(ner):
     [
         (
             "Ada B-PER\nLovelace\n",
-            r"test\.txt, line 2: one column \('Lovelace'\), expected a word and its tag",
+            r"test\.txt, line 2: one column \('Lovelace'\); expected a word and its tag",
         ),
         (
             "Ada B-DATE\n",

@@ -136,7 +136,7 @@ def test_metrics_and_headline_come_from_the_recipe_own_ones_too(tmp_path, monkey
     assert scores == pytest.approx({"accuracy": 200 / 3, "macro_f1": 40.0, "own_metric": 100.0})
     wrong = make_task("text", labels=["bad", "good"], metrics="my_metrics:percent_of_percent")
     with pytest.raises(
-        InputError, match=r"'percent_of_percent' gives 4200\.0, expected points from 0 to 100"
+        InputError, match=r"'percent_of_percent' gives 4200\.0; expected points from 0 to 100"
     ):
         wrong.score(split, predictions)
 
@@ -144,23 +144,23 @@ def test_metrics_and_headline_come_from_the_recipe_own_ones_too(tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "labels is None, expected the list of its labels"),
-        ({"labels": ["a"]}, r"labels is \['a'\], expected at least two"),
+        ({}, "labels is None; expected the list of its labels"),
+        ({"labels": ["a"]}, r"labels is \['a'\]; expected at least two"),
         ({"labels": ["a", "a", "b"]}, "expected each label once"),
-        ({"labels": "a, b"}, "labels is 'a, b', expected the list"),
+        ({"labels": "a, b"}, "labels is 'a, b'; expected the list"),
         (
             {"labels": ["a", "b"], "columns": {"txt": "x"}},
             "columns: task 'text' has no 'txt'; it has text, label, id",
         ),
-        ({"labels": ["a", "b"], "columns": {"text": 3}}, "columns: text is 3, expected the name of a column"),
-        ({"labels": ["a", "b"], "metrics": ["f2"]}, "no metric 'f2': expected accuracy, macro_f1, matthews"),
+        ({"labels": ["a", "b"], "columns": {"text": 3}}, "columns: text is 3; expected the name of a column"),
+        ({"labels": ["a", "b"], "metrics": ["f2"]}, "no metric 'f2'; expected accuracy, macro_f1, matthews"),
         ({"labels": ["a", "b"], "metrics": []}, "is given no metric"),
-        ({"labels": ["a", "b"], "headline": "f1"}, "headline is 'f1': expected one of the metrics accuracy"),
+        ({"labels": ["a", "b"], "headline": "f1"}, "headline is 'f1'; expected one of the metrics accuracy"),
         (
             {"labels": ["a", "b"], "metrics": "no.such:f"},
             "task.metrics is 'no.such:f', which cannot be imported",
         ),
-        ({"labels": ["a", "b"], "header": "text"}, "header is 'text': expected the list"),
+        ({"labels": ["a", "b"], "header": "text"}, "header is 'text'; expected the list"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options, message):
@@ -173,8 +173,8 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
     [
         ("text", '{"text": "a"}', r"line 1: no 'label'; there is 'text'"),
         ("text", '{"text": "a", "label": null}', r"line 1: unknown label None; text has a, b"),
-        ("text", '{"text": "a", "label": 1.5}', r"line 1: 'label' is 1.5, expected text or a whole number"),
-        ("text", '{"text": 3, "label": "a"}', r"line 1: 'text' is 3, expected text"),
+        ("text", '{"text": "a", "label": 1.5}', r"line 1: 'label' is 1.5; expected text or a whole number"),
+        ("text", '{"text": 3, "label": "a"}', r"line 1: 'text' is 3; expected text"),
         (
             "text",
             '{"text": "\\ud800", "label": "a"}',
@@ -185,12 +185,12 @@ def test_options_that_cannot_be_meant_are_refused(options, message):
         ("text", '{"text": "x", "label": ' + "9" * 5000 + "}", r"line 1: not JSON that can be read"),
         ("text", "7", r"line 1: expected an object with columns, got int"),
         ("multilabel", '{"text": "x", "labels": ["a", "c"]}', "unknown label 'c'; multilabel has a, b"),
-        ("multilabel", '{"text": "x", "labels": 3}', "'labels' is 3, expected a list of labels"),
-        ("regression", '{"text": "x", "value": "n/a"}', "'value' is 'n/a', expected a number"),
-        ("regression", '{"text": "x", "value": NaN}', "'value' is nan, expected a number"),
-        ("regression", '{"text": "x", "value": true}', "'value' is True, expected a number"),
+        ("multilabel", '{"text": "x", "labels": 3}', "'labels' is 3; expected a list of labels"),
+        ("regression", '{"text": "x", "value": "n/a"}', "'value' is 'n/a'; expected a number"),
+        ("regression", '{"text": "x", "value": NaN}', "'value' is nan; expected a number"),
+        ("regression", '{"text": "x", "value": true}', "'value' is True; expected a number"),
         ("tagging", '{"words": ["x"], "tags": ["a", "b"]}', "1 words in 'words', but 2 tags"),
-        ("tagging", '{"words": [""], "tags": ["a"]}', "'words' has '', expected words"),
+        ("tagging", '{"words": [""], "tags": ["a"]}', "'words' has ''; expected words"),
         ("tagging", '{"words": [], "tags": []}', "'words' is empty"),
         ("tagging", '{"words": ["x"], "tags": ["c"]}', "unknown tag 'c'; tagging has a, b"),
     ],

@@ -47,7 +47,7 @@ def test_every_language_of_xlmr_that_flores_has_is_known_by_two_letters():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"test\.tsv is empty: expected a header"),
+        ("", r"test\.tsv is empty; expected a header"),
         (HEADER, r"test\.tsv is empty: no example"),
         (
             "index_id\ttext\n1\thello\n",
