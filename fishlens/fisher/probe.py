@@ -36,7 +36,9 @@ from fishlens.fisher.walk import modules
 from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
-NOTHING_SCORED = "nothing is scored in any example: every label is −100 or every token masked; a zero would measure nothing"
+NOTHING_SCORED = (
+    "nothing is scored in any example: every label is −100, or every token masked; zero would mean nothing"
+)
 MODES = ("eval", "train", "unchanged")
 
 

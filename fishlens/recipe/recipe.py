@@ -63,7 +63,9 @@ class Data(Section):
     source: Language = Field("en", description="language of training and validation")
     targets: list[Language] = Field([], description="languages of the final zero-shot test")
     train: Files = Field(
-        None, description="file instead of the official one: path, pattern with {language}, or map"
+        None,
+        description="own file instead of the official one: a path (mine/train.tsv), a pattern (mine/{language}.tsv) or "
+        "a map ({de: german.tsv})",
     )
     validation: Files = Field(None, description="the same for validation")
     test: Files = Field(None, description="the same for test")
@@ -128,7 +130,10 @@ class Tracking(Section):
         [], description="steps at which the diagonal is written too, whether or not a probe is due"
     )
     budget: float | None = Field(
-        None, gt=0, lt=1, description="instead of every: as often as this share of the training time allows"
+        None,
+        gt=0,
+        lt=1,
+        description="a fraction, 0.02: probe as often as this share of the training time allows; replaces every",
     )
     blocks: dict[str, str | list[str]] | None = Field(
         None,

@@ -7,7 +7,7 @@
         unfreeze                               Algorithm 1: before the forward pass of update i
         write a checkpoint                     so that it holds everything up to and including the event at i
     update i:
-        learning rate, forward, backward, clip, AdamW; then: did what was thawed move?
+        learning rate, forward, backward, clip, AdamW; then a check that unfrozen blocks changed
 
 A resumed run starts where a checkpoint was written, right before update i, and repeats nothing.
 """

@@ -41,7 +41,9 @@ class RunResult:
         scores = ", ".join(
             f"{lang} {' '.join(f'{v:.1f}' for v in s.values())}" for lang, s in self.test.items()
         )
-        return f"finished {self.steps} steps, best at step {self.best_step}; test: {scores or 'none'}"
+        metrics = ", ".join(next(iter(self.test.values()), {}))
+        tested = f"test {metrics}: {scores}" if self.test else "nothing was tested"
+        return f"finished {self.steps} steps, best at step {self.best_step}; {tested}"
 
 
 def read_results(run_dir: Path) -> RunResult | None:
