@@ -86,6 +86,7 @@ def sweep(
     from fishlens.sweep.selection import Shard
     from fishlens.sweep.selection import only as chosen
     from fishlens.sweep.study import find_study
+    from fishlens.tracking.reporters import check_reporters
 
     if as_json and not dry_run:
         raise InputError("--json prints a plan; expected --dry-run with it")
@@ -138,6 +139,7 @@ def sweep(
 
         outcomes = run_on_ray(due, address=address, threads=threads, gpus=gpus, store=store)
     else:
+        check_reporters({name for run in due for name in run.recipe["report_to"]})
         outcomes = run_locally(due, jobs)
     with _sigterm_interrupts():
         failed = _follow(outcomes, due, console)

@@ -20,7 +20,7 @@ COARSE_STEP, COARSE_SEEN = 0.5, 2e-2  # in half precision
 def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter], seed: int = 0) -> bool:
     """Whether the logits have a slope along one random direction of all `parameters` together.
 
-    A central difference, so that what is of second order (A·B where both are zero) is no slope; and taken
+    A central difference, so that what is of second order (A·B where both are zero) is not a slope; and taken
     twice, because a slope shrinks with the step, and a kink that only the longer step crosses does not. Nor does the
     rounding of a float64 model that computes parts of itself in float32: such a model is asked as a float32 one.
     """

@@ -98,6 +98,7 @@ def outcome(name: str, folder: Path, process: subprocess.Popen[bytes], started: 
 def main() -> None:
     """Trains the recipe on standard input in the folder named on the command line, resuming what is there."""
     from fishlens import own_code
+    from fishlens.errors import InputError
 
     own_code.refuse_all()
     own_code.trust(sys.argv[2:])
@@ -111,9 +112,9 @@ def main() -> None:
     Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
         result = train(recipe, folder, resume="auto", progress=False)
-    except RunHeld as error:
+    except InputError as error:  # one sentence, which the sweep repeats
         sys.stdout.write(printable(error) + "\n")
-        sys.exit(HELD)
+        sys.exit(HELD if isinstance(error, RunHeld) else 2)
     sys.stdout.write(printable(result.summary) + "\n")
     if result.status != "finished":
         sys.exit(1)

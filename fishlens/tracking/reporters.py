@@ -173,7 +173,7 @@ def check_reporters(names: Iterable[str]) -> None:
         if name not in REPORTERS:
             raise InputError(f"reporter {name!r} is unknown; expected one of {', '.join(REPORTERS)}")
         if find_spec(name) is None:
-            raise InputError(f"reporting to {name} needs the package {name!r}, which is not installed")
+            raise InputError(f"reporting to {name} needs a package that is not installed: pip install {name}")
 
 
 def make_reporters(names: Iterable[str], directory: Path, config: dict[str, Any]) -> list[Reporter]:

@@ -14,9 +14,24 @@ from fishlens.sweep.local import run_locally
 from fishlens.sweep.plan import Status, plan, state_of
 from fishlens.sweep.study import load_study
 
+TRACKIO = """
+import json, os
+def init(project, name, config): config = dict(config); write(config=config)
+def log(values, step): write(step=step, values=values)
+def finish(): write(finished=True)
+def write(**what):
+    with open(os.environ["KEPT"], "a") as file: print(json.dumps(what), file=file)
+"""
 
-def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path):
+
+def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path, monkeypatch):
+    """Each run reports to the dashboards of its recipe (here a module that stands for trackio)."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "trackio.py").write_text(TRACKIO)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "library"))
+    monkeypatch.setenv("KEPT", str(tmp_path / "kept.jsonl"))
     study = load_study(study_file)
+    study.set["report_to"] = ["trackio"]
     planned = plan(study, tmp_path / "runs")
     assert [run.name for run in planned] == ["toy-gu-seed0", "toy-gu-seed1", "toy-fun-seed0", "toy-fun-seed1"]
     assert {run.recipe["tracking"]["every"] for run in planned} == {4}
@@ -26,6 +41,14 @@ def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path)
     assert outcomes["toy-gu-seed1"] is None, "the failure of one run does not stop the others"
     assert "/nowhere/to-be-found" in outcomes["toy-gu-seed0"]
     assert "output.log" in outcomes["toy-gu-seed0"]
+
+    told = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert (told[0]["config"]["schedule"], told[0]["config"]["seed"], told[-1]) == (
+        "gu",
+        "1",
+        {"finished": True},
+    )
+    assert any("fisher_sum" in line.get("values", {}) for line in told)
 
     again = {run.name: run for run in plan(study, tmp_path / "runs")}
     assert {name for name, run in again.items() if not run.is_due} == {"toy-gu-seed1"}
@@ -84,6 +107,16 @@ def test_the_plan_is_printed_and_nothing_is_run(study_file, tmp_path):
     assert "4 runs: 4 new" in result.output
     assert "toy-fun-seed1" in result.output
     assert "when the first one has finished" in " ".join(result.output.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dashboard_that_is_not_installed_is_named_before_any_run(study_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("fishlens.tracking.reporters.find_spec", lambda name: None)
+    words = ["sweep", str(study_file), "--runs", str(tmp_path / "runs"), "-s", "report_to=[trackio]"]
+    with pytest.raises(
+        InputError, match="reporting to trackio needs a package that is not installed: pip install"
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)
     assert not (tmp_path / "runs").exists()
 
 
