@@ -104,7 +104,7 @@ def test_help_is_there_after_a_recipe_too(trained):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing-of-the-kind"], "'nothing-of-the-kind' is nothing to track: .*quickstart"),
+        (["nothing-of-the-kind"], "'nothing-of-the-kind' is nothing to track; .*quickstart"),
         (["missing.py"], "missing.py does not exist"),
         (["quickstart", "--lr", "1"], "'--lr' is not an option for a recipe"),
         (["quickstart", "-s"], "-s needs a value"),

@@ -115,7 +115,7 @@ def test_an_attempt_that_was_killed_before_its_first_line_supersedes_nothing(tmp
         ('{"kind":"fisher","step":1,"trace":{"a":1.0,"b":-2.0}}', "trace is -2.0; expected 0 or more"),
         (
             '{"kind":"fisher","step":1,"trace":{"a":1.0},"confidence":1.5}',
-            "confidence is 1.5, .* from 0 to 1",
+            "confidence is 1.5; .* from 0 to 1",
         ),
         ('{"kind":"start","attempt":1}', "second start record"),
     ],

@@ -98,6 +98,6 @@ def test_a_diverged_run_fails_instead_of_being_scored(recipe, tmp_path):
     """Weights that are no numbers predict the first class everywhere, which is a score like any other."""
     settings = {**recipe["train"], "learning_rate": 1e30, "max_gradient_norm": None, "log_every": 1}
     changed = {**recipe, "train": settings, "schedule": {"name": "standard"}, "tracking": {"every": None}}
-    with pytest.raises(InputError, match=r"the training loss is nan at step \d+, .* lower train.learning_rate"):
+    with pytest.raises(InputError, match=r"the training loss is nan at step \d+; .* lower train.learning_rate"):
         train(changed, tmp_path / "run")
     assert read_run(tmp_path / "run").end["status"] == "failed" and not (tmp_path / "run" / "results.json").exists()

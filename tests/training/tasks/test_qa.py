@@ -93,7 +93,7 @@ def test_a_malformed_file_is_named_with_the_place_in_it(root, content, message):
 
 def test_an_answer_that_is_withheld_is_refused_and_not_trained_on_as_the_first_token(root):
     (root / "xquad" / "xquad.de.json").write_text(json.dumps(squad(("Q?", [("", 0)]))), encoding="utf-8")
-    with pytest.raises(InputError, match=r"answers\[0\]: the answer of question 'q0' is '', .*withheld"):
+    with pytest.raises(InputError, match=r"answers\[0\]: the answer of question 'q0' is ''; .*withheld"):
         make_task("qa").load(root, "test", "de")
 
 
