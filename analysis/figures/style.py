@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, ParamSpec, TypeAlias, cast
+from typing import Any, ParamSpec, TypeAlias
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
     if ax is None:
         figure = new_figure(width, height)
         return figure, figure.subplots()
-    return cast("Figure", ax.get_figure(root=True)), ax
+    return ax.figure.canvas.figure, ax  # of a subfigure too
 
 
 def small(points: float = 1.0) -> float:
