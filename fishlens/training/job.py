@@ -24,9 +24,10 @@ from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
 from fishlens.training.reading import Data
 from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
-from fishlens.training.targets import ids_of_rows, target_inputs
+from fishlens.training.targets import UNKNOWN_NOTED, ids_of_rows, share_of_unknown_tokens, target_inputs
 from fishlens.training.tasks import Task
 
+LOOKED_AT = 100  # training rows, for the share of tokens that the tokenizer does not know
 _TRAINER_STATE = TypeAdapter(TrainerState)
 _SCHEDULE_STATE = TypeAdapter(State)
 
@@ -91,6 +92,12 @@ def make_job(
         )
     too_long = budget_warning(schedule, steps)
     warnings += [too_long] if too_long else []
+    unknown = share_of_unknown_tokens(task, train_rows[:LOOKED_AT], assembly.tokenizer)
+    if unknown > UNKNOWN_NOTED:
+        warnings.append(
+            f"the tokenizer does not know {unknown:.0%} of the tokens of {data.train.source} "
+            f"({assembly.tokenizer.unk_token}): the model cannot tell such texts apart"
+        )
     optimizer = make_optimizer(assembly.blocks, recipe.train)
     if start is not None:
         read_trainer_state(start.state)  # what is damaged is said before anything is restored

@@ -130,6 +130,8 @@ def share_of_unknown_tokens(task: Task, rows: Sequence[Any], tokenizer: Any) -> 
     """Of the tokens of these rows, special ones aside, the share that the tokenizer calls unknown."""
     unknown = tokenizer.unk_token_id
     special = torch.tensor([i for i in tokenizer.all_special_ids if i != unknown])
-    ids = task.collate(rows, tokenizer)["input_ids"]
+    ids = task.collate(rows, tokenizer).get("input_ids")
+    if ids is None:  # a task of somebody's own, whose model takes something else
+        return 0.0
     ids = ids[~torch.isin(ids, special)]
     return float((ids == unknown).float().mean()) if len(ids) and unknown is not None else 0.0

@@ -108,3 +108,16 @@ def test_a_language_adapter_of_another_width_is_refused_for_the_last_target(
     model.save_adapter(str(tmp_path / "es"), "es", with_head=False, use_safetensors=True)
     places = {code: str(language_adapters / code) for code in ("en", "de")} | {"es": str(tmp_path / "es")}
     refused({**recipe, "language_adapters": places}, tmp_path / "run", "adapter .* for 'es' does not fit the model")
+
+
+def test_training_data_that_the_tokenizer_does_not_know_is_said_with_its_share(recipe, tmp_path):
+    lines = [f"ぬぬぬ{letter}\tx\tneutral\n" for letter in "abcd"]
+    (tmp_path / "train.tsv").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "dev.tsv").write_text("a\tb\tneutral\n" * 4)
+    recipe["task"], recipe["language_adapters"] = {"name": "nli"}, None
+    recipe["train"] = {"steps": 1, "batch_size": 4}
+    files = {"train": str(tmp_path / "train.tsv"), "validation": str(tmp_path / "dev.tsv")}
+    recipe["data"] = {**recipe["data"], **files, "targets": [], "test_source": False}
+    recipe["tracking"], recipe["evaluate"] = {"every": None}, {"every": 1}
+    warnings = train(recipe, tmp_path / "run").warnings
+    assert any("does not know 60% of the tokens of" in text and "train.tsv (<unk>)" in text for text in warnings)
