@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "schedules": set(),
     "journal": set(),
     "tracking": {"fisher", "journal", "schedules"},
+    "lightning": {"tracking"},
+    "accelerate": {"tracking"},
     "recipe": set(),
     "training": {"fisher", "schedules", "journal", "tracking", "recipe"},
     "pretraining": {"training", "recipe", "journal"},

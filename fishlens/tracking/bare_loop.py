@@ -98,7 +98,8 @@ class watching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(kind, error)
+        status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
+        self.end(status, None if kind is None else f"{kind.__name__}: {error}")
 
     @guarded
     def _begin(self) -> None:
@@ -112,13 +113,19 @@ class watching:
         ]
 
     @guarded
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """The weights are still those after `updates` updates, and the model has been fed."""
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        """The weights are still those after `updates` updates, and the model has been fed, unless the optimizer's
+        closure feeds it first: then the arguments with a closure after which the probe is taken."""
         if torch.compiler.is_compiling() or not self._holds_ours(optimizer):
-            return
+            return None
         if self._steps.get(id(optimizer), 0) < self.updates or self._asked == self.updates:
-            return  # another optimizer of the same update
+            return None  # another optimizer of the same update
         self._asked = self.updates
+        self._end_of_feeding()
+        self.tracker.step(self.updates)
+        return None if self.tracker.ready else self._probing_closure(args, kwargs)
+
+    def _end_of_feeding(self) -> None:
         assert self._fed is not None
         self._fed.end_of_update()
         if self._fed.off:
@@ -127,7 +134,29 @@ class watching:
             self._open()
             for text in self._fed.news():
                 self.tracker.note(self.updates, text, level="info")
-        self.tracker.step(self.updates)
+
+    def _probing_closure(self, args: Any, kwargs: Any) -> Any:
+        """The arguments of an optimizer's `step`, whose closure runs the model at the weights of before: Lightning's
+        own, LBFGS."""
+        given = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(given):
+            return None
+        waiting = [True]
+
+        def closure() -> Any:
+            result = given()
+            if waiting.pop() if waiting else False:
+                self._catch_up()
+            return result
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": closure}
+        return (args[0], closure, *args[2:]), kwargs
+
+    @guarded
+    def _catch_up(self) -> None:
+        self._end_of_feeding()
+        self.tracker.catch_up()
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -155,31 +184,36 @@ class watching:
         self._entry.tracked(self.run, None, None)
 
     @guarded
-    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
-        for hook in self._hooks:
+    def add_factors(self, factors: dict[str, Any]) -> None:
+        """What the run is, for the journal's first record; nothing once it is written."""
+        self._factors |= factors
+
+    @guarded
+    def write(self, kind: str, step: int, **fields: Any) -> None:
+        """A record for the journal, once it is open: a loss, say, that the loop has logged."""
+        self._journal.write(kind, step, **fields)
+
+    @guarded
+    def end(self, status: str, error: str | None = None) -> None:
+        """Ends the watching, for those that cannot do so by leaving a `with` block; status as in the journal."""
+        watched, self._hooks = self._hooks, ()
+        for hook in watched:
             hook.remove()
         assert self._fed is not None
         self._fed.stop()
-        if self._journal.writer is None:
-            if self._hooks:
-                raise InputError(
-                    "no optimizer has made a step with parameters of the model"
-                    if not self.updates and self._asked < 0
-                    else "the model was not called with gradients enabled and a batch; call the model itself"
-                )
+        if not watched:
             return
-        if kind is None:
+        if self._journal.writer is None:
+            raise InputError(
+                "no optimizer has made a step with parameters of the model"
+                if not self.updates and self._asked < 0
+                else "the model was not called with gradients enabled and a batch; call the model itself"
+            )
+        if status == "finished":
             self.tracker.step(self.updates)  # the last weights
-        status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         if self.tracker.trouble and self._entry is not None:
             self._entry.untracked(self.tracker.trouble)
-        self._journal.write(
-            "end",
-            self.updates,
-            status=status,
-            error=None if kind is None else f"{kind.__name__}: {error}",
-            best_step=None,
-        )
+        self._journal.write("end", self.updates, status=status, error=error, best_step=None)
 
     def failed(self, error: BaseException) -> None:
         """Called by the guard: the loop is not watched, or no longer."""

@@ -1,6 +1,8 @@
 """A loop of one's own, watched: the same bits, the numbers of what the model was fed, and how it ended."""
 
 import argparse
+import contextlib
+import copy
 
 import pytest
 import torch
@@ -173,3 +175,38 @@ def test_a_switch_of_a_patched_forward_does_not_keep_a_model_from_being_measured
             model(**batch, fused_head=True)["loss"].backward()
             optimizer.step()
     assert (load_runs(tmp_path / "run").fisher.trace > 0).any()
+
+
+@pytest.mark.parametrize("kind", ["Adam", "LBFGS"])
+def test_the_first_weights_are_measured_also_where_the_optimizers_closure_feeds_the_model(tmp_path, kind):
+    def train(run):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.2), nn.Tanh(), nn.Linear(6, 3))
+        optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.1)
+        generator = torch.Generator().manual_seed(1)
+        x, y = torch.randn(5, 8, 4, generator=generator), torch.randint(0, 3, (5, 8), generator=generator)
+        first = copy.deepcopy(model)
+        with (
+            watching(model, every=1, run=run, blocks="module", examples=8, output="classification")
+            if run
+            else contextlib.nullcontext()
+        ):
+            for each, labels in zip(x, y, strict=True):
+
+                def closure(each=each, labels=labels):
+                    optimizer.zero_grad()
+                    loss = nn.functional.cross_entropy(model(each), labels)
+                    loss.backward()
+                    return loss
+
+                optimizer.step(closure)
+        return first, model, x[0]
+
+    first, tracked, x = train(tmp_path / "run")
+    _, plain, _ = train(None)
+    assert all(torch.equal(a, b) for a, b in zip(tracked.parameters(), plain.parameters(), strict=True))
+    table = load_runs(tmp_path / "run").fisher
+    assert sorted(set(table.step)) == [0, 1, 2, 3, 4, 5]
+    at_start = table[table.step == 0]
+    right = estimate_fisher(first, x, blocks=find_blocks(first, by="module"), output="classification").trace
+    assert dict(zip(at_start.block, at_start.trace, strict=True)) == pytest.approx(right, rel=1e-6)
