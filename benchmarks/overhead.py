@@ -31,7 +31,7 @@ from fishlens import Tracker, estimate_fisher, find_blocks
 from fishlens.fisher import Plan
 
 TINY = {"layers": 12, "width": 64, "examples": 4, "tokens": 16, "device": "cpu"}
-TRAINED = ("seq_bn", "lora", "full")
+TRAINED = ("seq_bn", "lora", "full", "decoder")
 WAITING_OPERATIONS = frozenset(
     (
         "_local_scalar_dense", "equal", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive",
@@ -102,8 +102,11 @@ def counted(call: Callable[[], object]) -> Counts:
 
 
 def tiny(trained: str, **changes: Any) -> Setup:
-    """The model, its blocks and one batch; `full`: all weights train and the layers are measured."""
+    """The model, its blocks and one batch; `full`: all weights train and the layers are measured; `decoder`: Qwen3's
+    with LoRA (peft) on every linear map, and its norms and head."""
     shape = TINY | changes
+    if trained == "decoder":
+        return decoder(**shape)
     if trained != "full":
         return build(Shape(trained, **shape))
     batch = build(Shape("seq_bn", **shape)).batch
@@ -119,6 +122,36 @@ def tiny(trained: str, **changes: Any) -> Setup:
     )
     model = XLMRobertaForSequenceClassification(config).eval()
     return Setup(model, batch, find_blocks(model, head=False))
+
+
+def decoder(layers: int, width: int, examples: int, tokens: int, device: str) -> Setup:
+    import peft
+    from transformers import Qwen3Config, Qwen3ForSequenceClassification
+
+    torch.manual_seed(0)
+    heads = max(1, width // 64)
+    config = Qwen3Config(
+        vocab_size=1000,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=64,
+        pad_token_id=0,
+        num_labels=3,
+    )
+    maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    options = peft.LoraConfig(task_type="SEQ_CLS", r=8, target_modules=maps, init_lora_weights=False)
+    model = peft.get_peft_model(Qwen3ForSequenceClassification(config), options).eval().to(device)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or "norm" in name)
+    places = {p: b.name for b in find_blocks(model, by="layer") for p in b.parameters.values()}
+    places |= {p: b.name for b in find_blocks(model) for p in b.parameters.values()}
+    blocks = find_blocks(model, by=lambda _, p: places.get(p) if p.requires_grad else None)
+    ids = torch.randint(1, 1000, (examples, tokens), device=device)
+    batch = {"input_ids": ids, "labels": torch.randint(0, 3, (examples,), device=device)}
+    return Setup(model, batch, blocks)
 
 
 def plain(setup: Setup) -> None:

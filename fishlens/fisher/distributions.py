@@ -73,6 +73,25 @@ def widened(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+AT_ONCE = 2**24
+"""Entries of a softmax that are computed at a time: 64 MiB in float32."""
+Part = tuple[slice, slice]
+
+
+def parts_of(logits: Tensor) -> list[Part]:
+    """Some examples and variables of `[N, M, C]` after the other, all of them where they are few."""
+    examples, variables, classes = logits.shape
+    if logits.numel() <= AT_ONCE:
+        return [(slice(None), slice(None))]
+    step = max(1, AT_ONCE // classes)
+    rows = max(1, step // variables)
+    return [
+        (slice(n, n + rows), slice(m, m + step))
+        for n in range(0, examples, rows)
+        for m in range(0, variables, step)
+    ]
+
+
 class Categorical(Distribution):
     """A softmax over C classes per variable."""
 
@@ -112,18 +131,32 @@ class Categorical(Distribution):
                 yield torch.where(in_turn, size.unsqueeze(-1) * v, 0.0)
 
     def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
-        cumulative = functional.softmax(widened(logits), dim=-1).cumsum(-1)
-        below = cumulative < noise.to(cumulative) * cumulative[..., -1:]
-        return below.sum(-1).clamp(max=logits.shape[-1] - 1)
+        drawn = torch.empty(logits.shape[:2], dtype=torch.long, device=logits.device)
+        for part in parts_of(logits):
+            cumulative = functional.softmax(widened(logits[part]), dim=-1).cumsum(-1)
+            below = cumulative < noise[part].to(cumulative) * cumulative[..., -1:]
+            drawn[part] = below.sum(-1).clamp(max=logits.shape[-1] - 1)
+        return drawn
 
     def mode(self, logits: Tensor) -> Tensor:
         return logits.detach().argmax(-1)
 
     def score(self, logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
-        p = functional.softmax(widened(logits), dim=-1)
-        v = p.neg()
-        v.scatter_add_(-1, self._safe(logits, targets).unsqueeze(-1), torch.ones_like(p[..., :1]))
-        return torch.where(scored.unsqueeze(-1), v, 0.0)
+        """One tensor of the logits' size is made, and no other: a vocabulary may have 256 thousand entries."""
+        index = self._safe(logits, targets).unsqueeze(-1)
+
+        def of(part: Part) -> Tensor:
+            v = functional.softmax(widened(logits[part]), dim=-1).neg_()
+            v.scatter_add_(-1, index[part], torch.ones_like(v[..., :1]))
+            return torch.where(scored[part].unsqueeze(-1), v, 0.0)
+
+        parts = parts_of(logits)
+        if len(parts) == 1:
+            return of(parts[0])
+        whole = torch.empty(logits.shape, dtype=widened(logits[:0]).dtype, device=logits.device)
+        for part in parts:
+            whole[part] = of(part)
+        return whole
 
     def log_probability(self, logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
         index = self._safe(logits, targets).unsqueeze(-1)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from fishlens.fisher.gradients import Dense, OuterSum, PerExampleGradient, RowSum
-from fishlens.fisher.scales import embedding_factor, scale_of
+from fishlens.fisher.scales import embedding_factor, family_of, scale_of
 
 
 class Call:
@@ -178,12 +178,14 @@ class ScaleRule(Rule):
     def covers(self, module: nn.Module) -> bool:
         return scale_of(module) is not None
 
+    def kind(self, module: nn.Module) -> Hashable:
+        return family_of(module)
+
     def gradients(self, modules: Sequence[nn.Module], a: Tensor, g: Tensor) -> dict[str, PerExampleGradient]:
-        (module,) = modules
-        scale = scale_of(module)
+        scale = scale_of(modules[0])
         assert scale is not None
         found: dict[str, PerExampleGradient] = {
-            scale.weight: Dense(_no_positions(g * scale.normal(module, a)))
+            scale.weight: Dense(_no_positions(g * scale.normal(modules[0], a)))
         }
         if scale.bias is not None:
             found[scale.bias] = Dense(_no_positions(g))

@@ -37,7 +37,7 @@ def predict(
             f"expected {batch.size}, as in the inputs"
             + (" (does the model take time first, [T, N, …]? expected examples first)" if turned else "")
         )
-    if prediction.logits.shape[1] == 0:
+    if prediction.logits.shape[1] <= (output.name == "causal_lm"):
         raise InputError(
             f"output={output.name!r} leaves nothing to predict: the model gave logits for one position only; expected "
             "them for every position of at least two tokens"

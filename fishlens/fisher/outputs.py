@@ -193,7 +193,7 @@ class Tagging(Output):
     name = "tagging"
 
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
-        logits = self.aligned(_expect(logits_in(result, self.name), 3, self.name))
+        logits = _expect(logits_in(result, self.name), 3, self.name)
         given = given_labels(labels)
         if given is not None:
             scored = self.aligned_labels(given) != IGNORED
@@ -208,9 +208,6 @@ class Tagging(Output):
 
     def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
         return self.aligned_labels(self.label(labels)), prediction.scored
-
-    def aligned(self, logits: Tensor) -> Tensor:
-        return logits
 
     def aligned_labels(self, labels: Tensor) -> Tensor:
         return labels
@@ -232,23 +229,22 @@ class MaskedLM(Tagging):
 
 
 class CausalLM(Tagging):
-    """Next-token prediction: the logits at t are about token t+1."""
+    """Next-token prediction: the logits at t are about token t+1.
+
+    Those at the last token are about nothing and never scored; cut off, they would be copied in every backward pass.
+    """
 
     name = "causal_lm"
 
-    def aligned(self, logits: Tensor) -> Tensor:
-        return logits[:, :-1]
-
     def aligned_labels(self, labels: Tensor) -> Tensor:
-        return labels[:, 1:]
+        return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], dim=1)
 
     def scored_without_labels(self, inputs: Mapping[str, Any], logits: Tensor) -> Tensor:
         """From a token to a token: padding is neither predicted nor predicted from, on whichever side it is."""
         mask = inputs.get("attention_mask")
-        if not isinstance(mask, Tensor):
-            return _all(logits)
-        real = real_tokens(mask)
-        return real[:, 1:] & real[:, :-1]
+        real = real_tokens(mask) if isinstance(mask, Tensor) else _all(logits)
+        following = torch.cat([real[:, 1:], torch.zeros_like(real[:, :1])], dim=1)
+        return real & following
 
 
 class Seq2SeqLM(Tagging):

@@ -8,12 +8,14 @@ x̂ is then asked of the module: its output with w = 1 less its output with w = 
 
 import copy
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+_OF_TORCH = vars(nn.Module()).keys()
 # what was found out about a module is kept as long as the module
 _forms: "weakref.WeakKeyDictionary[nn.Module, Scale | None]" = weakref.WeakKeyDictionary()
 _factors: "weakref.WeakKeyDictionary[nn.Module, float | None]" = weakref.WeakKeyDictionary()
@@ -50,6 +52,19 @@ def scale_of(module: nn.Module) -> Scale | None:
     if module not in _forms:
         _forms[module] = _tested(module)
     return _forms[module]
+
+
+def family_of(module: nn.Module) -> Hashable:
+    """Modules of one family give the same x̂ of the same input: one class, one form, the same settings. None: alone.
+
+    Settings are its own attributes, all of them numbers, words or the like; a `forward` of its own is not.
+    """
+    plain = {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
+    if not all(
+        isinstance(value, (int, float, str, type(None), tuple, torch.dtype)) for value in plain.values()
+    ):
+        return None
+    return type(module), scale_of(module), tuple(sorted(plain.items(), key=lambda one: one[0]))
 
 
 def _tested(module: nn.Module) -> Scale | None:

@@ -16,6 +16,11 @@ from fishlens.fisher.labels import Draw
 from fishlens.fisher.transfer import widest
 
 
+def finite(logits: Tensor) -> Tensor:
+    """Whether all are finite, a scalar; nothing of their size is made."""
+    return torch.isfinite(torch.stack(torch.aminmax(logits.detach()))).all()
+
+
 @dataclass(frozen=True)
 class Norms:
     """`values`: ‖s_n‖² of K parameters and n examples, `[K·n]`; the examples are those from `start` on, counted over
@@ -69,7 +74,7 @@ class Tally:
             self.squares = Flat(self.blocks, self.dtype, self.device)
         if self.want_mean and self.sums is None:
             self.sums = Flat(self.blocks, self.dtype, self.device)
-        nonfinite = ~torch.isfinite(logits.detach()).all()
+        nonfinite = ~finite(logits)
         invalid = torch.zeros_like(nonfinite) if draw.invalid is None else draw.invalid
         self.flags.append(torch.stack([nonfinite, invalid]))
         if self.want_spectrum:

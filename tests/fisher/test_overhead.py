@@ -26,7 +26,7 @@ def overhead(monkeypatch):
     return importlib.import_module("overhead")
 
 
-@pytest.mark.parametrize("trained", ["seq_bn", "lora", "full"])
+@pytest.mark.parametrize("trained", ["seq_bn", "lora", "full", "decoder"])
 def test_a_probe_dispatches_hardly_more_operations_than_a_training_step_and_waits_twice(overhead, trained):
     with overhead.calls(overhead.tiny(trained)) as named:
         counts = {name: overhead.counted(call) for name, call in named.items()}

@@ -13,7 +13,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 from fishlens import find_blocks
 from fishlens.fisher import coverage
 from fishlens.fisher.extensions import rule_for
-from fishlens.fisher.scales import embedding_factor, scale_of
+from fishlens.fisher.scales import embedding_factor, family_of, scale_of
 
 from .models import batch_for, shaken
 from .test_rules import assert_agrees
@@ -138,3 +138,27 @@ def test_embeddings_that_scale_are_told_from_those_that_do_more():
 
     assert embedding_factor(Scaled(5, 4)) == pytest.approx(3)
     assert embedding_factor(Normed(5, 4)) is None and rule_for(Normed(5, 4)) is None
+
+
+class Root(nn.Module):
+    """An RMSNorm with a setting, and one in which something else than settings is kept."""
+
+    def __init__(self, eps, beside=None):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.randn(4)), eps
+        if beside is not None:
+            self.beside = beside
+
+    def forward(self, x):
+        return self.weight * x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+
+
+def test_norms_are_reduced_together_only_where_they_norm_alike():
+    torch.manual_seed(0)
+    norms = [Root(1e-6), Root(1e-6), Root(0.5), Root(1e-6, beside=[3.0])]
+    families = [family_of(norm) for norm in norms]
+    assert families[0] == families[1] != families[2] and families[3] is None
+    model = nn.Sequential(*norms, nn.Flatten(), nn.Linear(12, 3)).double()
+    assert_agrees(
+        model, torch.randn(5, 3, 4, dtype=torch.float64), find_blocks(model, by=lambda n, _: n), "exact"
+    )
