@@ -13,6 +13,13 @@ from .parts import Group, Missing, Picture, Report, Section, Statement, Table
 
 IN_ONE_COLUMN = 4  # columns of a table that fit into one of a paper's two columns
 HEADING = 14  # letters of a heading's line in LaTeX
+PAGE = 455.0  # points: the width of a page of two columns
+# of letters: the command, points of a letter and between two columns, characters in a line of a heading
+SIZES = (
+    ("", 5.0, 12.0, HEADING),
+    (r"\footnotesize\setlength{\tabcolsep}{4pt}", 4.2, 8.0, HEADING),
+    (r"\scriptsize\setlength{\tabcolsep}{2pt}", 3.7, 4.0, 10),
+)
 _CAVEAT = "Figures are in the HTML report."
 
 
@@ -167,10 +174,10 @@ def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     lines = [f"% {_one_line(what)}: {_one_line(' '.join(runs))}" for what, runs in table.behind.items()]
     kind = "table" if len(table.columns) <= IN_ONE_COLUMN else "table*"
     lines += [rf"\begin{{{kind}}}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{{label}}}"]
-    if len(table.columns) > 2 * IN_ONE_COLUMN - 1:
-        lines.append(r"\footnotesize\setlength{\tabcolsep}{4pt}")
+    size, heading = _size(table)
+    lines += [size] if size else []
     lines += [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    heads = [_heading(column.label, side) for column, side in zip(table.columns, align, strict=True)]
+    heads = [_heading(column.label, side, heading) for column, side in zip(table.columns, align, strict=True)]
     lines += [" & ".join(heads) + r" \\", r"\midrule"]
     marks = _marks(table)
     for i, row in enumerate(rows):
@@ -187,9 +194,23 @@ def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     return [*lines, r"\bottomrule", r"\end{tabular}", *note, rf"\end{{{kind}}}", ""]
 
 
-def _heading(label: str, side: str) -> str:
+def _size(table: Table) -> tuple[str, int]:
+    """(command for the size of letters, characters in a line of a heading): the largest letters with which the table
+    is no wider than the page."""
+    found = ("", HEADING)
+    for command, letter, gap, heading in SIZES:
+        width, found = 0.0, (command, heading)
+        for column in table.columns:
+            texts = [cell_text(column, row) for row in table.rows] + textwrap.wrap(column.label, heading)
+            width += letter * max(map(len, texts), default=0) + gap
+        if width <= PAGE:
+            break
+    return found
+
+
+def _heading(label: str, side: str, width: int) -> str:
     """A column's heading; a long one on several lines."""
-    parts = [_after_break(_tex(part)) for part in textwrap.wrap(label, HEADING)]
+    parts = [_after_break(_tex(part)) for part in textwrap.wrap(label, width)]
     lines = r" \\ ".join(parts)
     return rf"\shortstack[{side}]{{{lines}}}" if len(parts) > 1 else lines
 

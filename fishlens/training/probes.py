@@ -41,7 +41,8 @@ def probe_size(recipe: Recipe) -> tuple[int, int]:
 def own_blocks(
     parameters: Mapping[str, torch.nn.Parameter], patterns: Mapping[str, str | list[str]]
 ) -> list[Block]:
-    """Blocks of these parameters, which can train, by patterns (globs) over their names.
+    """Blocks of these parameters, which can train, by patterns (globs) over their names; bottom to top, by where each
+    begins.
 
     Raises `InputError` for a block that has no parameter, or a parameter that is in two.
     """
@@ -55,6 +56,8 @@ def own_blocks(
                 f"{next(iter(parameters))} among them"
             )
         blocks.append(Block(name, mine, None, f"own blocks {', '.join(patterns)}"))
+    position = {name: i for i, name in enumerate(parameters)}
+    blocks.sort(key=lambda block: min(position[name] for name in block.parameters))
     return check_blocks(blocks)
 
 

@@ -64,6 +64,17 @@ def test_where_all_is_alike_nothing_is_marked():
     assert "textbf" not in text and "Bold" not in text
 
 
+@pytest.mark.parametrize(("count", "size"), [(3, None), (8, "footnotesize"), (14, "scriptsize")])
+def test_a_table_has_the_largest_letters_with_which_it_fits_the_page(count, size):
+    """Fourteen columns of numbers in letters of the text would be wider than a page of 455 points."""
+    columns = [Column(f"c{i}", f"column {i}", 2) for i in range(count)]
+    table = Table("wide", "Wide", columns, [{column.key: 12345.67 for column in columns}], {})
+    text = to_latex(Report("T", "made", [Group("g", "g", [Section("s", "S", "", [table])])], {}))
+    assert {name: rf"\{name}\setlength" in text for name in ("footnotesize", "scriptsize")} == {
+        name: name == size for name in ("footnotesize", "scriptsize")
+    }
+
+
 def test_one_table_of_the_report():
     assert to_latex(a_report(*ROWS), "other").count(r"\begin{table}") == 1
     with pytest.raises(InputError, match="no table 'weather'; expected one of scores, other"):
