@@ -13,6 +13,7 @@ from fishlens.fisher.walk import named_modules, named_parameters
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
     """`InputError` naming the first parameter or module for which nothing gives a right number."""
+    refuse_sharded(model)
     named = named_parameters(model)
     mine = {id(parameter) for _, parameter in named}
     for name, parameter in named:
@@ -20,8 +21,6 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
             raise InputError(
                 f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"
             )
-        if reason := _sharded(parameter):
-            raise InputError(f"parameter {name!r} {reason}")
     for block in blocks:
         for name, parameter in block.parameters.items():
             if id(parameter) not in mine:
@@ -36,6 +35,13 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
     for name, module in named_modules(model):
         if reason := _refused_module(module, flags.get(module, module.training), measured):
             raise InputError(f"module {name!r} ({type(module).__name__}) {reason}")
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """`InputError` naming the first parameter that is sharded over processes, measured or not."""
+    for name, parameter in named_parameters(model):
+        if reason := _sharded(parameter):
+            raise InputError(f"parameter {name!r} {reason}")
 
 
 def _sharded(parameter: Tensor) -> str | None:

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher import Block
+from fishlens.fisher.refusals import refuse_sharded
 from fishlens.tracking.account import Entry
 from fishlens.tracking.clock import Clock, make_clock
 from fishlens.tracking.fed import FedExamples
@@ -201,6 +202,7 @@ class FisherCallback(TrainerCallback):
         self._args, self._first_step = args, state.global_step
         if state.is_world_process_zero and self._beside is None:
             self._entry = Entry(account_place(), type(model).__name__)
+        refuse_sharded(model)  # by every process, or the others wait for the first
         self._take_over(state, model)
         _tracking[id(model)] = (weakref.ref(model), weakref.ref(self))
         if not state.is_world_process_zero:

@@ -13,6 +13,7 @@ from fishlens.fisher.batches import Batch
 from fishlens.fisher.fingerprint import Weights, weights_of
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
+from fishlens.fisher.refusals import refuse_sharded
 from fishlens.tracking.languages import InLanguage, same_model
 from fishlens.tracking.measurement import unseen
 from fishlens.tracking.probe_set import ProbeSet
@@ -95,6 +96,7 @@ class Instrument:
 
     def weights_at(self, step: int) -> Weights:
         """The present weights; what was measured at other ones is forgotten."""
+        refuse_sharded(self.model)  # it may have been sharded since the beginning
         weights = weights_of(self.model, step)
         if not weights.same_as(self.known.weights):
             self.known = Measured(weights)

@@ -2,9 +2,12 @@
 behind."""
 
 import contextlib
+import importlib
+import random
 import signal
 import sys
 from collections import deque
+from pathlib import Path
 
 import loralib
 import pytest
@@ -364,3 +367,25 @@ def test_ctrl_c_at_any_line_of_a_probe_leaves_nothing_behind():
         assert all(p._backward_hooks is h for p, h in zip(model.parameters(), hooks, strict=True))
         assert signal.getsignal(signal.SIGINT) is handler
     assert stopped > 40
+
+
+def test_a_probe_that_ctrl_c_stops_at_any_operation_leaves_nothing_behind(monkeypatch):
+    """A sample of `python benchmarks/interrupts.py 2000`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    interrupts = importlib.import_module("interrupts")
+    draw = random.Random(1)
+    ends = [interrupts.strike(number, draw) for number in (*range(8), 10, 15, 20, 21)]
+    assert all(not left for _, left in ends)
+    assert sum(ended == "interrupted" for ended, _ in ends) >= 8
+
+
+def test_what_an_interrupted_probe_leaves_behind_would_be_seen(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    interrupts = importlib.import_module("interrupts")
+    model, x = interrupts.keeping()
+    before = interrupts.everything(model)
+    model.drop.eval()
+    model(x)
+    torch.rand(1)
+    after = interrupts.everything(model)
+    assert {key for key in before if before[key] != after[key]} == {"random", "values", "flags", "kept"}

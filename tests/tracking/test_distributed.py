@@ -9,7 +9,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from fishlens import InputError, Tracker, estimate_fisher, load_runs
+from fishlens import FisherCallback, InputError, Tracker, estimate_fisher, load_runs
 from fishlens.fisher import find_blocks
 from tests.tracking.test_processes import PROCESSES, together
 
@@ -66,6 +66,58 @@ def _all_ways(rank, folder):
         table = load_runs(run).fisher
         assert dict(zip(table.block, table.trace, strict=True)) == pytest.approx(expected)
     (folder / f"done-{rank}").touch()
+
+
+class Shown:
+    """What a Trainer's callback sees of it."""
+
+    def __init__(self, rank):
+        self.is_world_process_zero, self.global_step, self.max_steps = rank == 0, 0, 4
+        self.output_dir, self.seed, self.data_seed, self.bf16, self.fp16 = "out", 0, None, False, False
+        self.logging_dir = self.run_name = None
+
+
+def _trainers_and_early_trackers(rank, folder):
+    dist.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (PROCESSES,))
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    for way, shard in SHARDED.items():
+        model, state = Two(), Shown(rank)
+        shard(model, mesh)
+        with pytest.raises(InputError, match=r"'first\..* (sharded|FullyShardedDataParallel)"):
+            FisherCallback(data=x, run=folder / f"trainer {way}").on_train_begin(
+                state, state, None, model=model
+            )
+        quiet = FisherCallback(data=x, run=folder / f"trainer {way}")
+        quiet.strict = False  # attached to somebody's script: it goes on
+        quiet.on_train_begin(state, state, None, model=model)
+        quiet.on_step_begin(state, state, None)
+        assert quiet.off and not (folder / f"trainer {way}").exists(), way
+
+        model = Two()
+        tracker = Tracker(model, x, blocks="module", run=folder / f"early {way}")
+        shard(model, mesh)
+        assert tracker.step(0) is None and (
+            rank or "sharded" in tracker.trouble or "Sharded" in tracker.trouble
+        )
+        dist.barrier()
+
+    model = Two()
+    expected = estimate_fisher(model, x, blocks=find_blocks(model, by="module")).trace
+    run = folder / "early DDP"
+    with Tracker(model, x, blocks="module", run=run) as tracker:
+        wrapped = DistributedDataParallel(model)
+        tracker.step(0)
+        wrapped(x).sum().backward()
+    dist.barrier()
+    table = load_runs(run).fisher
+    assert dict(zip(table.block, table.trace, strict=True)) == pytest.approx(expected)
+    (folder / f"done-{rank}").touch()
+
+
+def test_a_sharded_model_is_refused_in_a_trainer_and_after_the_tracker_was_made_and_nobody_waits(tmp_path):
+    together(_trainers_and_early_trackers, tmp_path)
+    assert len(list(tmp_path.glob("done-*"))) == PROCESSES
 
 
 def test_sharded_models_are_refused_by_every_process_and_ddp_is_measured_by_the_first(tmp_path):
