@@ -58,7 +58,8 @@ class FisherCallback(TrainerCallback):
         Trainer's output directory, in `runs/`. A further training of the same callback is tracked in `<run>-2`.
     blocks: as `find_blocks` makes them, or what it is to make them by, with `head` and `embeddings`.
     reporters: names of dashboards to report to as well (tensorboard, wandb, mlflow, trackio).
-    What is left is for `Tracker`: labels, output, granularity, effective_dimension, noise_scale, diagonals, …
+    What is left is for `Tracker`: languages (`{"de": batches}`: unlabelled examples of other languages, measured at
+        every probe beside what the model is fed), labels, output, granularity, noise_scale, diagonals, …
 
     Raises `InputError` for what cannot be right before training begins; after that nothing stops the training.
     """
@@ -315,7 +316,8 @@ class FisherCallback(TrainerCallback):
     def _factors(self) -> dict[str, Any]:
         assert self.tracker is not None
         known = {"model": _name_of(self.tracker.model), "seed": self._args.seed, "every": str(self.every)}
-        return {**known, **self.factors}
+        targets = {"targets": list(self.tracker.targets)} if self.tracker.targets else {}
+        return {**known, **targets, **self.factors}
 
     def end(
         self, status: str, *, step: int | None = None, error: str | None = None, best_step: int | None = None

@@ -24,11 +24,18 @@ def nothing_beside(language: str | None, estimate: FisherEstimate) -> dict[str, 
     return {}
 
 
-def split_by_language(data: Any) -> tuple[str | None, Any, dict[str, Any]]:
-    """(source, its data, {target: its data}); source is None where the data is of one language.
+def split_by_language(
+    data: Any, languages: Mapping[str, Any] | None = None
+) -> tuple[str | None, Any, dict[str, Any]]:
+    """(source, its data, {target: its data}); source is None where the data is of one language. `languages`: the
+    targets, where `data` is the source's alone.
 
     Data by language is a mapping in whose values no tensor stands by itself: a batch has at least one that does.
+    Raises `InputError` for data that is of neither kind, or of languages twice.
     """
+    if languages is not None:
+        _check_languages(data, languages)
+        return None, data, dict(languages)
     if not isinstance(data, Mapping) or any(isinstance(value, Tensor) for value in data.values()):
         return None, data, {}
     if not data or not all(isinstance(language, str) for language in data):
@@ -38,6 +45,17 @@ def split_by_language(data: Any) -> tuple[str | None, Any, dict[str, Any]]:
         )
     source, *targets = data
     return source, data[source], {target: data[target] for target in targets}
+
+
+def _check_languages(data: Any, languages: Any) -> None:
+    if not isinstance(languages, Mapping) or not all(isinstance(name, str) for name in languages):
+        raise InputError(f"languages is {type(languages).__name__}; expected {{language: batches}}")
+    if any(isinstance(value, Tensor) for value in languages.values()):
+        raise InputError(f"languages is a batch with {', '.join(languages)}; expected {{language: batches}}")
+    if isinstance(data, Mapping) and not any(isinstance(value, Tensor) for value in data.values()):
+        raise InputError(
+            f"data is by language ({', '.join(map(str, data))}) and languages are given too; expected one of them"
+        )
 
 
 def target_probe_sets(

@@ -65,6 +65,7 @@ class Tracker:
         many of them a probe measures (whole batches); the others serve `measure` when a choice needs more. Or
         `{language: such data}`, the source language first: every probe then measures the other languages too, whose
         labels nobody looks at, but for which tokens of a tagged sentence or masked text they leave out.
+    languages: `{language: such data}` of further languages, where `data` is the source's alone (what the model is fed).
     in_language: `in_language("de")` is a context manager in which the model is ready for German (its language
         adapter active), and which restores what was before. Default: the model takes every language as it is.
     run: directory of the run; or `writer`, an open journal that somebody else closes. Without either nothing is
@@ -117,6 +118,7 @@ class Tracker:
         fsync: bool = False,
         reporters: Iterable["Reporter"] = (),
         training_seconds: Callable[[], float] | None = None,
+        languages: Mapping[str, Any] | None = None,
         in_language: InLanguage = same_model,
         beside: Callable[[str | None, FisherEstimate], dict[str, Any]] = nothing_beside,
         examples_ids: Mapping[str | None, Sequence[str | int]] | None = None,
@@ -146,7 +148,7 @@ class Tracker:
             languages_every,
         )
         self._silent = rank() > 0 and writer is None
-        source, data, targets = split_by_language(data)
+        source, data, targets = split_by_language(data, languages)
         if not self._silent:
             with observing(nn.Identity(), ()):  # reading may draw random numbers, as a DataLoader does
                 self._instrument.probe_set = ProbeSet.of(data, examples)

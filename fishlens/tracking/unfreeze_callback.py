@@ -27,6 +27,7 @@ from fishlens.schedules import (
     make_schedule,
     schedule_class,
 )
+from fishlens.schedules.base import TARGETS
 from fishlens.tracking import callback as tracking
 from fishlens.tracking.calls import at_first_call
 from fishlens.tracking.clock import Never
@@ -101,6 +102,12 @@ class UnfreezeCallback(TrainerCallback):
             **self.options,
         )
         self._fisher = self._measuring(args, state, control, model, blocks, schedule)
+        tracker = self._fisher.tracker
+        if schedule.scored_on == TARGETS and tracker is not None and not tracker.targets:
+            raise InputError(
+                f"schedule.scores is {TARGETS!r}, but no language is measured: give FisherCallback(languages={{…}}) "
+                "its examples, and put it before UnfreezeCallback"
+            )
         self.unfreezing = Unfreezing(schedule, blocks, self._stored_state(args, state))
         if not any(p.requires_grad for p in model.parameters()):
             raise InputError(

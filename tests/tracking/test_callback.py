@@ -15,7 +15,15 @@ from transformers import (
     TrainingArguments,
 )
 
-from fishlens import FisherCallback, InputError, Tracker, UnfreezeCallback, find_blocks, load_runs
+from fishlens import (
+    FisherCallback,
+    InputError,
+    Tracker,
+    UnfreezeCallback,
+    estimate_fisher,
+    find_blocks,
+    load_runs,
+)
 from fishlens.schedules import RELATIVE_GRADIENT, TRACE, Event, Schedule
 
 
@@ -443,3 +451,63 @@ def test_unfreezing_does_not_start_while_something_trains_that_is_in_no_block(ma
     model.bert.encoder.layer[0].output.dense.weight.requires_grad_(True)
     with pytest.raises(InputError, match=r"1 parameters train and lie in no block \(.*bert.encoder.layer.0"):
         make_trainer(model, [UnfreezeCallback("gu", every=2)]).train()
+
+
+def test_languages_are_measured_beside_what_the_model_is_fed(tmp_path, make_model, make_trainer, batches):
+    """Unlabelled examples that the user gives: the same bits as without them, and the numbers of those weights."""
+    unlabelled = [{name: value for name, value in batch.items() if name != "labels"} for batch in batches[:2]]
+    seen, ends = {}, []
+
+    class Keep(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **_):
+            seen[state.global_step] = {name: value.clone() for name, value in model.state_dict().items()}
+
+    for languages in (None, {"de": unlabelled, "sw": unlabelled[1]}):
+        end = StateAtTheEnd()
+        fisher = FisherCallback(every=4, run=tmp_path / f"run-{languages is None}", languages=languages)
+        make_trainer(make_model(), [fisher, Keep(), end], output=f"out-{languages is None}").train()
+        ends.append(end)
+    assert_same_bits(*ends)
+    runs = load_runs(tmp_path / "run-False")
+    assert runs.runs["targets"].tolist() == ["de,sw"]
+    model = make_model()
+    model.load_state_dict(seen[4])
+    expected = estimate_fisher(model, unlabelled, output="classification", diagonal=True).trace
+    german = runs.fisher_series.query("language == 'de' and step == 4").set_index("block")["trace"]
+    assert german.to_dict() == pytest.approx(expected, rel=1e-6)
+    assert runs.fisher.step.unique().tolist() == [0, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"languages": ["de"]}, "languages is list; expected {language: batches}"),
+        ({"languages": "batch"}, "languages is a batch with"),
+        ({"languages": {"de": []}}, "language 'de': "),
+        (
+            {"languages": {"de": "batches"}, "data": {"en": "batches"}},
+            "data is by language .* expected one of them",
+        ),
+    ],
+)
+def test_languages_that_cannot_be_measured_are_refused_before_training(
+    tmp_path, make_model, make_trainer, batches, given, said
+):
+    options = {
+        name: batches[0] if value == "batch" else value if not isinstance(value, dict)
+        else {language: batches[:1] if data == "batches" else data for language, data in value.items()}
+        for name, value in given.items()
+    }  # fmt: skip
+    with pytest.raises(InputError, match=said):
+        make_trainer(make_model(), [FisherCallback(run=tmp_path / "run", **options)]).train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_by_the_targets_needs_their_examples(tmp_path, make_model, make_trainer, batches):
+    by_targets = {"scores": "targets", "until": "plateau", "tolerance": 0.99, "patience": 1}
+    with pytest.raises(InputError, match=r"no language is measured: give FisherCallback\(languages="):
+        make_trainer(make_model(), [UnfreezeCallback("gu", every=2, **by_targets)]).train()
+    fisher = FisherCallback(every=4, run=tmp_path / "run", languages={"de": batches[:2]})
+    make_trainer(make_model(), [fisher, UnfreezeCallback("gu", every=2, **by_targets)], output="with").train()
+    events = load_runs(tmp_path / "run").unfreezing
+    assert events.groupby("step").size().to_dict() == {0: 1, 2: 2}
