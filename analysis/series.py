@@ -74,12 +74,11 @@ def block_curves(
     examples = fisher["examples"].to_numpy(dtype=float) if "examples" in fisher else np.zeros(len(fisher))
     order = np.lexsort((np.nan_to_num(examples), run_codes))  # later assignments win: more examples last
     bounds = np.searchsorted(run_codes[order], np.arange(len(run_names) + 1))
-    events = {}
+    events: dict[str, list[tuple[str, int]]] = {}
     if unfreezing is not None:
-        events = {
-            str(run): (rows["block"].astype(str), rows["step"])
-            for run, rows in unfreezing.groupby("run", observed=True)
-        }
+        of_events = (unfreezing[name].tolist() for name in ("run", "block", "step"))
+        for run, block, step in zip(*of_events, strict=True):
+            events.setdefault(str(run), []).append((str(block), step))
     for code, name in enumerate(run_names):
         rows = order[bounds[code] : bounds[code + 1]]
         if not len(rows):
@@ -94,7 +93,7 @@ def block_curves(
         thawed[row, column] = trainable[rows]
         blocks = tuple(str(block_names[b]) for b in present)
         trains = _carry_forward(thawed, recorded)
-        for block, step in zip(*events.get(str(name), ((), ())), strict=True):
+        for block, step in events.get(str(name), ()):
             if block in blocks:
                 trains[at >= step, blocks.index(block)] = True
         yield BlockCurves(str(name), blocks, at, values, trains)
@@ -108,22 +107,20 @@ def _carry_forward(flags: NDArray[np.bool_], recorded: NDArray[np.bool_]) -> NDA
 
 def curves(runs: Runs, *, curve: str = "normalised", window: float = 0, head: bool = False) -> pd.DataFrame:
     """Tidy curves of all runs: run, step, value, smoothed (moving average over `window` steps), trainable_blocks."""
-    parts = []
-    for one in block_curves(runs.fisher, runs.unfreezing, head=head):
-        values = one.series(curve)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "run": one.run,
-                    "step": one.steps,
-                    "value": values,
-                    "smoothed": moving_average(one.steps, values, window),
-                    "trainable_blocks": one.trainable.sum(axis=1),
-                }
-            )
-        )
-    empty = pd.DataFrame(columns=["run", "step", "value", "smoothed", "trainable_blocks"])
-    return pd.concat(parts, ignore_index=True) if parts else empty
+    found = list(block_curves(runs.fisher, runs.unfreezing, head=head))
+    if not found:
+        return pd.DataFrame(columns=["run", "step", "value", "smoothed", "trainable_blocks"])
+    values = [one.series(curve) for one in found]
+    smoothed = [moving_average(one.steps, own, window) for one, own in zip(found, values, strict=True)]
+    return pd.DataFrame(
+        {
+            "run": np.repeat(np.array([one.run for one in found], object), [len(one.steps) for one in found]),
+            "step": np.concatenate([one.steps for one in found]),
+            "value": np.concatenate(values),
+            "smoothed": np.concatenate(smoothed),
+            "trainable_blocks": np.concatenate([one.trainable.sum(axis=1) for one in found]),
+        }
+    ).astype({"run": str})
 
 
 def moving_average(steps: ArrayLike, values: ArrayLike, window: float) -> Array:
