@@ -12,9 +12,9 @@ from statistics import mean
 
 from fishlens.recipe.loading import load_recipe
 from fishlens.recipe.recipe import Recipe
-from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import list_checkpoints, read_weights
 from fishlens.training.evaluation import Prepared, evaluate
+from fishlens.training.model import assemble
 from fishlens.training.preparation import languages_to_test, load_split, make_accelerator, prepare_task
 from fishlens.training.results import read_results
 

@@ -31,8 +31,8 @@ from scipy.stats import kendalltau
 from fishlens import estimate_fisher
 from fishlens.journal import read_run
 from fishlens.recipe.loading import load_recipe
-from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import list_checkpoints, read_weights
+from fishlens.training.model import assemble
 from fishlens.training.preparation import load_split, prepare_task
 
 BATCHES = 41

@@ -19,9 +19,8 @@ import torch
 from fishlens.errors import InputError
 from fishlens.files import writing_folder
 from fishlens.fisher.blocks import HEAD, Block
-from fishlens.recipe.recipe import PEFT, Recipe
+from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.thaw import check_trainable
-from fishlens.training.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -79,22 +78,6 @@ class Assembly(ABC):
         with writing_folder(place / "model") as folder:
             self.model.save_pretrained(folder, safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
-
-
-def assemble(recipe: Recipe, task: Task) -> Assembly:
-    """The model of a recipe, put together by the library that its adapter is of.
-
-    Raises `InputError` where that library is not installed, and for what cannot be loaded or does not fit.
-    """
-    if recipe.adapter is not None and recipe.adapter.startswith(PEFT):
-        needs("peft", f"adapter={recipe.adapter!r}", "peft")
-        from fishlens.training.peft_adapter import assemble_peft
-
-        return assemble_peft(recipe, task)
-    needs("adapters", f"recipe {recipe.name!r}", "madx")
-    from fishlens.training.madx import assemble_madx
-
-    return assemble_madx(recipe, task)
 
 
 def needs(library: str, what: str, extra: str) -> None:

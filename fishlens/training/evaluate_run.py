@@ -13,11 +13,12 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.journal import JournalWriter
-from fishlens.training.assembly import Assembly, assemble
+from fishlens.training.assembly import Assembly
 from fishlens.training.checkpoint import read_weights
 from fishlens.training.evaluation import Evaluation
 from fishlens.training.finished import check_run, checkpoint_of, read_training, recipe_with, start_again
 from fishlens.training.loop import TrainerState
+from fishlens.training.model import assemble
 from fishlens.training.preparation import make_accelerator, make_the_task
 from fishlens.training.reading import check_places, read_tests, rehearse
 from fishlens.training.results import RunResult, claim_folders, read_results, write_results

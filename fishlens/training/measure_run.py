@@ -18,9 +18,10 @@ from fishlens.journal import JournalWriter, last_attempt, read_run
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, make_schedule
 from fishlens.tracking.unfreezing import Unfreezing
-from fishlens.training.assembly import Assembly, assemble
+from fishlens.training.assembly import Assembly
 from fishlens.training.checkpoint import Snapshot, read_checkpoint
 from fishlens.training.finished import check_run, checkpoint_of, read_training, recipe_with, start_again
+from fishlens.training.model import assemble
 from fishlens.training.optimizer import make_optimizer, restore_optimizer
 from fishlens.training.preparation import load_split, make_accelerator, make_the_task, prepare_schedule
 from fishlens.training.probes import Probes

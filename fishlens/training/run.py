@@ -19,7 +19,6 @@ from fishlens.recipe.content import changed, code_fingerprints, fingerprints
 from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.reporters import Reporter, check_reporters, make_reporters, reported
-from fishlens.training.assembly import assemble
 from fishlens.training.checkpoint import (
     Snapshot,
     begin_checkpoint,
@@ -35,6 +34,7 @@ from fishlens.training.distributed import same_everywhere, sum_over_processes
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.job import make_job
 from fishlens.training.loop import cost_of_training, fit
+from fishlens.training.model import assemble
 from fishlens.training.optimizer import optimizer_tensors
 from fishlens.training.preparation import data_files, factors, make_accelerator, prepare_task
 from fishlens.training.progress import progress_bar

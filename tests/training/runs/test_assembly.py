@@ -12,7 +12,8 @@ from transformers import AutoConfig
 from fishlens.errors import InputError
 from fishlens.journal import read_run
 from fishlens.training import madx
-from fishlens.training.assembly import assemble, longest_row
+from fishlens.training.assembly import longest_row
+from fishlens.training.model import assemble
 from fishlens.training.madx import stacked
 from fishlens.recipe.loading import load_recipe
 from fishlens.training.preparation import prepare_task

@@ -9,7 +9,7 @@ from fishlens.fisher import estimate_fisher
 from fishlens.fisher.representation import linear_cka
 from fishlens.journal import load_runs, read_run
 from fishlens.recipe.loading import load_recipe
-from fishlens.training.assembly import assemble
+from fishlens.training.model import assemble
 from fishlens.training.beside import Beside, adam_direction
 from fishlens.training.optimizer import make_optimizer
 from fishlens.training.preparation import prepare_task

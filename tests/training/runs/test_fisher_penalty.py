@@ -9,7 +9,7 @@ from fishlens.fisher.labels import MonteCarlo
 from fishlens.journal import read_run
 from fishlens.recipe.loading import load_recipe
 from fishlens.training import fisher_penalty as module
-from fishlens.training.assembly import assemble
+from fishlens.training.model import assemble
 from fishlens.training.checkpoint import list_checkpoints
 from fishlens.training.fisher_penalty import fisher_penalty, twice_differentiable
 from fishlens.training.preparation import load_split, prepare_task

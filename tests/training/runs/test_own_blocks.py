@@ -6,7 +6,7 @@ import torch
 from fishlens.errors import InputError
 from fishlens.fisher import Block, estimate_fisher
 from fishlens.journal import read_run
-from fishlens.training.assembly import assemble
+from fishlens.training.model import assemble
 from fishlens.training.preparation import load_split, prepare_task
 from fishlens.training.run import train
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from fishlens.errors import InputError
 from fishlens.recipe import load_recipe
-from fishlens.training.assembly import assemble
+from fishlens.training.model import assemble
 from fishlens.training.peft_adapter import lora_settings
 from fishlens.training.preparation import prepare_task
 from fishlens.training.run import train

@@ -11,7 +11,7 @@ from fishlens.errors import InputError
 from fishlens.fisher.reference import reference_fisher
 from fishlens.journal import load_runs, read_run
 from fishlens.recipe.loading import load_recipe
-from fishlens.training.assembly import assemble
+from fishlens.training.model import assemble
 from fishlens.training.checkpoint import list_checkpoints
 from fishlens.training.preparation import prepare_task
 from fishlens.training.run import train
