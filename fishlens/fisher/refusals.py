@@ -61,12 +61,13 @@ def _refused_parameter(parameter: nn.Parameter) -> str | None:
         return "has no data (meta device); load the weights first"
     if parameter.numel() == 0:
         return "is empty; expected at least one number"
-    if (
-        type(parameter.data) is not torch.Tensor
-        and not parameter.requires_grad
-        and _integers_inside(parameter)
-    ):
-        return f"is a {type(parameter.data).__name__} that holds integers (quantised), which have no gradient"
+    kind = type(parameter.data)
+    if kind is torch.Tensor or parameter.requires_grad:
+        return None
+    if _integers_inside(parameter):
+        return f"is a {kind.__name__} that holds integers (quantised), which have no gradient"
+    if not _moves(parameter):
+        return f"is a {kind.__name__} that a small step does not change (quantised?); expected floating point"
     return None
 
 
@@ -80,6 +81,18 @@ def _integers_inside(parameter: Tensor) -> bool:
         isinstance(part, Tensor) and (not part.is_floating_point() or _integers_inside(part))
         for part in parts
     )
+
+
+def _moves(parameter: Tensor) -> bool:
+    """Whether a small step changes it: what is rounded to few values, or kept elsewhere, stays."""
+    with torch.no_grad():
+        try:
+            before = parameter.detach()
+            after = before.clone()
+            after.add_(1e-3 * (before * 1).abs().mean())
+            return not torch.equal(before * 1, after * 1)
+        except (RuntimeError, NotImplementedError, TypeError):
+            return False
 
 
 def _refused_module(module: nn.Module, training: bool, measured: Mapping[int, str]) -> str | None:
