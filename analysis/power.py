@@ -1,5 +1,6 @@
 """How many seeds (or runs) would be needed to see an effect of a given size: by simulating the very test."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,47 @@ def correlation_power(
     found = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     t = found * np.sqrt((runs - 2) / (1 - found**2))
     return float(np.mean(2 * stats.t.sf(np.abs(t), runs - 2) < 1 - level))
+
+
+def smallest_by_exchange(
+    schedules: int,
+    seeds: int,
+    features: int,
+    *,
+    power: float = 0.8,
+    level: float = 0.95,
+    simulations: int = 300,
+) -> float:
+    """The smallest correlation within schedules that the exchange of whole seeds finds with this `power`, corrected for
+    unrelated `features` (`p_max`), in a complete layout: simulated, for so few seeds that all their arrangements count
+    (four have 24). NaN where none does."""
+    rng = np.random.default_rng([schedules, seeds, features])
+    own = rng.standard_normal((2, simulations, features, schedules, seeds))
+    orders = np.array(list(itertools.permutations(range(seeds))))
+
+    def found(r: float) -> float:
+        y = _centred(own[0][:, 0])
+        x = own[1].copy()
+        x[:, 0] = r * own[0][:, 0] + math.sqrt(1 - r**2) * x[:, 0]
+        x = _centred(x)
+        products = np.abs(np.einsum("nfsk,nspk->nfp", x, y[:, :, orders]))
+        sizes = products / np.sqrt((x**2).sum(axis=(2, 3)))[..., None]
+        reached = sizes.max(axis=1) >= sizes[:, 0, :1] * (1 - 1e-9)
+        return float((reached.mean(axis=1) <= 1 - level + 1e-9).mean())
+
+    if found(0.99) < power:
+        return math.nan
+    low, high = 0.0, 0.99
+    for _ in range(9):
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high
+
+
+def _centred(values: Array) -> Array:
+    """Less the additive fit of the last two axes."""
+    values = values - values.mean(axis=-1, keepdims=True)
+    return values - values.mean(axis=-2, keepdims=True)
 
 
 def seeds_needed(

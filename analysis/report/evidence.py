@@ -15,12 +15,14 @@ from ..correlation.prediction import predict
 from ..correlation.table import correlate
 from ..dynamics import CURVE_FEATURES, RUN_FEATURES
 from ..outcomes import BASELINES
+from ..power import smallest_by_exchange
 
 OUTCOME = "average"
 # The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information
 # there is early on, how high it rises, and where in the network it lies. All features are in the first table.
 FEATURED = ("early_area", "peak", "depth_centroid")
 POWER = 0.8
+FOUR = 4  # seeds: the fewest that change places alone
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Evidence:
     def smallest(self, level: Level) -> float:
         """The smallest |ρ| that would have been found in four of five such studies, corrected for all features.
 
-        By Fisher's z of a rank correlation: variance 1.06 / (degrees of freedom − 1). NaN for too few.
+        By Fisher's z of a rank correlation: variance 1.06 / (degrees of freedom − 1); simulated for four seeds, whose
+        24 arrangements are far from that. NaN for too few.
         """
         rows = self.table[self.table[OUTCOME].notna()]
         if level.cluster:
@@ -133,6 +136,8 @@ class Evidence:
         found = self.plain[level]["estimate"].notna().sum()
         if freedom < 2 or not found:
             return math.nan
+        if level.crossed and not self.grouped and rows["seed"].nunique() == FOUR:
+            return smallest_by_exchange(rows["schedule"].nunique(), FOUR, int(found), power=POWER)
         needed = stats.norm.isf(0.025 / found) + stats.norm.isf(1 - POWER)
         return float(math.tanh(needed * math.sqrt(1.06 / (freedom - 1))))
 

@@ -4,7 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from fishlens.analysis.power import correlation_power, paired_power, runs_needed, seeds_needed
+from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.power import (
+    correlation_power,
+    paired_power,
+    runs_needed,
+    seeds_needed,
+    smallest_by_exchange,
+)
 from statsmodels.stats.power import TTestPower
 
 from fishlens.errors import InputError
@@ -28,6 +35,20 @@ def test_it_is_within_two_points_of_how_often_the_sign_flip_test_rejects(effect,
         sums = np.abs(differences @ signs.T)
         rejected += ((sums >= sums[:, :1] * (1 - 1e-9)).mean(axis=1) < 0.05).sum()
     assert paired_power(effect, sd, seeds) == pytest.approx(rejected / 6000, abs=0.02)
+
+
+def test_what_four_seeds_could_have_shown_is_what_their_exchange_finds():
+    found = smallest_by_exchange(6, 4, 1)
+    rng = np.random.default_rng(5)
+    schedule, seed = (part.ravel() for part in np.indices((6, 4)))
+    p = []
+    for _ in range(300):
+        x, e = rng.standard_normal((2, 24))
+        y = found * x + np.sqrt(1 - found**2) * e
+        p.append(correlation(x, y, method="pearson", strata=schedule, crossed=seed).p)
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.8, abs=0.09)
+    assert smallest_by_exchange(6, 4, 8) > found
+    assert np.isnan(smallest_by_exchange(3, 3, 1))  # six arrangements
 
 
 def test_up_to_five_seeds_there_is_none():
