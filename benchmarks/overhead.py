@@ -120,7 +120,7 @@ def tiny(trained: str, **changes: Any) -> Setup:
         max_position_embeddings=shape["tokens"] + 2,
         num_labels=3,
     )
-    model = XLMRobertaForSequenceClassification(config).eval()
+    model = XLMRobertaForSequenceClassification(config).eval().to(shape["device"])
     return Setup(model, batch, find_blocks(model, head=False))
 
 
@@ -194,15 +194,17 @@ def seconds(named: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
         for name, call in named.items():
             start = time.perf_counter()
             call()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def table(rounds: int) -> None:
+def table(rounds: int, device: str) -> None:
     columns = ("operations", "× plain", "waits", "new storages", "time × plain")
     for trained in TRAINED:
         print(f"\n| {trained} | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
-        with calls(tiny(trained)) as named:
+        with calls(tiny(trained, device=device)) as named:
             counts = {name: counted(call) for name, call in named.items()}
             times = seconds(named, rounds) if rounds else {}
         base = counts["plain"].operations.total()
@@ -227,6 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21, help="of timing; 0: counts alone")
     parser.add_argument("--profile", choices=TRAINED)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     chosen = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(1)
@@ -234,7 +237,7 @@ def main() -> None:
     if chosen.profile:
         profile(chosen.profile)
     else:
-        table(chosen.rounds)
+        table(chosen.rounds, chosen.device)
 
 
 if __name__ == "__main__":
