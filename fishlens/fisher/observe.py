@@ -39,7 +39,8 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
         try:
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
                 for module, flag in modes.items():
-                    module.training = flag
+                    if module.training is not flag:
+                        module.training = flag
                 for parameter, requires, _ in parameters:
                     if requires != (id(parameter) in wanted):
                         parameter.requires_grad_(not requires)

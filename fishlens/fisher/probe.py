@@ -32,7 +32,7 @@ from fishlens.fisher.state import Forwards
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import Taps, cloned_inputs
 from fishlens.fisher.transfer import fetched
-from fishlens.fisher.walk import modules
+from fishlens.fisher.walk import modules, walked_once
 from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
@@ -114,33 +114,34 @@ def estimate_fisher(
     check_labels(labels, samples, seed)
     _check_choices(granularity, labels, mode, spectrum, noise_scale)
     model = unwrapped(model)
-    blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
-    refuse_what_cannot_be_measured(model, blocks, mode)
-    probe = Probe(
-        model=model,
-        blocks=list(blocks),
-        output=find_output(model, output),
-        labels=labels,
-        samples=samples,
-        seed=seed,
-        max_passes=max_passes,
-        granularity=granularity,
-        autocast=autocast,
-        preset=preset,
-        unmeasured=unmeasured(model, blocks),
-        plan=Plan() if plan is None else plan,
-        tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
-    )
-    limit = PRESETS[preset].batches if preset else None
-    parameters = [p for block in blocks for p in block.parameters.values()]
-    with observing(model, parameters, mode), random_states_kept(data):
-        if mode == "train":
-            torch.manual_seed(seed)
-        with probe.unchanged():
-            for batch in islice(batches_of(data), limit):
-                probe.measure(batch, first_example)
-                first_example += batch.size
-    return probe.finish(mode)
+    with walked_once(model):
+        blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
+        refuse_what_cannot_be_measured(model, blocks, mode)
+        probe = Probe(
+            model=model,
+            blocks=list(blocks),
+            output=find_output(model, output),
+            labels=labels,
+            samples=samples,
+            seed=seed,
+            max_passes=max_passes,
+            granularity=granularity,
+            autocast=autocast,
+            preset=preset,
+            unmeasured=unmeasured(model, blocks),
+            plan=Plan() if plan is None else plan,
+            tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
+        )
+        limit = PRESETS[preset].batches if preset else None
+        parameters = [p for block in blocks for p in block.parameters.values()]
+        with observing(model, parameters, mode), random_states_kept(data):
+            if mode == "train":
+                torch.manual_seed(seed)
+            with probe.unchanged():
+                for batch in islice(batches_of(data), limit):
+                    probe.measure(batch, first_example)
+                    first_example += batch.size
+        return probe.finish(mode)
 
 
 def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Output) -> Proof:

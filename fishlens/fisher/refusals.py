@@ -46,6 +46,8 @@ def refuse_sharded(model: nn.Module) -> None:
 
 def _sharded(parameter: Tensor) -> str | None:
     """Whether other processes hold parts of it: every forward pass then waits for them."""
+    if type(parameter) is nn.Parameter and not vars(parameter):
+        return None
     kind = type(parameter).__name__
     if getattr(parameter, "_is_flat_param", False) or kind == "FlatParameter":
         return "is a flat parameter of FullyShardedDataParallel; gather it first (summon_full_params)"
@@ -96,7 +98,7 @@ def _moves(parameter: Tensor) -> bool:
 
 
 def _refused_module(module: nn.Module, training: bool, measured: Mapping[int, str]) -> str | None:
-    if getattr(module, "max_norm", None) is not None and isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
         return "rescales its weights in every forward pass (max_norm), which a measurement must not do"
     if name := _merged(module, measured):
         return f"has merged its adapter into its weight, so that {name!r} has no gradient of its own; unmerge it first"
@@ -111,6 +113,8 @@ def _refused_module(module: nn.Module, training: bool, measured: Mapping[int, st
 
 def _merged(module: nn.Module, measured: Mapping[int, str]) -> str | None:
     """The name of a measured parameter of an adapter that is merged (of loralib, peft or adapters)."""
+    if "merged" not in vars(module) and not hasattr(type(module), "merged"):
+        return None
     merged = getattr(module, "merged", False)
     if not isinstance(merged, (bool, str)) or not merged:
         return None

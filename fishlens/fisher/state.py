@@ -31,6 +31,7 @@ _NORMS = (
 )  # write, and their schemas do not say so
 _FRESH = ("lift_fresh", "lift_fresh_copy")
 _PLAIN = (list, dict, set, deque)
+_VALUES = frozenset((int, float, bool, str, bytes, type(None)))
 _OF_TORCH = frozenset(
     name
     for name in vars(nn.Module())
@@ -109,23 +110,30 @@ class State:
     """A model's attributes, containers, and where its parameters and buffers lie: at one moment."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.plain: dict[type, bool] = {}  # whether instances of a class are kept, too
         self.attributes: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.contents: dict[int, tuple[Any, Any]] = {}
         for module in modules(model):
-            self._keep(vars(module), vars(module), deeper=True)
+            self._keep(vars(module), deeper=True)
         self.tensors = [
             (name, tensor, tensor.detach(), tensor._version) for name, tensor in named_tensors(model)
         ]
 
-    def _keep(self, attributes: dict[str, Any], shown: dict[str, Any], *, deeper: bool) -> None:
-        self.attributes[id(attributes)] = (attributes, dict(shown))
-        for name, value in shown.items():
-            if name in _OF_TORCH:
+    def _keep(self, attributes: dict[str, Any], *, deeper: bool) -> None:
+        self.attributes[id(attributes)] = (attributes, attributes.copy())
+        for name, value in attributes.items():
+            kind = type(value)
+            if kind in _VALUES or name in _OF_TORCH:
                 continue
-            if type(value) in _PLAIN or name in ("_parameters", "_buffers"):
+            if kind in _PLAIN or name in ("_parameters", "_buffers"):
                 self.contents[id(value)] = (value, value.copy())
-            elif deeper and _is_plain_object(value) and id(vars(value)) not in self.attributes:
-                self._keep(vars(value), vars(value), deeper=False)
+            elif deeper and self._is_plain(value, kind) and id(vars(value)) not in self.attributes:
+                self._keep(vars(value), deeper=False)
+
+    def _is_plain(self, value: Any, kind: type) -> bool:
+        if kind not in self.plain:
+            self.plain[kind] = _is_plain_object(value)
+        return self.plain[kind]
 
     def restore(self) -> bool:
         """Puts back what is no longer the same object; whether there was anything."""
@@ -151,7 +159,7 @@ class State:
 
 
 def _is_plain_object(value: Any) -> bool:
-    """An instance of a class of somebody's that keeps its state in `__dict__`."""
+    """An instance of a class of somebody's that keeps its state in `__dict__`; the same for all of one class."""
     if isinstance(value, (nn.Module, Tensor, type)) or callable(value):
         return False
     return hasattr(value, "__dict__") and not type(value).__module__.startswith(("torch", "builtins"))

@@ -1,13 +1,48 @@
 """A model's modules and tensors as lists: a probe looks at all of them several times, and torch's own walk makes one
-generator for every module and level."""
+generator for every module and level.
 
+Inside `walked_once` the model is walked once and the lists are kept: a probe begins with one walk, so that whatever
+has changed in the model since the last one is seen.
+"""
+
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 
+class _Kept(threading.local):
+    model: nn.Module | None = None
+    lists: dict[str, Any]
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def walked_once(model: nn.Module) -> Iterator[None]:
+    """Inside, in this thread, the lists of `model` are made once; its tree of modules must not change meanwhile."""
+    before = _kept.model, _kept.__dict__.get("lists", {})
+    if before[0] is not model:
+        _kept.model, _kept.lists = model, {}
+    try:
+        yield
+    finally:
+        _kept.model, _kept.lists = before
+
+
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """As `model.named_modules()` gives them: from the outside in, each once."""
+    if _kept.model is not model:
+        return _named_modules(model)
+    if "named" not in _kept.lists:
+        _kept.lists["named"] = _named_modules(model)
+    return _kept.lists["named"]
+
+
+def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     found: list[tuple[str, nn.Module]] = []
     seen: set[int] = set()
     waiting = [("", model)]
@@ -25,6 +60,8 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def modules(model: nn.Module) -> list[nn.Module]:
     """As `model.modules()` gives them."""
+    if _kept.model is model:
+        return [module for _, module in named_modules(model)]
     found: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
@@ -37,14 +74,21 @@ def modules(model: nn.Module) -> list[nn.Module]:
 
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """As `model.named_parameters()` gives them: each once."""
+    if _kept.model is not model:
+        return _named_parameters(model)
+    if "parameters" not in _kept.lists:
+        _kept.lists["parameters"] = _named_parameters(model)
+    return _kept.lists["parameters"]
+
+
+def _named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return list(_once((name, module._parameters) for name, module in named_modules(model)))
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters, then buffers, each once."""
-    there = named_modules(model)
-    found: list[tuple[str, Tensor]] = list(_once((name, module._parameters) for name, module in there))
-    return found + list(_once((name, module._buffers) for name, module in there))
+    found: list[tuple[str, Tensor]] = [*named_parameters(model)]
+    return found + list(_once((name, module._buffers) for name, module in named_modules(model)))
 
 
 def _once(owners: Iterator[tuple[str, dict]]) -> Iterator[tuple[str, nn.Parameter]]:
