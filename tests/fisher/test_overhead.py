@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from fishlens import Tracker, estimate_fisher, find_blocks
-from fishlens.fisher import Plan, transfer
+from fishlens.fisher import Plan, transfer, walk
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
