@@ -1,12 +1,17 @@
 """What all tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["toyrun"]
 SHARED = Path(os.environ.get("FISHLENS_SHARED") or Path(__file__).parents[2] / "shared")
+
+# a shell that starts the tests in the background has Ctrl-C ignored: tests interrupt, and so do the programs they start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
