@@ -35,6 +35,7 @@ test-transformers-5: $(NEWEST)/.installed
 # the oldest versions that pyproject.toml allows
 LOWEST := .venv-lowest
 $(LOWEST)/.installed: pyproject.toml | environment
+	@mkdir -p build
 	$(BIN)/python -m uv pip compile --quiet --resolution lowest-direct pyproject.toml --extra madx --extra peft --output-file build/lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
