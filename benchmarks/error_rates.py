@@ -21,8 +21,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis.correlation.association import correlation
 from fishlens.analysis.correlation.leadlag import lead_lag
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.correlation.prediction import predict
 from fishlens.analysis.correlation.table import correlate
 from fishlens.analysis.models import mixed_model

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
-from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.paired import paired_difference
 from scipy import stats
 

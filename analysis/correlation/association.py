@@ -1,8 +1,4 @@
-"""One coefficient of two columns with its interval and its p-value, honest about what is independent.
-
-The interval: delete one unit at a time on Fisher's z scale, ± t (default), or the cluster bootstrap (BCa or
-percentile). The p-value: whole units of y change places.
-"""
+"""Two columns made ready to be correlated: what is held fixed is taken away, and what is independent is known."""
 
 import math
 from dataclasses import dataclass
@@ -12,32 +8,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from fishlens.errors import InputError
-
-from ..inference.bootstrap import bca, jackknife_t, percentile
-from ..inference.clusters import codes_of, deletions, jackknife_error, resampled_counts
+from ..inference.clusters import codes_of, deletions, jackknife_error
 from ..inference.layout import Layout, informative, layout
 from ..inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
-from ..results import Estimate, NotEnough, not_enough
-from .coefficients import METHODS, coefficient, weighted_ranks
+from .coefficients import coefficient, weighted_ranks
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
-NEEDED = 6  # clusters; of five, only |r| > 0.88 is distinguishable from zero
-NEEDED_FREEDOM = 3  # degrees of freedom after strata, crossed units and controls
 NEEDED_FOR_INTERVAL = 5
 NEEDED_UNITS = 5  # crossed units from which on they are what the interval leaves out
 FEW = 6  # clusters up to which t's quantile is too large for the jackknife's error
 NEEDED_IN_STRATUM = 4  # rows of a stratum, on average, for ranks inside it to have an interval
-_HOW = {
-    "jackknife": "delete-one jackknife over {} on Fisher's z, t interval",
-    "bca": "BCa bootstrap over {}",
-    "percentile": "percentile bootstrap over {}",
-}
-_BY_PERMUTATION = "delete-one jackknife over {} on Fisher's z, as wide as its permutations spread"
-INTERVALS = tuple(_HOW)
-_EXACT_FIT = 1 - 1e-9
-_ROUNDING = 1e-12
+EXACT_FIT = 1 - 1e-9
+
+
+def fisher_z(r: Any) -> Any:
+    """atanh r; of a perfect agreement a large number, so that it can be told apart."""
+    return np.arctanh(np.clip(r, -EXACT_FIT, EXACT_FIT))
 
 
 @dataclass(frozen=True)
@@ -126,14 +113,14 @@ class Association:
         if freedom < 1 or self.space.freedom < NEEDED_FOR_INTERVAL:
             return math.nan, math.nan
         deleted = self.deleted(units)
-        if not (np.abs(np.r_[self.value, deleted]) < _EXACT_FIT).all():
+        if not (np.abs(np.r_[self.value, deleted]) < EXACT_FIT).all():
             return math.nan, math.nan
-        error = float(jackknife_error(_fisher_z(deleted)))
+        error = float(jackknife_error(fisher_z(deleted)))
         if self.few:
             reach = error * self._quantile(level, moves, units, error)
         else:
             reach = error * math.sqrt(share) * float(stats.t.ppf((1 + level) / 2, freedom))
-        z = float(_fisher_z(self.value))
+        z = float(fisher_z(self.value))
         return (math.tanh(z - reach), math.tanh(z + reach)) if math.isfinite(reach) else (math.nan, math.nan)
 
     def _quantile(self, level: float, moves: Rearrangements, units: Codes, error: float) -> float:
@@ -149,13 +136,13 @@ class Association:
         else:
             deleted = self.space.without_each(self.x, self.space.residual(values), units)
         value = np.abs(self.permuted(moves.index))
-        known = (value < _EXACT_FIT) & (np.abs(deleted) < _EXACT_FIT).all(axis=1)
-        errors = jackknife_error(_fisher_z(np.where(known[:, None], deleted, 0.0)))
+        known = (value < EXACT_FIT) & (np.abs(deleted) < EXACT_FIT).all(axis=1)
+        errors = jackknife_error(fisher_z(np.where(known[:, None], deleted, 0.0)))
         sizes = np.full(len(value), np.inf)
         alive = known & (errors > 0)
-        sizes[alive] = _fisher_z(value[alive]) / errors[alive]
+        sizes[alive] = fisher_z(value[alive]) / errors[alive]
         if not moves.exact:
-            sizes = np.r_[sizes, abs(_fisher_z(self.value)) / error]
+            sizes = np.r_[sizes, abs(fisher_z(self.value)) / error]
         ordered = np.sort(sizes)[::-1]
         place = math.floor((1 - level) * len(ordered) + 1e-9)
         return float(ordered[place]) * (1 + 1e-9)
@@ -186,7 +173,7 @@ def associate(
     layers, groups = codes_of(layers[keep], len(rows)), codes_of(groups[keep], len(rows))
     across = None if across is None else codes_of(across[keep], len(rows))
     spread = any(len(set(layers[groups == g].tolist())) > 1 for g in range(groups.max() + 1))
-    values = _values(kept, method, layers, across)
+    values = values_of(kept, method, layers, across)
     space = layout([layers] if across is None else [layers, across], values[:, 2:])
     left = space.residual(values[:, :2].T)
     size = np.sqrt((left**2).sum(axis=1))
@@ -203,7 +190,7 @@ def associate(
     )  # fmt: skip
 
 
-def _values(columns: Array, method: str, strata: Codes, crossed: Codes | None) -> Array:
+def values_of(columns: Array, method: str, strata: Codes, crossed: Codes | None) -> Array:
     """What is correlated: the columns (Pearson), their ranks inside strata (Spearman); with crossed units what is left
     of the columns after strata and units, and the ranks of that among all rows."""
     if crossed is None:
@@ -217,244 +204,6 @@ def _values(columns: Array, method: str, strata: Codes, crossed: Codes | None) -
         return left.T
     left = np.round(left / np.where(scale > 0, scale, 1.0), 11)  # what differs by rounding is tied
     return stats.rankdata(left, axis=1).T if method == "spearman" else left.T
-
-
-def correlation(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    method: str = "spearman",
-    controls: ArrayLike | None = None,
-    cluster: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-    crossed: ArrayLike | None = None,
-    interval: str = "jackknife",
-    level: float = 0.95,
-    resamples: int = 1999,
-    seed: int = 0,
-    unit: str = "runs",
-    crossed_unit: str = "seeds",
-) -> Estimate | NotEnough:
-    """The coefficient of x and y (`[n]` each) given `controls` (`[n, k]`), rows with a NaN left out and counted.
-
-    `cluster` labels what is independent (runs, schedules; `unit` names it in sentences); None: every row. `strata`
-    labels groups that must not be compared with each other (tasks, schedules): only differences inside a stratum count.
-    `crossed` labels units that run through the strata and shift their rows in all of them (seeds in schedules): they
-    too have a level each, and they are what is independent; `cluster` is then not to be given. Strata in which x or y
-    is constant say nothing, and are left out of n.
-
-    The p-value lets whole units of y change places: clusters of the same size and stratum; clusters that lie in several
-    strata, with their rows in all of them; crossed units likewise, and with fewer than four of them strata as well (the
-    note says that this takes units to shift all strata alike). Few arrangements are all tried: then p is exact, however
-    large it has to be. With controls y's residuals are permuted (Freedman & Lane 1983). Rows of different clusters
-    correspond by their order (languages, seeds).
-    Returns `NotEnough` with fewer than 6 clusters (plus one for each control), fewer than 3 degrees of freedom after
-    strata, crossed units and controls, or when a column is constant.
-    Raises `InputError` for an unknown method or interval, or columns of different lengths.
-    """
-    _check(method, interval, controls, cluster, crossed)
-    columns = _columns(x, y, controls)
-    there = np.isfinite(columns).all(axis=1)
-    n_all, n = len(columns), int(there.sum())
-    quantity = method if columns.shape[1] == 2 else f"partial {method}"
-    given = n if cluster is None else len(set(np.asarray(cluster)[there].tolist()))
-    needed = NEEDED + columns.shape[1] - 2
-    if given < needed:
-        return not_enough(quantity, given, needed, unit, n=n)
-    if _is_constant(columns[there]):
-        return not_enough(quantity, 1, 2, "different values", n=n, why="a column is constant")
-    found = associate(columns, method, cluster, strata, crossed)
-    if found is None:
-        why = "in every stratum a column is constant"
-        return not_enough(quantity, 1, 2, "different values", n=n, why=why)
-    short = _shortage(found, quantity, unit, needed)
-    if short is not None:
-        return short
-    units = found.crossed
-    rng = np.random.default_rng(seed)
-    mover = unit if units is None else crossed_unit
-    moves = found.moves(resamples, rng)
-    p, tested, few = _p_value(found, moves, level, mover)
-    if interval == "jackknife":
-        low, high = found.interval(level, moves)
-    else:
-        low, high = resampled_interval(
-            found.columns, found.clusters, found.strata, method, found.value, interval, level, resamples, rng
-        )
-    if found.coarse:
-        low = high = math.nan
-    lane = ", Freedman–Lane" if controls is not None else ""
-    who = crossed_unit if units is not None and units.max() + 1 >= NEEDED_UNITS else unit
-    shape = _HOW[interval] if interval != "jackknife" or not found.few else _BY_PERMUTATION
-    how = f"{shape.format(who)}; {tested}{lane}"
-    left_out = f"{n_all - n} of {n_all} rows left out: no value" if n < n_all else ""
-    same = f"{found.left_out} rows left out: in their stratum nothing varies" if found.left_out else ""
-    note = "; ".join(filter(None, [left_out, same, few, _no_interval(found, low, unit)]))
-    count = int((found.clusters if found.crossed is None else found.crossed).max()) + 1
-    return Estimate(quantity, found.value, low, high, level, p, len(found.x), count, how, seed, note)
-
-
-def _check(
-    method: str,
-    interval: str,
-    controls: ArrayLike | None,
-    cluster: ArrayLike | None,
-    crossed: ArrayLike | None,
-) -> None:
-    if method not in METHODS:
-        raise InputError(f"there is no coefficient {method!r}; expected one of {', '.join(METHODS)}")
-    if method == "kendall" and controls is not None:
-        raise InputError(
-            "a partial Kendall coefficient is not offered: use pearson or spearman with controls"
-        )
-    if interval not in INTERVALS:
-        raise InputError(f"there is no interval {interval!r}; expected one of {', '.join(INTERVALS)}")
-    if crossed is not None and cluster is not None:
-        raise InputError(
-            "cluster and crossed are both given: crossed units are what is independent, give one"
-        )
-    if crossed is not None and interval != "jackknife":
-        raise InputError(f"the interval {interval!r} is not offered with crossed units; expected 'jackknife'")
-
-
-def _shortage(found: Association, quantity: str, unit: str, needed: int) -> NotEnough | None:
-    """Too few clusters, or too few degrees of freedom after everything that is held fixed."""
-    count, n = int(found.clusters.max()) + 1, len(found.x)
-    if count < needed:
-        return not_enough(quantity, count, needed, unit, n=n, why="in the other strata nothing varies")
-    if found.space.freedom < NEEDED_FREEDOM:
-        why = f"{n} rows less {found.space.rank} levels and controls"
-        return not_enough(quantity, found.space.freedom, NEEDED_FREEDOM, "degrees of freedom", n=n, why=why)
-    if math.isnan(found.value):
-        why = "the controls or the strata explain a column completely"
-        return not_enough(quantity, 1, 2, "different values", n=n, why=why)
-    return None
-
-
-def _no_interval(found: Association, low: float, unit: str) -> str:
-    if not math.isnan(low):
-        return ""
-    if found.space.freedom < NEEDED_FOR_INTERVAL:
-        return f"no interval: {found.space.freedom} degrees of freedom are left"
-    if found.coarse:
-        return f"no interval: ranks inside strata of fewer than {NEEDED_IN_STRATUM} rows are too coarse"
-    return no_interval_note(low, unit)
-
-
-def _columns(x: ArrayLike, y: ArrayLike, controls: ArrayLike | None) -> Array:
-    parts = [np.asarray(x, dtype=float), np.asarray(y, dtype=float)]
-    if controls is not None:
-        extra = np.asarray(controls, dtype=float)
-        parts += list(extra.reshape(len(extra), -1).T)
-    if len({len(part) for part in parts}) > 1:
-        raise InputError(f"columns differ in length: {', '.join(str(len(part)) for part in parts)}")
-    return np.column_stack(parts)
-
-
-def _is_constant(columns: Array) -> bool:
-    """Whether the first or the second column does not vary beyond rounding: ranks of rounding errors mean nothing."""
-    pair = columns[:, :2]
-    return bool((np.ptp(pair, axis=0) <= _ROUNDING * np.abs(pair).max(axis=0)).any())
-
-
-def resampled_interval(
-    columns: Array,
-    groups: NDArray[np.intp],
-    strata: NDArray[np.intp],
-    method: str,
-    value: float,
-    interval: str,
-    level: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """The ends of the interval around `value`, by one of `INTERVALS`; `groups` are cluster codes.
-
-    NaN for the jackknife where Fisher's z is infinite or unknown: the agreement is perfect, or becomes so (or a column
-    constant) when one cluster is left out.
-    """
-    count = int(groups.max()) + 1
-    deleted = coefficient(columns, deletions(count)[:, groups], method, strata)
-    if interval == "jackknife":
-        if not (np.abs(np.r_[value, deleted]) < _EXACT_FIT).all():
-            return math.nan, math.nan
-        low, high = np.tanh(jackknife_t(float(_fisher_z(value)), _fisher_z(deleted), level))
-        return float(low), float(high)
-    resampled = coefficient(columns, resampled_counts(count, resamples, rng)[:, groups], method, strata)
-    return percentile(resampled, level) if interval == "percentile" else bca(value, resampled, deleted, level)
-
-
-def no_interval_note(low: float, unit: str) -> str:
-    """What is to be said of an interval that `resampled_interval` could not give."""
-    perfect = f"no interval: agreement is perfect, or is with one of the {unit} left out"
-    return perfect if math.isnan(low) else ""
-
-
-def _p_value(found: Association, moves: Rearrangements, level: float, unit: str) -> tuple[float, str, str]:
-    """The two-sided p-value, how it was got, and what is to be said when it cannot be small.
-
-    Where clusters of unequal sizes leave too few arrangements for any p below 1 − `level` (schedules with different
-    numbers of seeds), p is of the jackknife's t, which needs an agreement that is not perfect.
-    """
-    enough = 1 / (1 - level)  # possible is an int, maybe 300!: too large to become a float
-    sizes = np.bincount(found.clusters)
-    if moves.possible < enough and found.crossed is None and len(set(sizes.tolist())) > 1:
-        z = _fisher_z(found.deleted(found.clusters))
-        error = float(jackknife_error(z))
-        if np.abs(found.value) < _EXACT_FIT and error > 0:
-            p = float(2 * stats.t.sf(abs(_fisher_z(found.value)) / error, len(z) - 1))
-            return p, f"jackknife t p ({moves.possible} permutations of unequal {unit} are too few)", ""
-    p = moves.p_value(abs(found.value), np.abs(found.permuted(moves.index)))
-    which = f"{'all' if moves.exact else 'random'} {len(moves.index)}"
-    what = f"{unit} and whole strata" if moves.strata_move else unit
-    return p, f"permutation p over {what}, {which}", moves.said(level, unit)
-
-
-def cluster_p_value(
-    columns: Array,
-    groups: NDArray[np.intp],
-    strata: NDArray[np.intp],
-    exchange: NDArray[np.intp],
-    method: str,
-    value: float,
-    level: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> tuple[float, str]:
-    """The two-sided p-value of `value` and how it was got (`{}` in it stands for what the clusters are).
-
-    Whole clusters change places among those of the same size and `exchange` code. Where that leaves too few
-    arrangements for any p below 1 − `level` (schedules with different numbers of seeds), p is of the jackknife's t,
-    unless the agreement is perfect and has no error.
-    """
-    moves = rearrange(groups, exchange, resamples, rng)
-    if moves.possible < 1 / (1 - level):  # an int, maybe 300!: too large to become a float
-        count = int(groups.max()) + 1
-        z = _fisher_z(coefficient(columns, deletions(count)[:, groups], method, strata))
-        error = float(jackknife_error(z))
-        if abs(value) < _EXACT_FIT and error > 0:
-            p = float(2 * stats.t.sf(abs(_fisher_z(value)) / error, count - 1))
-            return p, f"jackknife t p ({moves.possible} permutations of unequal {{}} are too few)"
-    p = moves.p_value(abs(value), np.abs(permuted_coefficients(columns, moves, method, strata)))
-    return p, f"permutation p over {{}}, {'all' if moves.exact else 'random'} {len(moves.index)}"
-
-
-def _fisher_z(r: Any) -> Any:
-    return np.arctanh(np.clip(r, -_EXACT_FIT, _EXACT_FIT))
-
-
-def permuted_coefficients(
-    columns: Array, moves: Rearrangements, method: str, strata: NDArray[np.intp]
-) -> Array:
-    """The coefficient after each rearrangement of y, only differences inside strata counting; `[number]`."""
-    values = _values(columns, method, strata, None)
-    space = layout([strata], values[:, 2:])
-    left = space.residual(values[:, :2].T)
-    made = Association(
-        method, columns, values, left[0], left[1], space, strata, strata, None, False,
-        np.arange(len(columns)), 0, 0.0,
-    )  # fmt: skip
-    return made.permuted(moves.index)
 
 
 def _pairs_within(found: Association) -> Codes:

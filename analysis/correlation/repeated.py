@@ -8,9 +8,9 @@ from scipy import stats
 
 from ..inference.clusters import codes_of
 from ..results import Estimate, NotEnough, not_enough
-from .association import NEEDED as NEEDED_CLUSTERS
-from .association import cluster_p_value, no_interval_note, resampled_interval
+from .by_cluster import cluster_p_value, no_interval_note, resampled_interval
 from .coefficients import coefficient
+from .pair import NEEDED as NEEDED_CLUSTERS
 
 Array = NDArray[np.float64]
 NEEDED_SUBJECTS = 3

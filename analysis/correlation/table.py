@@ -14,7 +14,8 @@ from ..inference.clusters import codes_of
 from ..inference.correction import benjamini_hochberg, holm, westfall_young
 from ..inference.layout import connected
 from ..inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
-from .association import Association, associate, correlation
+from .association import Association, associate
+from .pair import correlation
 
 Array = NDArray[np.float64]
 Names = str | Sequence[str] | None

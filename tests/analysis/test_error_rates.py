@@ -7,8 +7,8 @@ A nominal 5 % test should reject a true null in 5 % of studies. Here are a hundr
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.correlation.association import correlation
 from fishlens.analysis.correlation.leadlag import lead_lag
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.correlation.prediction import predict
 from fishlens.analysis.correlation.repeated import repeated_measures
 from fishlens.analysis.correlation.table import correlate

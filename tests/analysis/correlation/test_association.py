@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.results import Estimate, NotEnough
 from scipy import stats
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.inference.correction import westfall_young
 from fishlens.analysis.inference.reml import fit_reml, slopes
 from statsmodels.regression.linear_model import OLS

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.correlation.table import correlate
 from statsmodels.stats.multitest import multipletests
 
