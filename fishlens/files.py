@@ -107,9 +107,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
         for file in beside.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 file.chmod(usual)
-        if path.exists():
-            path.rename(old)
-        beside.rename(path)
+        _take_place(beside, path, old)
         if old.exists():
             for left in old.iterdir():  # what somebody else put into the folder stays in it
                 if not (path / left.name).exists():
@@ -117,6 +115,19 @@ def writing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _take_place(new: Path, path: Path, old: Path) -> None:
+    """`new` becomes `path`, and what was there `old`; where that fails, what was there is there."""
+    there = path.exists()
+    if there:
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if there:
+            old.rename(path)
+        raise
 
 
 def own_folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +137,22 @@ def test_printable_text_has_no_control_sequence_and_is_otherwise_the_same():
     assert printable("\x1b[31mred\x9b2J \u202e\ud800") == "\\x1b[31mred\\x9b2J \\u202e\\ud800"
     assert printable("über ☃ हिन्दी می‌خواهم\tx\n") == "über ☃ हिन्दी می‌خواهم\tx\n"
     assert one_line("a\nb") == "a\\nb"
+
+
+def test_a_folder_whose_place_cannot_be_taken_leaves_the_old_one_in_it(tmp_path, monkeypatch):
+    place = tmp_path / "model"
+    with writing_folder(place) as folder:
+        (folder / "weights").write_text("old")
+    real, asked = Path.rename, []
+
+    def second_fails(self, target):
+        asked.append(self)
+        if len(asked) == 2:
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError, match="Input/output"), writing_folder(place) as folder:
+        (folder / "weights").write_text("new")
+    assert (place / "weights").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert len(asked) == 3

@@ -1,6 +1,6 @@
 """A number that changes with a model's weights, also where torch does not count the write (`p.data.copy_()`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +26,14 @@ class Weights:
         return all(map(torch.equal, self.checksums, other.checksums))
 
 
-def weights_of(model: nn.Module, step: int) -> Weights:
-    """A checksum of the bits of all parameters and buffers, in one pass over them and without waiting for it."""
+def weights_of(model: nn.Module, step: int, without: Iterable[Tensor] = ()) -> Weights:
+    """A checksum of the bits of all parameters and buffers (but those `without`), in one pass over them and without
+    waiting for it."""
     by_device: dict[torch.device, list[Tensor]] = {}
+    left_out = set(map(id, without))
     for _, tensor in named_tensors(model):
+        if id(tensor) in left_out:
+            continue
         bits = _bits(tensor.detach())
         if bits is not None and bits.numel():
             by_device.setdefault(bits.device, []).append(bits)

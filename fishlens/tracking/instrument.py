@@ -1,6 +1,6 @@
 """What measures a model: its blocks, its examples, and how; and what is known of the weights it has now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,8 @@ class Measured:
 
 @dataclass
 class Instrument:
-    """Measures the blocks of `model` on its probe sets. `options`: as `estimate_fisher` takes them.
+    """Measures the blocks of `model` on its probe sets. `options`: as `estimate_fisher` takes them; `passing`: as
+    `Tracker` takes it.
 
     `identity` says what its numbers are called in the journal, once `prove` has measured something.
     """
@@ -54,6 +55,7 @@ class Instrument:
     options: dict[str, Any]
     diagonal: bool = True
     in_language: InLanguage = same_model
+    passing: Callable[[], Iterable[nn.Parameter]] = tuple
     probe_set: ProbeSet = field(default_factory=lambda: ProbeSet([], None))
     targets: dict[str, ProbeSet] = field(default_factory=dict)
     known: Measured = field(default_factory=lambda: Measured(None))
@@ -97,7 +99,7 @@ class Instrument:
     def weights_at(self, step: int) -> Weights:
         """The present weights; what was measured at other ones is forgotten."""
         refuse_sharded(self.model)  # it may have been sharded since the beginning
-        weights = weights_of(self.model, step)
+        weights = weights_of(self.model, step, self.passing())
         if not weights.same_as(self.known.weights):
             self.known = Measured(weights)
         return weights

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fishlens.errors import InputError
+from fishlens.files import writing
 from fishlens.fisher.batches import Batch
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -23,9 +24,8 @@ def save_examples(place: Path, batches: list[Batch], updates: list[int]) -> None
     tensors: dict[str, Tensor] = {}
     parts = [[b.size, _taken_apart([list(b.args), b.inputs, b.labels], tensors)] for b in batches]
     metadata = {"batches": json.dumps(parts), "updates": json.dumps(updates)}
-    unfinished = place.with_name(f"{place.name}.writing")
-    save_file(tensors, unfinished, metadata)
-    unfinished.replace(place)
+    with writing(place) as beside:
+        save_file(tensors, beside, metadata)
 
 
 def load_examples(place: Path, until: int, device: Any) -> tuple[list[Batch], list[int]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.files import write_file
 from fishlens.journal import JournalWriter, RunHeld, attempts, read_run
 from fishlens.journal.reader import first_start, run_id
 from fishlens.tracking.guard import say
@@ -25,13 +26,13 @@ def write_state(args: Any, state: Any, name: str, content: dict[str, Any]) -> No
     Trainer's affair."""
     if not state.is_world_process_zero:
         return
-    place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-    unfinished = place / f"{name}.writing"
+    place = Path(args.output_dir) / f"checkpoint-{state.global_step}" / name
     try:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(place / name)
+        write_file(place, json.dumps(content))
     except OSError as error:
-        say(f"{place / name} could not be written: {error.strerror}")
+        say(f"{place} could not be written: {error.strerror}")
+    except InputError as error:
+        say(f"{place} could not be written: {error}")
 
 
 def read_state(args: Any, state: Any, name: str) -> dict[str, Any] | None:

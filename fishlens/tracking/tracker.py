@@ -68,6 +68,7 @@ class Tracker:
     languages: `{language: such data}` of further languages, where `data` is the source's alone (what the model is fed).
     in_language: `in_language("de")` is a context manager in which the model is ready for German (its language
         adapter active), and which restores what was before. Default: the model takes every language as it is.
+    passing: the parameters that come and go with the language and never train: they do not tell weights apart.
     run: directory of the run; or `writer`, an open journal that somebody else closes. Without either nothing is
         written. Of several processes that train together, the first one measures and writes; the others do nothing.
     every: `50` steps, `[0, 10, 100]`, or `"2%"` of the training time.
@@ -120,6 +121,7 @@ class Tracker:
         training_seconds: Callable[[], float] | None = None,
         languages: Mapping[str, Any] | None = None,
         in_language: InLanguage = same_model,
+        passing: Callable[[], Iterable[nn.Parameter]] = tuple,
         beside: Callable[[str | None, FisherEstimate], dict[str, Any]] = nothing_beside,
         examples_ids: Mapping[str | None, Sequence[str | int]] | None = None,
         languages_every: int | None = None,
@@ -133,7 +135,7 @@ class Tracker:
         found = blocks_of(model, blocks, head=head, embeddings=embeddings)
         effective_dimension = effective_dimension and granularity == "example"
         diagonal = effective_dimension or bool(diagonals)
-        self._instrument = Instrument(model, found, options, diagonal, in_language)
+        self._instrument = Instrument(model, found, options, diagonal, in_language, passing)
         self._records = ProbeRecords(
             self._instrument, effective_dimension, noise_scale, beside, dict(examples_ids or {})
         )

@@ -28,7 +28,7 @@ class Assembly(ABC):
     """A model that is ready to train.
 
     blocks: all that can ever train, bottom to top, the head last. adapter: name of the task adapter, None where the
-    model's own weights train. languages: those whose language adapter is loaded.
+    model's own weights train. languages: those that have a language adapter.
     """
 
     model: Any
@@ -55,6 +55,10 @@ class Assembly(ABC):
     @abstractmethod
     def activate_language(self, language: str | None) -> None:
         """Swap to the adapters of `language`."""
+
+    def passing_parameters(self) -> Sequence[torch.nn.Parameter]:
+        """Those that come and go with the language, and that training never changes."""
+        return ()
 
     @contextmanager
     def in_language(self, language: str | None) -> Iterator[None]:

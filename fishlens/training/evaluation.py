@@ -69,10 +69,10 @@ def _rows(
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
     """Inside, the model is in evaluation mode; afterwards every module is in the mode it was in."""
-    training = {name: module.training for name, module in model.named_modules()}
+    training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for name, module in model.named_modules():
-            module.training = training[name]
+        for module, before in training:
+            module.training = before

@@ -7,7 +7,7 @@ hand, because a language adapter that is loaded later arrives trainable. So the 
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from fishlens.training.assembly import (
     only_trainable,
     refuse_incomplete,
 )
+from fishlens.training.language_adapters import LanguageAdapters
 from fishlens.training.tasks import Task
 
 _LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
@@ -41,6 +42,8 @@ _LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
 @dataclass(frozen=True)
 class MadX(Assembly):
     """A model of `adapters`: a task adapter, or all weights, on top of language adapters if there are any."""
+
+    language_adapters: LanguageAdapters
 
     def setup(self, language: str | None) -> Stack | None:
         """The adapters that a forward pass in `language` goes through, bottom to top; without language adapters the
@@ -58,7 +61,19 @@ class MadX(Assembly):
     def activate_language(self, language: str | None) -> None:
         setup = self.setup(language)
         if setup is not None:
-            self.model.set_active_adapters(setup)
+            self._activate(setup)
+
+    def _activate(self, setup: Any) -> None:
+        """Go through these adapters from now on; the one of a language is read if it is not there, in the place of
+        the one before."""
+        names = stacked(setup)
+        read = [name for name in names if self.language_adapters.bring(name)]
+        self.model.set_active_adapters(setup)
+        if read:
+            self.language_adapters.leave(*names)
+
+    def passing_parameters(self) -> Sequence[torch.nn.Parameter]:
+        return self.language_adapters.passing()
 
     @contextmanager
     def in_language(self, language: str | None) -> Iterator[None]:
@@ -68,7 +83,7 @@ class MadX(Assembly):
             yield
         finally:
             if before is not None and self.adapter is not None:
-                self.model.set_active_adapters(before)
+                self._activate(before)
 
     def check_setup(self, language: str | None) -> None:
         active, wanted = self.model.active_adapters, self.setup(language)
@@ -102,10 +117,11 @@ def assemble_madx(recipe: Recipe, task: Task) -> MadX:
         add_task_adapter(model, name, recipe.adapter)
     task.add_head(model, task.name)
     languages = recipe.languages if recipe.language_adapters is not None else []
-    for language in languages:
-        place = recipe.language_adapter(language)
-        assert place is not None
-        load_language_adapter(model, language, place)
+    places = {language: str(recipe.language_adapter(language)) for language in languages}
+    adapters_of = LanguageAdapters(model, places, recipe.data.source, load_language_adapter)
+    for language in languages:  # each is read once, so that one that does not fit is refused before training
+        adapters_of.bring(language)
+        adapters_of.leave(language)
     if name is not None:
         with _quiet():
             model.train_adapter(name)
@@ -116,7 +132,7 @@ def assemble_madx(recipe: Recipe, task: Task) -> MadX:
         blocks = find_blocks(model, by="layer", embeddings=True)
     model.active_head = task.name
     only_trainable(model, blocks)
-    return MadX(model, tokenizer, blocks, name, frozenset(languages))
+    return MadX(model, tokenizer, blocks, name, frozenset(languages), adapters_of)
 
 
 def load_encoder(name: str) -> tuple[Any, Any]:

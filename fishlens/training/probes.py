@@ -127,6 +127,7 @@ class Probes:
                 diagonals=settings.diagonal_at,
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,
+                passing=assembly.passing_parameters,
                 languages_every=settings.languages_every,
                 beside=self._beside,
                 examples_ids={

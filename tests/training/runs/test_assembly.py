@@ -36,11 +36,29 @@ def test_exactly_the_task_adapter_and_its_head_can_train(recipe):
     names = trainable(made.model)
     assert names == set(made.parameters())
     assert all(".adapters.topic." in n or n.startswith("heads.topic.") for n in names)
-    assert {".adapters.en.", ".adapters.de.", "invertible"} <= {
-        part
-        for part in (".adapters.en.", ".adapters.de.", "invertible")
-        if any(part in n for n, p in made.model.named_parameters() if not p.requires_grad)
-    }
+    made.activate_language("de")
+    frozen = [n for n, p in made.model.named_parameters() if not p.requires_grad]
+    for part in (".adapters.en.", ".adapters.de.", "invertible"):
+        assert any(part in name for name in frozen)
+
+
+def test_two_language_adapters_are_held_at_a_time_and_reading_one_disturbs_nothing(recipe):
+    """Of three languages: the source's and the last one's; the numbers are the same whenever one is read again."""
+    made = assembled({**recipe, "data": {**recipe["data"], "targets": ["de", "es"]}})
+    ids = torch.tensor([[0, 40, 41, 42, 2]])
+    held, logits, state = set(), {}, torch.get_rng_state()
+    made.model.eval()
+    for language in ["de", "es", "de", "en", "es", "es"]:
+        with made.in_language(language), torch.no_grad():
+            found = made.model(ids).logits
+            assert torch.equal(logits.setdefault(language, found), found)
+            held.add(tuple(sorted(made.model.adapters_config.adapters)))
+        assert stacked(made.model.active_adapters) == ["en", "topic"]
+        assert not any(module.training for module in made.model.modules())
+    assert not torch.equal(logits["de"], logits["es"]) and not torch.equal(logits["de"], logits["en"])
+    assert held == {("de", "en", "topic"), ("en", "es", "topic")}
+    assert torch.equal(torch.get_rng_state(), state)
+    assert trainable(made.model) == set(made.parameters())
 
 
 def test_swapping_the_language_changes_the_output_and_swapping_back_restores_it(recipe):

@@ -4,18 +4,15 @@ The operations are not listed by hand: a first, undisturbed run counts them (ope
 remove, below the run's folder), and then each is refused in a run of its own. All of them with FISHLENS_FAULTS=all.
 """
 
-import builtins
 import contextlib
-import io
 import json
-import os
-import random
 import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from faultydisk import Disk, chosen
 from safetensors.torch import load_file
 
 from fishlens.errors import InputError
@@ -28,67 +25,7 @@ SOME = 6
 """so many of the operations, evenly spread, unless all are asked for"""
 
 
-class Disk:
-    """Counts the operations below `folder`, and refuses the one of number `refused`."""
-
-    def __init__(self, folder: Path, refused: int | None = None):
-        self.folder, self.refused = str(folder), refused
-        self.done: list[str] = []
-
-    def asked(self, operation: str, path) -> None:
-        path = os.fspath(path) if not isinstance(path, int) else self._of(path)
-        if not isinstance(path, str) or not path.startswith(self.folder):
-            return
-        self.done.append(f"{operation} {path.removeprefix(self.folder)}")
-        if len(self.done) - 1 == self.refused:
-            raise OSError(28, "No space left on device", path)
-
-    def _of(self, descriptor: int) -> str:
-        try:
-            return os.readlink(f"/proc/self/fd/{descriptor}")
-        except OSError:
-            return ""
-
-    @contextlib.contextmanager
-    def watched(self):
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("open", "write", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
-                patch.setattr(os, name, self._asking(name, getattr(os, name)))
-            for module in (io, builtins):
-                patch.setattr(module, "open", self._opening(io.open))
-            for name in ("save_file", "load_file"):  # these write and read without Python
-                real = getattr(checkpoint, name)
-                patch.setattr(checkpoint, name, self._asking(name, real, which=int(name == "save_file")))
-            yield
-
-    def _asking(self, name, real, which=0):
-        def operation(*arguments, **options):
-            self.asked(name, arguments[which])
-            return real(*arguments, **options)
-
-        return operation
-
-    def _opening(self, real):
-        def opened(path, *arguments, **options):
-            if isinstance(path, int):
-                return real(path, *arguments, **options)
-            self.asked("open", path)
-            file = real(path, *arguments, **options)
-            if str(path).startswith(self.folder):
-                for name in ("read", "write"):
-                    file_operation = getattr(file, name)
-                    with contextlib.suppress(AttributeError):
-                        setattr(file, name, self._file_asking(name, path, file_operation))
-            return file
-
-        return opened
-
-    def _file_asking(self, name, path, real):
-        def operation(*arguments):
-            self.asked(name, path)
-            return real(*arguments)
-
-        return operation
+NATIVE = ((checkpoint, "save_file", 1), (checkpoint, "load_file", 0))
 
 
 def left_by(place: Path) -> dict:
@@ -129,13 +66,6 @@ def assert_whole(place: Path) -> None:
             assert not read_run(place).damaged
 
 
-def chosen(operations) -> list[int]:
-    if os.environ.get("FISHLENS_FAULTS") == "all":
-        return list(range(len(operations)))
-    generator, width = random.Random(0), len(operations) / SOME
-    return [int(width * (i + generator.random())) for i in range(SOME)]
-
-
 @pytest.fixture
 def small(recipe):
     return {
@@ -148,14 +78,14 @@ def small(recipe):
 def refuse_one_after_the_other(recipe, tmp_path, prepare) -> set[str]:
     """`prepare(place)`, then the run with one operation refused, and then again; returns the kinds of operations."""
     prepare(tmp_path / "whole")
-    disk = Disk(tmp_path / "whole")
+    disk = Disk(tmp_path / "whole", native=NATIVE)
     with disk.watched():
         train(recipe, tmp_path / "whole")
     whole = left_by(tmp_path / "whole")
-    for number in chosen(disk.done):
+    for number in chosen(disk.done, SOME):
         place, operation = tmp_path / str(number) / "run", f"{number}: {disk.done[number]}"
         prepare(place)
-        with warnings.catch_warnings(), Disk(place, refused=number).watched():
+        with warnings.catch_warnings(), Disk(place, refused=number, native=NATIVE).watched():
             warnings.simplefilter("ignore")
             try:
                 train(recipe, place)
