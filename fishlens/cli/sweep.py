@@ -41,7 +41,11 @@ def sweep(
         Path, typer.Option(help="Folder of run directories; the study gets one of its own in it.")
     ] = Path("runs"),
     jobs: Annotated[
-        int, typer.Option(min=0, help="Runs at a time on this machine; 0: one per two cores.")
+        int,
+        typer.Option(
+            min=0,
+            help="Runs at a time on this machine; 0: one per two cores; with GPUs, what their memory takes.",
+        ),
     ] = 0,
     engine: Annotated[
         Engine, typer.Option(help="Processes on this machine, or tasks on a Ray cluster.")
@@ -81,6 +85,7 @@ def sweep(
     """Run what is missing of a study: finished runs are skipped, interrupted ones resumed."""
     from fishlens.sweep.elsewhere import with_finished_elsewhere
     from fishlens.sweep.forecast import describe, forecast
+    from fishlens.sweep.gpus import default_jobs, usable_gpus
     from fishlens.sweep.local import run_locally, usable_cores
     from fishlens.sweep.plan import plan
     from fishlens.sweep.selection import Shard
@@ -101,7 +106,8 @@ def sweep(
             console.print(
                 f"{jobs} jobs on {usable_cores()} cores: each run will be slower than alone", style="yellow"
             )
-        jobs = jobs or max(1, usable_cores() // 2)
+        gpus_here = usable_gpus()
+        jobs = jobs or default_jobs(usable_cores(), gpus_here)
     found = find_study(study)
     there = with_finished_elsewhere(plan(found, runs, set_ or ()), have or ())
     whole = there.planned
@@ -140,7 +146,7 @@ def sweep(
         outcomes = run_on_ray(due, address=address, threads=threads, gpus=gpus, store=store)
     else:
         check_reporters({name for run in due for name in run.recipe["report_to"]})
-        outcomes = run_locally(due, jobs)
+        outcomes = run_locally(due, jobs, gpus_here)
     with _sigterm_interrupts():
         failed = _follow(outcomes, due, console)
     for one in failed:

@@ -51,14 +51,18 @@ def start(
     threads: int,
     trust: Sequence[str] = (),
     cwd: str | None = None,
+    gpu: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a run's process; its output goes to `output.log` in the run's folder.
 
-    `trust`: modules of one's own that it may import. `cwd`: where relative paths of the recipe begin.
+    `trust`: modules of one's own that it may import. `cwd`: where relative paths of the recipe begin. `gpu`: the
+    only one that it sees (CUDA_VISIBLE_DEVICES); None: as many as its parent.
     Raises `OSError` where the folder cannot be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, str(folder.resolve()), *trust],

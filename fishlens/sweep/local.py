@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fishlens.sweep.execute import Outcome, outcome, start
+from fishlens.sweep.gpus import Gpu, least_used
 from fishlens.sweep.plan import PlannedRun
 
 POLL = 0.2  # seconds between two looks at the running processes
@@ -21,6 +22,7 @@ class _Running:
     run: PlannedRun
     process: subprocess.Popen[bytes]
     started: float
+    gpu: str | None = None
 
 
 def usable_cores() -> int:
@@ -30,8 +32,10 @@ def usable_cores() -> int:
     return min(there, int(given)) if given.isdecimal() and int(given) > 0 else there
 
 
-def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
+def run_locally(runs: Sequence[PlannedRun], jobs: int, gpus: Sequence[Gpu] = ()) -> Iterator[Outcome]:
     """Runs all of `runs`, `jobs` at a time, and yields each one's outcome as it ends.
+
+    Each run sees one of `gpus`, the one that the fewest others use.
 
     When the caller is interrupted, the running processes are asked to stop (by SIGTERM: each leaves a resumable run)
     before the interruption is passed on.
@@ -43,11 +47,12 @@ def run_locally(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Outcome]:
             while waiting and len(running) < jobs:
                 run = waiting.popleft()
                 try:
-                    process = start(run.folder, run.recipe, threads, run.trust)
+                    gpu = least_used(gpus, [one.gpu for one in running])
+                    process = start(run.folder, run.recipe, threads, run.trust, gpu=gpu)
                 except OSError as error:  # a folder that cannot be made or written: the others go on
                     yield Outcome(run.name, 0.0, f"{error.strerror}: {error.filename}")
                     continue
-                running.append(_Running(run, process, time.monotonic()))
+                running.append(_Running(run, process, time.monotonic(), gpu))
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 yield outcome(one.run.name, one.run.folder, one.process, one.started)
