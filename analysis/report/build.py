@@ -15,11 +15,10 @@ from fishlens.names import one_line
 from ..covariates import checked_covariates
 from ..selection import FACTORS, select_runs, shown
 from ..selection import Group as Comparable
-from .answer import about_collapse, about_features, about_schedules
 from .cells import text_of
 from .definitions import DEFINITIONS
-from .overview import overview, pooled, whole_answer
-from .parts import Group, Report, Section, Statement
+from .overview import overview, pooled, study_answer, whole_answer
+from .parts import Group, Report, Section
 from .sections import SECTIONS
 from .study import Study, slug
 
@@ -106,7 +105,7 @@ def build_report(
             f"g{place}-{slug(label)}" if len(studies) > 1 else "study",
             label,
             [_with_what_is_left(section(study), brief) for section in wanted],
-            _answers(study),
+            study_answer(study),
         )
         for place, (study, label) in enumerate(zip(studies, labels, strict=True), 1)
     ]
@@ -123,12 +122,6 @@ def build_report(
         overview(studies, groups, together) if len(studies) > 1 else None,
         DEFINITIONS,
     )
-
-
-def _answers(study: Study) -> list[Statement]:
-    found = [about_features(study.evidence), about_schedules(study.comparison)]
-    lost = about_collapse(study.collapse)
-    return [*found, lost] if lost is not None else found
 
 
 def _check_baseline(baseline: str, groups: Sequence[Comparable]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from ..figures import schedule_order
 from ..paired import paired_difference
 from ..results import Estimate
-from .answer import about_features, about_schedules
+from .answer import about_collapse, about_features, about_schedules
 from .cells import p_text, plain_text, reconciled
 from .comparison import NOT_STATED
 from .evidence import Evidence
@@ -128,8 +128,18 @@ def _differences(rows: list[Row], baseline: str, behind: Behind) -> Table:
 
 def whole_answer(studies: Sequence[Study], evidence: Evidence | None) -> list[Statement]:
     if len(studies) == 1:
-        return [about_features(studies[0].evidence), about_schedules(studies[0].comparison)]
-    return [about_features(evidence, "enough groups"), _schedules_over(studies)]
+        return study_answer(studies[0])
+    counts = pd.concat([study.collapse[["runs", "diverged", "collapsed"]] for study in studies])
+    lost = about_collapse(counts.groupby(level=0, sort=False).sum())
+    found = [about_features(evidence, "enough groups"), _schedules_over(studies)]
+    return [*found, lost] if lost is not None else found
+
+
+def study_answer(study: Study) -> list[Statement]:
+    """What the runs of one group say, before any table."""
+    found = [about_features(study.evidence), about_schedules(study.comparison)]
+    lost = about_collapse(study.collapse)
+    return [*found, lost] if lost is not None else found
 
 
 def _schedules_over(studies: Sequence[Study]) -> Statement:

@@ -77,13 +77,17 @@ def test_what_is_not_known_is_not_claimed(tmp_path, unlike):
 
 def test_the_report_says_so_before_any_table(runs):
     report = build_report(runs, only=["transfer"])
-    answer = report.groups[0].answer[-1]
+    answer = report.answer[-1]
+    assert report.groups[0].answer[-1] == answer
     assert answer.claim == "Means hide runs that score as guessing does."
     assert "3 of 12 runs kept the source and lost the targets: standard 2 of 6, gu 1 of 5." in answer.evidence
     assert "1 of 12 did not learn the source either." in answer.evidence
     table = next(table for _, table in report.tables if table.name == "collapsed")
     assert [row["collapsed"] for row in table.rows] == [2, 1]
-    assert "Runs that lost every target language" in to_html(report)
+    page = to_html(report)
+    assert page.index("kept the source and lost the targets") < page.index(
+        "Runs that lost every target language"
+    )
     fine = build_report(runs, guess=10.0, only=["transfer"])
     assert fine.groups[0].answer[-1].claim == "No run collapsed."
     assert "collapsed" not in {table.name for _, table in fine.tables}
