@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.journal.declarations import BLOCK, Column, Kind
 from fishlens.journal.ends import last_record
 from fishlens.journal.find import Found, LeftOut, look_for_runs, no_runs
-from fishlens.journal.kinds import BLOCK, FISHER, NOTE, Column, Kind
+from fishlens.journal.kinds import FISHER, NOTE
 from fishlens.journal.parquet import is_export, read_export
 from fishlens.journal.reader import Record, Run, attempts, first_start, read_run, run_id
 from fishlens.journal.recipe_fields import fields_beside

@@ -19,7 +19,8 @@ import pandas as pd
 
 from fishlens.errors import InputError, first_line
 from fishlens.files import writing
-from fishlens.journal.kinds import FORMAT, MINOR, Column, problem_of_frame
+from fishlens.journal.declarations import Column
+from fishlens.journal.kinds import FORMAT, MINOR, problem_of_frame
 from fishlens.journal.runs import COLUMNS, KIND_OF, RUN_COLUMNS, TABLES, LeftOut, Runs
 
 _FILES = ("runs", *TABLES)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
-from fishlens.journal.kinds import NOT_FINITE, STATUSES
+from fishlens.journal.declarations import NOT_FINITE, STATUSES
 
 REPORTED_VERSIONS = (
     "torch",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fishlens.journal.declarations import Column
 from fishlens.journal.find import LeftOut
 from fishlens.journal.kinds import (
     EVAL,
@@ -14,7 +15,6 @@ from fishlens.journal.kinds import (
     SERIES_COLUMNS,
     TRAIN,
     UNFREEZE,
-    Column,
     columns_of,
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fishlens.journal.kinds import SCORE
+from fishlens.journal.declarations import SCORE
 
 SPLITS = {
     "eval": "validation", "evaluation": "validation", "valid": "validation", "validation": "validation",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fishlens.errors import InputError
-from fishlens.journal.kinds import SCORE
+from fishlens.journal.declarations import SCORE
 from fishlens.own_code import load_class
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
