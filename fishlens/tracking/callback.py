@@ -276,6 +276,8 @@ class FisherCallback(TrainerCallback):
         self._runs.add(run.resolve())
         if self._entry is not None:
             self._entry.tracked(run, resumed, asked)
+        if resumed is not None and account_place() is None:  # else the account says so at the end
+            say(f"tracked in {run}, from step {resumed} on")
         if asked is not None:
             self.tracker.note(
                 self._first_step, f"goes on in {run}, not in {asked}: the checkpoint belongs to it"

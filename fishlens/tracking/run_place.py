@@ -84,8 +84,8 @@ class RunPlace:
             run, because = self._asked() or self._free_name(), first_line(error)
         writer = open_free(run, start, step)
         origin = self.origin()
-        if because is None and origin is not None:
-            because = origin.ends
+        if because is None and step is not None:
+            because = "no run is known that the checkpoint belongs to" if origin is None else origin.ends
         if because is not None:
             note(f"a run of its own, {writer.path.parent}: {because}")
         return writer, None

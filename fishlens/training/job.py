@@ -30,6 +30,7 @@ from fishlens.training.tasks import Task
 LOOKED_AT = 100  # training rows, for the share of tokens that the tokenizer does not know
 _TRAINER_STATE = TypeAdapter(TrainerState)
 _SCHEDULE_STATE = TypeAdapter(State)
+_PROBES_STATE = TypeAdapter(dict[str, dict[str, list[Any]]])  # what `Tracker.memory` gives
 
 
 def read_trainer_state(state: Mapping[str, Any]) -> TrainerState:
@@ -43,6 +44,7 @@ def read_trainer_state(state: Mapping[str, Any]) -> TrainerState:
             raise ValueError(f"loss_sum is {state['loss_sum']!r}; expected a number")
         State.from_json(_plain_mapping(state["schedule"]))
         _SCHEDULE_STATE.validate_python(state["schedule"])
+        _PROBES_STATE.validate_python(state.get("probes", {}))
         return _TRAINER_STATE.validate_python(stored)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"the checkpoint's state.json is damaged: {first_line(error)}") from None

@@ -13,6 +13,7 @@ from faultydisk import Disk, chosen
 from safetensors.torch import load_file
 from torch import nn
 
+from fishlens import FisherCallback, load_runs
 from fishlens.errors import InputError
 from fishlens.journal import attempts, read_run
 from fishlens.tracking import kept_examples, prober
@@ -34,7 +35,7 @@ class Net(nn.Module):
         return {"logits": self.head(torch.tanh(self.body(input_ids)))}
 
 
-def training(folder, tracked, updates=(0, 1)):
+def training(folder, tracked, updates=(0, 1), kind=AttachedCallback):
     """The events of a training with a checkpoint after its second update; gives the weights at the end."""
     arguments = {"resume_from_checkpoint": None, "seed": 0, "data_seed": None, "bf16": False, "fp16": False,
                  "metric_for_best_model": None, "greater_is_better": None}  # fmt: skip
@@ -43,7 +44,7 @@ def training(folder, tracked, updates=(0, 1)):
         global_step=updates[0], max_steps=updates[-1] + 1, is_world_process_zero=True, best_metric=None,
         best_global_step=None,
     )  # fmt: skip
-    callback, model = AttachedCallback() if tracked else None, Net()
+    callback, model = kind() if tracked else None, Net()
 
     def event(name, **more):
         if callback is not None:
@@ -135,3 +136,25 @@ def test_a_disk_that_refuses_a_resumed_tracker_leaves_the_training_as_it_was(fol
         operations = operations or disk.done
         read_or_said(place, capsys.readouterr().err, {0, 1})
     assert {o.split()[0] for o in operations} >= {"open", "read", "safe_open", "write"}
+
+
+def test_a_resumed_callback_without_a_name_goes_on_in_its_run_and_says_which(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "out"
+    for step in (2, 4):
+        (place / f"checkpoint-{step}").mkdir(parents=True)
+
+    def mine():
+        return FisherCallback(every=1, blocks="module", examples=4)
+
+    training(place, tracked=True, kind=mine)
+    assert "fishlens" not in capsys.readouterr().err
+    training(place, tracked=True, updates=(2, 3), kind=mine)
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["out"]
+    assert sorted(set(load_runs("runs").fisher.step)) == [0, 1, 2, 3, 4]
+    said = capsys.readouterr().err
+    assert said.count("fishlens:") == 1 and "tracked in" in said and "runs/out, from step 2 on" in said
+    (place / "checkpoint-2" / "fishlens.json").unlink()
+    training(place, tracked=True, updates=(2, 3), kind=mine)
+    said = capsys.readouterr().err
+    assert "a run of its own, runs/out-2: no run is known that the checkpoint belongs to" in said

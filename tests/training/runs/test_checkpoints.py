@@ -1,15 +1,18 @@
 """A checkpoint is whole or not there."""
 
 import contextlib
+import copy
 import json
 import resource
 import warnings
+from dataclasses import asdict
 
 import pytest
 import torch
 
 from fishlens.errors import InputError
 from fishlens.journal import read_run
+from fishlens.schedules import State
 from fishlens.training import checkpoint, loop
 from fishlens.training.checkpoint import (
     Snapshot,
@@ -20,6 +23,8 @@ from fishlens.training.checkpoint import (
     remove_old_checkpoints,
     write_random_state,
 )
+from fishlens.training.job import read_trainer_state
+from fishlens.training.loop import TrainerState
 from fishlens.training.run import train
 
 
@@ -120,6 +125,40 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, damage, message):
     damage(path)
     with pytest.raises(InputError, match=message):
         read_checkpoint(path)
+
+
+STATE = {
+    "trainer_state": asdict(TrainerState()), "loss_sum": 0.5, "schedule": State().to_json(),
+    "probes": {"": {"layer.0": [1, 2]}, "de": {"layer.0": [1, 2]}, "sums of tr(F)": {"source": [0.1]}},
+}  # fmt: skip
+OTHER = (None, True, -1, 1e308, "", "x", [], [None], {}, {"a": 1}, [[]], "\ud800")
+
+
+def places_in(value, path=()):
+    """The way to every value of nested mappings and lists."""
+    yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inside in pairs:
+        yield from places_in(inside, (*path, key))
+
+
+def test_any_field_of_a_checkpoints_state_that_is_of_another_kind_is_one_sentence_or_read():
+    read_trainer_state(STATE)
+    read_trainer_state({**STATE, "new": {"of": "a later version"}})
+    refused = 0
+    for place in [place for place in places_in(STATE) if place]:
+        for other in OTHER:
+            state = copy.deepcopy(STATE)
+            inside = state
+            for key in place[:-1]:
+                inside = inside[key]
+            inside[place[-1]] = other
+            try:
+                read_trainer_state(state)
+            except InputError as error:
+                refused += 1
+                assert "\n" not in str(error) and "state.json is damaged" in str(error)
+    assert refused > 50
 
 
 def test_nothing_in_a_run_directory_is_pickled(recipe, tmp_path):
