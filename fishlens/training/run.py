@@ -1,6 +1,5 @@
 """`train`: from a recipe to a run directory."""
 
-import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,11 @@ from typing import Any, Literal
 from accelerate import Accelerator
 
 from fishlens.errors import InputError
-from fishlens.files import is_own, write_file
-from fishlens.journal import JournalWriter, begun, first_start, last_attempt, read_run
+from fishlens.files import write_file
+from fishlens.journal import JournalWriter, begun, first_start, last_attempt
 from fishlens.journal.provenance import otherwise
-from fishlens.recipe.content import changed, code_fingerprints, fingerprints
-from fishlens.recipe.loading import first_difference, load_recipe, recipe_text
+from fishlens.recipe.content import code_fingerprints, fingerprints
+from fishlens.recipe.loading import load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.reporters import Reporter, check_reporters, make_reporters, reported
 from fishlens.training.checkpoint import (
@@ -36,17 +35,15 @@ from fishlens.training.job import make_job
 from fishlens.training.loop import cost_of_training, fit
 from fishlens.training.model import assemble
 from fishlens.training.optimizer import optimizer_tensors
+from fishlens.training.place import disk_errors_in_words, look_around, refuse_to_overwrite
 from fishlens.training.preparation import data_files, factors, make_accelerator, prepare_task
 from fishlens.training.progress import progress_bar
 from fishlens.training.randomness import random_state
 from fishlens.training.reading import check_places, read_data, rehearse
-from fishlens.training.results import FOLDERS, RESULTS, RunResult, claim_folders, read_results, write_results
+from fishlens.training.results import RunResult, claim_folders, write_results
 from fishlens.training.testing import save_predictions, score_language, score_records
 
 log = logging.getLogger(__name__)
-
-# files that a run writes in its directory, besides its journals
-FILES = ("recipe.yaml", RESULTS, "report.html")
 
 
 def train(
@@ -69,23 +66,8 @@ def train(
     """
     recipe = load_recipe(recipe)
     place = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
-    with _disk_errors_in_words(place):
+    with disk_errors_in_words(place):
         return _train(recipe, place, resume, progress, on_step)
-
-
-@contextmanager
-def _disk_errors_in_words(place: Path) -> Iterator[None]:
-    """What the file system refuses, and no part of the run can go on without, as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or isinstance(error, ConnectionError):
-            raise
-        which = f" ({error.filename})" if isinstance(error.filename, str) else ""
-        raise InputError(
-            f"the run in {place} stopped: {error.strerror}{which}; what was written is whole, and the same command "
-            "goes on"
-        ) from error
 
 
 def _train(
@@ -96,10 +78,10 @@ def _train(
     on_step: Callable[[int], None] | None,
 ) -> RunResult:
     accelerator = make_accelerator(recipe)
-    finished = _look_around(recipe, place, resume)
+    finished = look_around(recipe, place, resume)
     if finished is not None:
         return finished
-    _refuse_to_overwrite(recipe, place)
+    refuse_to_overwrite(recipe, place)
     if begun(place):
         claim_folders(place)
     run = PreparedRun(recipe, place, accelerator)
@@ -117,56 +99,6 @@ def _train(
             run.job.show = after_update
             complete = fit(run.job, fresh=run.fresh) and run.test()
         return run.finish() if complete else run.interrupted()
-
-
-def _look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:
-    """What is in the run's directory? Returns the results if the run has finished.
-
-    Raises `InputError` if it holds a run that must not be resumed, or one of another recipe.
-    """
-    if not begun(place):
-        return None
-    if resume == "never":
-        raise InputError(f"{place} already holds a run: choose another directory, or let it be resumed")
-    if not (place / "recipe.yaml").is_file():
-        raise InputError(f"{place} holds a run without recipe.yaml: it cannot be resumed by a recipe")
-    there = load_recipe(place / "recipe.yaml")
-    recorded = first_start(place).get("fingerprints")
-    difference = first_difference(there, recipe, moved=bool(recorded)) or changed(recipe, recorded or {})
-    if difference is not None:
-        raise InputError(f"{place} holds a run of another recipe: {difference}; choose another directory")
-    results = read_results(place)
-    if results is not None:
-        run = read_run(place, kinds=("end",))
-        if run.end is None:
-            _write_end(place, run.start, results)
-        for text in otherwise(first_start(place), code_fingerprints(recipe)):
-            log.warning("%s; its results are as they were", text)
-    return results
-
-
-def _refuse_to_overwrite(recipe: Recipe, place: Path) -> None:
-    """Raises `InputError` if a run that begins here, or goes on, would write over what is not its own."""
-    new = not begun(place)
-    for name in (*FOLDERS, *FILES):
-        there = place / name
-        if name == "recipe.yaml" and there.is_file() and not there.is_symlink():
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                if there.read_text(encoding="utf-8") == recipe_text(recipe):
-                    continue  # of this very run, which stopped before its journal
-        if there.is_symlink() or (new and there.exists() and not is_own(there)):
-            what = "a link" if there.is_symlink() else "something of the name"
-            raise InputError(
-                f"{place} holds {what} {name}, where a run writes: it is left as it is, choose another directory"
-            )
-
-
-def _write_end(place: Path, start: Mapping[str, Any], results: RunResult) -> None:
-    """The last process was killed between its results and its journal's last line: the run has finished."""
-    kept = ("run", "factors", "seeds", "device", "blocks", "estimator")
-    same: dict[str, Any] = {key: value for key, value in start.items() if key in kept}
-    writer = JournalWriter.open(place, same, resumed_from_step=results.step)
-    writer.close("finished", step=results.step, best_step=results.best_step)
 
 
 class PreparedRun:
@@ -259,7 +191,7 @@ class PreparedRun:
 
     def _write_recipe(self) -> None:
         """Before the journal: a run that has begun has its recipe beside it."""
-        _refuse_to_overwrite(self.recipe, self.place)
+        refuse_to_overwrite(self.recipe, self.place)
         try:
             self.place.mkdir(parents=True, exist_ok=True)
             write_file(self.place / "recipe.yaml", recipe_text(self.recipe))
