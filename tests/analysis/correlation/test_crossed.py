@@ -94,6 +94,15 @@ def test_westfall_and_youngs_p_worked_out():
     np.testing.assert_allclose(westfall_young([3.0, 2.0], apart, exact=True), [0.5, 0.5])
 
 
+def test_the_largest_of_three_can_be_found_among_24_arrangements():
+    """By their own p each of three tests has an arrangement of p = 1/24, so that the smallest is 3/24 by chance."""
+    others = np.random.default_rng(0).random((3, 23))
+    permuted = np.column_stack([[0.5, 2.0, 0.1], others])
+    found = westfall_young(permuted[:, 0], permuted, exact=True)
+    assert found[1] == pytest.approx(1 / 24)
+    assert found[0] == pytest.approx((1 + (others[[0, 2]].max(axis=0) >= 0.5).sum()) / 24)
+
+
 def test_satterthwaites_degrees_of_freedom_by_dense_matrices():
     rng = np.random.default_rng(0)
     run, language = np.repeat(np.arange(12), 4), np.tile(np.arange(4), 12)
