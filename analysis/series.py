@@ -75,7 +75,7 @@ def block_curves(
     order = np.lexsort((np.nan_to_num(examples), run_codes))  # later assignments win: more examples last
     bounds = np.searchsorted(run_codes[order], np.arange(len(run_names) + 1))
     events: dict[str, list[tuple[str, int]]] = {}
-    if unfreezing is not None:
+    if unfreezing is not None and len(unfreezing):
         of_events = (unfreezing[name].tolist() for name in ("run", "block", "step"))
         for run, block, step in zip(*of_events, strict=True):
             events.setdefault(str(run), []).append((str(block), step))
