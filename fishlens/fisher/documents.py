@@ -63,7 +63,7 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def real_tokens(mask: Tensor) -> Tensor:
-    """Which tokens are no padding, `[N, T]`: from a mask of tokens, or of pairs `[N, …, T, T]`."""
+    """Which tokens are not padding, `[N, T]`: from a mask of tokens, or of pairs `[N, …, T, T]`."""
     if mask.dim() < 3:
         return mask.bool()
     return _seen(mask).diagonal(dim1=1, dim2=2)

@@ -84,7 +84,7 @@ def _weight_and_bias(module: nn.Module) -> tuple[str, str | None] | None:
         return None
     vectors = {p.shape for p in own.values()}
     if len(vectors) != 1 or len(next(iter(vectors))) != 1 or vectors == {torch.Size([1])}:
-        return None  # one number for all of the last dimension is no vector along it
+        return None  # one number for all of the last dimension is not a vector along it
     biases = [name for name in own if "bias" in name or name == "beta"]
     weights = [name for name in own if name not in biases]
     if len(weights) != 1 or len(biases) > 1:
