@@ -22,7 +22,8 @@ def train(run: str | None) -> nn.Module:
         options = {"blocks": "module", "examples": 16, "output": "classification"}
         trackers = [FisherTracker(model, every=4, run=run, **options)]
     accelerator = Accelerator(cpu=True, log_with=trackers)
-    loader = torch.utils.data.DataLoader(make_batches(), batch_size=None)
+    x, y = (torch.cat(parts) for parts in zip(*make_batches(), strict=True))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
     accelerator.init_trackers("example", config={"seed": 0})
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for step, (x, y) in enumerate(loader):

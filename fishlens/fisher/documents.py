@@ -27,24 +27,23 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
     ids = item.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2:
         return item
-    mask = item.get("attention_mask")
-    pairs = isinstance(mask, Tensor) and mask.dim() > 2 and mask.shape[-2:] == (ids.shape[1], ids.shape[1])
-    numbers = _numbers_by_mask(mask) if pairs and len(mask) == len(ids) else _document_numbers(item, ids)
+    pairs = _mask_of_pairs(item, ids)
+    numbers = _document_numbers(item, ids) if pairs is None else _numbers_by_mask(pairs)
     if numbers is None:
         return item
     spans = [span for row, of_row in enumerate(numbers) for span in _spans(row, of_row)]
     if len(spans) <= len(ids):
         return item
     longest = max(stop - start for _, start, stop in spans)
-    if pairs and not isinstance(item.get("position_ids"), Tensor):
+    if pairs is not None and not isinstance(item.get("position_ids"), Tensor):
         raise InputError(
             f"the rows of the batch are packed documents ({len(spans)} in {len(ids)} rows, says attention_mask of "
-            f"shape {list(mask.shape)}), and the positions of their tokens are the model's choice; expected "
+            f"shape {list(pairs.shape)}), and the positions of their tokens are the model's choice; expected "
             "position_ids beside it"
         )
     columns: dict[str, Any] = {}
     for key, value in item.items():
-        if key == "position_ids" and pairs:
+        if key == "position_ids" and pairs is not None:
             columns[key] = _padded(value.expand(ids.shape), spans, longest, 0)
         if key in _SAYS_WHERE or key == "attention_mask":
             continue
@@ -58,8 +57,15 @@ def taken_apart(item: Mapping[str, Any]) -> Mapping[str, Any]:
                 "value a token: which document it belongs to cannot be told; give one document a row"
             )
     own = _padded(torch.ones_like(ids), spans, longest, 0)
-    columns["attention_mask"] = _cut(mask, spans, longest) if pairs else own
+    columns["attention_mask"] = own if pairs is None else _cut(pairs, spans, longest)
     return columns
+
+
+def _mask_of_pairs(item: Mapping[str, Any], ids: Tensor) -> Tensor | None:
+    mask, (count, tokens) = item.get("attention_mask"), ids.shape
+    if not isinstance(mask, Tensor) or mask.dim() < 3 or mask.shape[-2:] != (tokens, tokens):
+        return None
+    return mask if len(mask) == count else None
 
 
 def real_tokens(mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from backpack import backpack
 from torch import Tensor, nn
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, first_line
 from fishlens.fisher.again import Again, Run, first_tensor, kept, modules_around
 from fishlens.fisher.distributions import widened
 from fishlens.fisher.extensions import (
@@ -334,6 +334,11 @@ def gradient_of(
                 "gradient with respect to chosen tensors can pass; expected use_reentrant=False, or no checkpoint"
             ) from error
         raise
+    except AssertionError as error:  # Reformer's own backward pass, in evaluation mode
+        raise InputError(
+            f"the model's own backward pass refuses to run: {first_line(error)}; expected a model that gives gradients "
+            "in the mode that is measured (mode='eval' by default)"
+        ) from error
 
 
 def replaced(module: nn.Module) -> bool:
