@@ -152,6 +152,7 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     draw, ends, left = random.Random(chosen.seed), Counter[str](), Counter[str]()
     number = 0
     while ends["interrupted"] < chosen.probes:
