@@ -1,6 +1,7 @@
 """`fishlens check`: all that a run does before its first update, and what it will cost."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,7 @@ def check(
     else:
         _print_splits(found.splits)
         _print_blocks(found.check)
+        _print_prices(found.check.coverage)
         _print_cost(found, settings)
     if not found.check.passed:
         raise typer.Exit(1)
@@ -85,6 +87,16 @@ def _print_blocks(found: Any) -> None:
         one = checked[block]
         verdict = "agrees with" if one.passed else "DIFFERS FROM"
         say(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
+
+
+def _print_prices(rows: Sequence[Any]) -> None:
+    """What the parameters cost for which there is no rule."""
+    from fishlens.fisher.coverage import PRICES
+
+    for rule, price in PRICES.items():
+        if names := [row.parameter for row in rows if row.rule == rule]:
+            shown = ", ".join([*names[:3], *(["…"] if len(names) > 3 else [])])
+            say(f"{len(names)} parameters by {rule} ({shown}): {price}")
 
 
 def _print_cost(found: Any, settings: "Recipe") -> None:

@@ -27,6 +27,11 @@ NOT_MEASURED = "not measured: it trains and lies in no block"
 ONE_AT_A_TIME = "one example at a time"
 AGAIN = "its module again for each example"
 UNUSED = "unused: the output does not depend on it"
+PRICES = {
+    ONE_AT_A_TIME: "each example costs a forward and backward pass of the whole model more",
+    AGAIN: "each example costs a forward and backward pass of that module more (fused experts: one for all examples)",
+}
+"""What the two ways that are no rule's cost in every probe; a rule's parameters cost one pass for all together."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 

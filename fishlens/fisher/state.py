@@ -118,6 +118,14 @@ class State:
         self.tensors = [
             (name, tensor, tensor.detach(), tensor._version) for name, tensor in named_tensors(model)
         ]
+        for (
+            _,
+            tensor,
+            _,
+            _,
+        ) in self.tensors:  # what a library keeps on a parameter: bitsandbytes' scales, for one
+            if attributes := getattr(tensor, "__dict__", None):
+                self._keep(attributes, deeper=True)
 
     def _keep(self, attributes: dict[str, Any], *, deeper: bool) -> None:
         self.attributes[id(attributes)] = (attributes, attributes.copy())

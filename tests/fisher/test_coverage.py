@@ -9,7 +9,7 @@ from torch import nn
 
 from fishlens import InputError, estimate_fisher, find_blocks
 from fishlens.fisher import coverage, proof, self_check
-from fishlens.fisher.coverage import ONE_AT_A_TIME
+from fishlens.fisher.coverage import AGAIN, ONE_AT_A_TIME, Coverage
 from fishlens.fisher.extensions import LinearRule
 from fishlens.fisher.gradients import Dense, OuterSum
 from fishlens.fisher.tolerance import Tolerance
@@ -133,3 +133,14 @@ def test_gradient_checkpointing_in_train_mode_is_refused():
     with pytest.raises(InputError, match="gradient checkpointing"):
         estimate_fisher(model, sentences(), mode="train")
     assert estimate_fisher(model, sentences()).trace == estimate_fisher(mad_x(), sentences()).trace
+
+
+def test_what_no_rule_measures_says_what_it_costs(capsys):
+    from fishlens.cli.check import _print_prices
+
+    rules = {"a": ONE_AT_A_TIME, "b": "linear", "c": AGAIN, "d": AGAIN}
+    _print_prices([Coverage("layer.0", name, (2,), "Odd", rule) for name, rule in rules.items()])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("1 parameters by one example at a time (a): each example costs")
+    assert told[1].startswith("2 parameters by its module again for each example (c, d): each example costs")
+    assert len(told) == 2
