@@ -44,13 +44,8 @@ def choose_steps(
     `Estimate` (the mean regret; interval from resampled seeds), `low_gain`, `gain`, `high_gain`: how many points
     less than by source validation, in the same runs.
     """
-    candidates = _means(points, ["run", "step"], criteria)
-    found = {name: pd.Series(dtype=float) for name in (*criteria, LAST, ANY)}
-    for run, own in candidates.groupby("run", sort=False):
-        own = own.sort_values("step")
-        if len(own) >= 2:
-            for name, value in _regrets(own, criteria, {LAST: len(own) - 1}).items():
-                found[name][str(run)] = value
+    candidates = _means(points, ["run", "step"], criteria).sort_values(["run", "step"])
+    found = _by_unit(candidates, "run", "step", criteria, (LAST, ANY))
     return _table(found, units_of(points), level, resamples, seed)
 
 
@@ -72,11 +67,7 @@ def choose_schedules(
     candidates = _means(points, ["seed", "schedule", "run", "step"], criteria)
     best = candidates.sort_values(["run", "source", "step"], ascending=[True, False, True])
     best = best.drop_duplicates("run")
-    found = {name: pd.Series(dtype=float) for name in (*criteria, ANY)}
-    for of_seed, own in best.groupby("seed", sort=False):
-        if own["schedule"].nunique() >= 2:
-            for name, value in _regrets(own, criteria, {}).items():
-                found[name][str(of_seed)] = value
+    found = _by_unit(best, "seed", "schedule", criteria, (ANY,))
     units = pd.Series({str(value): str(value) for value in best["seed"].unique()}, dtype=object)
     return _table(found, units, level, resamples, seed)
 
@@ -91,11 +82,28 @@ def _means(
     return means.dropna(subset=known)
 
 
+def _by_unit(
+    candidates: pd.DataFrame,
+    unit: str,
+    between: str,
+    criteria: Mapping[str, tuple[str, int]],
+    without: Sequence[str],
+) -> dict[str, pd.Series]:
+    """{criterion: regret by unit} of the units with at least two values of `between` to choose from; `without`: what
+    is compared with the criteria and looks at nothing."""
+    found = {name: pd.Series(dtype=float) for name in (*criteria, *without)}
+    for name_of_unit, own in candidates.groupby(unit, sort=False):
+        if own[between].nunique() >= 2:
+            for name, value in _regrets(own, criteria, without).items():
+                found[name][str(name_of_unit)] = value
+    return found
+
+
 def _regrets(
-    candidates: pd.DataFrame, criteria: Mapping[str, tuple[str, int]], fixed: Mapping[str, int]
+    candidates: pd.DataFrame, criteria: Mapping[str, tuple[str, int]], without: Sequence[str]
 ) -> dict[str, float]:
     scores = candidates["score"].to_numpy()
-    chosen = dict(fixed)
+    chosen = {LAST: len(candidates) - 1} if LAST in without else {}
     for name, (column, sign) in criteria.items():
         if column in candidates:
             chosen[name] = int(np.argmax(sign * candidates[column].to_numpy()))

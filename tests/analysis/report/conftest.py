@@ -12,3 +12,13 @@ def report(study) -> Report:
 @pytest.fixture(scope="session")
 def page(report) -> str:
     return to_html(report)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, write):
+    """A folder with three runs of each of two schedules."""
+    folder = tmp_path_factory.mktemp("runs")
+    for schedule in ("standard", "gu"):
+        for seed in range(3):
+            write(folder, schedule, seed)
+    return folder

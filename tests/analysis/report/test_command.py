@@ -12,15 +12,6 @@ from fishlens.cli import app
 from fishlens.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, write):
-    folder = tmp_path_factory.mktemp("runs")
-    for schedule in ("standard", "gu"):
-        for seed in range(3):
-            write(folder, schedule, seed)
-    return folder
-
-
 def report(*words):
     return CliRunner().invoke(app, ["report", *map(str, words)], catch_exceptions=False)
 

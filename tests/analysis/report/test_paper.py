@@ -15,15 +15,6 @@ from fishlens.cli import app
 from fishlens.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, write):
-    folder = tmp_path_factory.mktemp("runs")
-    for schedule in ("standard", "gu"):
-        for seed in range(3):
-            write(folder, schedule, seed)
-    return folder
-
-
 def fishlens(*words):
     done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
     assert done.exit_code == 0, done.output
