@@ -69,18 +69,6 @@ def test_an_example_trains_to_the_same_bits_tracked_and_not_and_its_numbers_are_
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ray_train_tracks_the_first_of_its_workers(example, tmp_path):
-    module = example("ray_train", "ray.train")
-    ray = pytest.importorskip("ray")
-    try:
-        module.train(str(tmp_path / "run"))
-    finally:
-        ray.shutdown()
-    runs = load_runs(tmp_path)
-    assert runs.runs.status.tolist() == ["finished"] and sorted(set(runs.fisher.step)) == [0, 4, 8, 12]
-
-
-@pytest.mark.filterwarnings("ignore")
 def test_a_part_of_a_lightning_module_that_is_not_there_is_refused_by_name(example, monkeypatch):
     module = example("lightning_loop", "lightning")
     from fishlens.lightning import FisherCallback
