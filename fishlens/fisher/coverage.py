@@ -31,7 +31,7 @@ PRICES = {
     ONE_AT_A_TIME: "each example costs a forward and backward pass of the whole model more",
     AGAIN: "each example costs a forward and backward pass of that module more (fused experts: one for all examples)",
 }
-"""What the two ways that are no rule's cost in every probe; a rule's parameters cost one pass for all together."""
+"""What the two ways without a rule cost in every probe; parameters with rules cost one pass for all together."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
