@@ -79,7 +79,8 @@ def take_off(validation: pd.Series, task: str) -> float:
 
 def steepest_rise(curve: pd.Series) -> float:
     """The step that ends the interval in which tr(F) grew most."""
-    return float(curve.dropna().diff().idxmax())
+    steps = curve.dropna()
+    return float(steps.index[int(steps.diff().to_numpy()[1:].argmax()) + 1])
 
 
 def passes_its_middle(curve: pd.Series) -> float:
