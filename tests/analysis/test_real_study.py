@@ -13,13 +13,18 @@ HERE = Path(__file__).parents[2] / "analysis" / "studies" / "real"
 def study():
     sys.path.insert(0, str(HERE))
     try:
+        import confirmatory
         import hypotheses
-        import material
         import tables
     finally:
         sys.path.remove(str(HERE))
-    yield {"material": material, "tables": tables, "hypotheses": hypotheses, "nli": material.read("nli")}
-    for name in ("material", "tables", "hypotheses"):
+    yield {
+        "confirmatory": confirmatory,
+        "tables": tables,
+        "hypotheses": hypotheses,
+        "nli": confirmatory.read("nli"),
+    }
+    for name in ("confirmatory", "tables", "hypotheses"):
         del sys.modules[name]
 
 
@@ -38,10 +43,10 @@ def test_every_table_of_the_page_is_made_by_the_command(study):
 
 def test_a_run_takes_off_where_its_score_passes_the_middle_and_never_if_it_guesses(study):
     scores = pd.Series({20: 33.0, 40: 49.0, 60: 51.0, 80: 66.0})
-    assert study["material"].take_off(scores, "nli") == 60  # the middle of 33.3 and 66 is 49.7
+    assert study["confirmatory"].take_off(scores, "nli") == 60  # the middle of 33.3 and 66 is 49.7
     guessing = pd.Series({20: 33.0, 40: 36.0})
-    assert study["material"].diverged(guessing, "nli") and pd.isna(
-        study["material"].take_off(guessing, "nli")
+    assert study["confirmatory"].diverged(guessing, "nli") and pd.isna(
+        study["confirmatory"].take_off(guessing, "nli")
     )
 
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from material import HERE, Task, read  # type: ignore[import-not-found]
+from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
 
 WIDTH = 6.8
 COLOURS = {

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from confirmatory import CHANCE, Task  # type: ignore[import-not-found]
 from fishlens.analysis import compare, correlate, paired_difference, predict, targets
 from fishlens.analysis.power import correlation_power, paired_power
-from material import CHANCE, Task  # type: ignore[import-not-found]
 from scipy import stats
 
 CURVE = ["peak", "peak_step", "width", "early_area", "area", "final", "drop", "depth_centroid"]

@@ -13,7 +13,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hypotheses as h  # type: ignore[import-not-found]
-from material import HERE, Task, read  # type: ignore[import-not-found]
+from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
 
 ORDER = ["standard", "gu", "fun", "random", "lpft", "gu-reverse"]
 NAMES = {
