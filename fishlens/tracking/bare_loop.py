@@ -98,6 +98,10 @@ class watching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(kind, error)
+
+    @guarded
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
         self.end(status, None if kind is None else f"{kind.__name__}: {error}")
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from fishlens.analysis.correlation.association import correlation
+from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.power import (
     correlation_power,
     paired_power,

@@ -184,6 +184,6 @@ def test_the_self_check_finds_a_tagger_that_puts_time_first():
         try:
             check = self_check(model, batch, blocks=blocks, block=block.name, output="tagging", labels="mc")
         except InputError as error:  # seen by the probe itself, where the block's leaves show it
-            assert "the examples of a batch depend on one another" in str(error)
+            assert "the rows of the batch depend on one another" in str(error)
         else:
             assert not check.passed and check.error > 0.01

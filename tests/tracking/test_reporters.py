@@ -58,7 +58,7 @@ def test_an_unknown_or_missing_dashboard_is_said_at_once(monkeypatch):
     ):
         FisherCallback(reporters=["zebra"])
     monkeypatch.setattr("fishlens.tracking.reporters.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="needs the package 'wandb'"):
+    with pytest.raises(InputError, match="needs a package that is not installed: pip install wandb"):
         FisherCallback(reporters=["wandb"])
 
 

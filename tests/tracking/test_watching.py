@@ -210,3 +210,12 @@ def test_the_first_weights_are_measured_also_where_the_optimizers_closure_feeds_
     at_start = table[table.step == 0]
     right = estimate_fisher(first, x, blocks=find_blocks(first, by="module"), output="classification").trace
     assert dict(zip(at_start.block, at_start.trace, strict=True)) == pytest.approx(right, rel=1e-6)
+
+
+def test_an_error_that_cannot_be_said_leaves_the_loop_as_it_is(tmp_path):
+    class Unspeakable(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    with pytest.raises(Unspeakable), watching(nn.Linear(2, 2), run=tmp_path / "run"):
+        raise Unspeakable

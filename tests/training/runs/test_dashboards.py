@@ -62,6 +62,6 @@ def test_a_dashboard_gets_what_the_journal_has_and_a_failing_one_changes_nothing
 def test_a_dashboard_that_is_not_installed_is_refused_before_anything_is_written(small, tmp_path, monkeypatch):
     monkeypatch.setattr("fishlens.tracking.reporters.find_spec", lambda name: None)
     small["report_to"] = ["wandb"]
-    with pytest.raises(InputError, match="reporting to wandb needs the package 'wandb'"):
+    with pytest.raises(InputError, match="reporting to wandb needs a package that is not installed: pip install wandb"):
         train(small, tmp_path / "run")
     assert not (tmp_path / "run").exists()
