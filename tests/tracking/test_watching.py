@@ -217,5 +217,5 @@ def test_an_error_that_cannot_be_said_leaves_the_loop_as_it_is(tmp_path):
         def __str__(self):
             raise RuntimeError("no words")
 
-    with pytest.raises(Unspeakable), watching(nn.Linear(2, 2), run=tmp_path / "run"):
+    with pytest.raises(Unspeakable), watching(Net(), run=tmp_path / "run", blocks="module"):
         raise Unspeakable
