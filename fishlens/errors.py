@@ -10,5 +10,13 @@ class InputError(ValueError):
 
 def first_line(error: BaseException, line: int = 0) -> str:
     """One line of somebody else's error that is not empty, for a sentence of ours; its kind where it says nothing."""
-    lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
+    lines = [text.strip() for text in said(error).splitlines() if text.strip()] or [type(error).__name__]
     return lines[min(line, len(lines) - 1)]
+
+
+def said(error: BaseException | None) -> str:
+    """What an error says; nothing where its own words fail."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

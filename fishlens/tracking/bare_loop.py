@@ -18,7 +18,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, said
 from fishlens.fisher import Block
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.journal import JournalWriter, attempts
@@ -103,7 +103,7 @@ class watching:
     @guarded
     def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         status = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed"
-        self.end(status, None if kind is None else f"{kind.__name__}: {error}")
+        self.end(status, None if kind is None else f"{kind.__name__}: {said(error)}")
 
     @guarded
     def _begin(self) -> None:

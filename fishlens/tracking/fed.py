@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, said
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.forward import inner
 from fishlens.fisher.outputs import LABEL_KEYS
@@ -76,7 +76,7 @@ class FedExamples(ProbeSet):
 
     def failed(self, error: BaseException) -> None:
         """Called by the guard: keep no more, and remember why."""
-        self.off = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        self.off = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {said(error)}"
         self.stop()
 
     def save(self, place: Path) -> None:

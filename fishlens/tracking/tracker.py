@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, said
 from fishlens.fisher import Block, FisherEstimate
 from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.blocks import not_measured, unmeasured
@@ -369,7 +369,8 @@ class Tracker:
             self.close("finished")
         else:
             self.close(
-                "interrupted" if kind is KeyboardInterrupt else "failed", error=f"{kind.__name__}: {error}"
+                "interrupted" if kind is KeyboardInterrupt else "failed",
+                error=f"{kind.__name__}: {said(error)}",
             )
 
     def _at(self, step: int) -> None:

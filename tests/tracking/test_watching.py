@@ -212,10 +212,17 @@ def test_the_first_weights_are_measured_also_where_the_optimizers_closure_feeds_
     assert dict(zip(at_start.block, at_start.trace, strict=True)) == pytest.approx(right, rel=1e-6)
 
 
-def test_an_error_that_cannot_be_said_leaves_the_loop_as_it_is(tmp_path):
+@pytest.mark.parametrize("kind", ["watching", "Tracker"])
+def test_an_error_that_cannot_be_said_leaves_the_loop_as_it_is(tmp_path, kind):
     class Unspeakable(Exception):
         def __str__(self):
             raise RuntimeError("no words")
 
-    with pytest.raises(Unspeakable), watching(Net(), run=tmp_path / "run", blocks="module"):
-        raise Unspeakable
+    batch = {"x": torch.randn(2, 4), "labels": torch.tensor([0, 1])}
+    with pytest.raises(Unspeakable):
+        if kind == "watching":
+            followed = watching(Net(), run=tmp_path / "run", blocks="module")
+        else:
+            followed = Tracker(Net(), (batch["x"], batch["labels"]), run=tmp_path / "run", blocks="module")
+        with followed:
+            raise Unspeakable
