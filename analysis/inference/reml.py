@@ -74,7 +74,9 @@ class _Moments:
         pulls = diagonal - ((z_xy[:, :-1] @ inverse) * z_xy[:, :-1]).sum(axis=1)
         pulls -= (z_xy[:, -1] - z_xy[:, :-1] @ beta) ** 2 * freedom / squares
         # the same of the largest effect, summed over its levels: Z_b' V₀⁻¹ [X y] = w (sums of [X y] − sums of Z · B)
-        solved = linalg.cho_solve((made.factor, True), np.eye(len(root)), check_finite=False)
+        solved = np.eye(len(root))
+        if len(root):  # LAPACK takes no empty matrix
+            solved = linalg.cho_solve((made.factor, True), solved, check_finite=False)
         inner = root[:, None] * solved * root
         moved = inner @ made.zxy
         across = gram.xy - gram.cross.T @ moved - moved.T @ gram.cross + moved.T @ gram.z @ moved
