@@ -112,7 +112,7 @@ def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
 def not_measured(names: Sequence[str]) -> str:
     """One sentence about parameters that train and lie in no block."""
     shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-    return f"{len(names)} parameters train and lie in no block, so that nothing measures them: {shown}"
+    return f"some parameters train and lie in no block, so that nothing measures them: {shown}"
 
 
 def check_blocks(blocks: Iterable[Block]) -> list[Block]:

@@ -270,8 +270,8 @@ def _check_blocks(blocks: Sequence[Block], model: nn.Module, optimizer: Any) -> 
     outside = [name for name in unmeasured(model, blocks) if id(named[name]) in held]
     if outside:
         raise InputError(
-            f"{len(outside)} parameters train and lie in no block ({outside[0]} among them), so that no schedule would "
-            "decide when; expected every trainable parameter in a block; freeze them before training, or give "
+            f"some parameters train and lie in no block ({len(outside)}, {outside[0]} among them), so that no schedule "
+            "would decide when; expected every trainable parameter in a block; freeze them before training, or give "
             "blocks= that hold them"
         )
 
