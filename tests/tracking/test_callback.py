@@ -449,7 +449,9 @@ def test_without_adapters_the_embeddings_are_the_lowest_block_and_frozen_until_t
 def test_unfreezing_does_not_start_while_something_trains_that_is_in_no_block(make_model, make_trainer):
     model = make_model()
     model.bert.encoder.layer[0].output.dense.weight.requires_grad_(True)
-    with pytest.raises(InputError, match=r"some parameters train and lie in no block \(1, .*bert.encoder.layer.0"):
+    with pytest.raises(
+        InputError, match=r"some parameters train and lie in no block \(1, .*bert.encoder.layer.0"
+    ):
         make_trainer(model, [UnfreezeCallback("gu", every=2)]).train()
 
 
