@@ -60,16 +60,7 @@ def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def modules(model: nn.Module) -> list[nn.Module]:
     """As `model.modules()` gives them."""
-    if _kept.model is model:
-        return [module for _, module in named_modules(model)]
-    found: dict[nn.Module, None] = {}
-    waiting = [model]
-    while waiting:
-        module = waiting.pop()
-        if module not in found:
-            found[module] = None
-            waiting.extend(child for child in reversed(module._modules.values()) if child is not None)
-    return list(found)
+    return [module for _, module in named_modules(model)]
 
 
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

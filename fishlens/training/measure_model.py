@@ -22,8 +22,8 @@ from fishlens.training.data.table import read_table
 from fishlens.training.measure_run import Kept, Measurement
 from fishlens.training.preparation import make_accelerator
 from fishlens.training.pretrained import CAUSAL, MASKED, Pretrained
-from fishlens.training.probes import own_blocks, probe_size
-from fishlens.training.targets import ids_of_rows
+from fishlens.training.probes import estimator_options, own_blocks, probe_size
+from fishlens.training.targets import ids_of_rows, probe_order
 from fishlens.training.tasks import Split, Task, make_task
 from fishlens.training.tasks.base import NOT_SCORED
 from fishlens.training.tasks.classification import TextExample
@@ -61,25 +61,19 @@ def measure_model(model: str | Path, data: str | Path, overrides: Sequence[str] 
     inputs = _inputs(source, recipe, path, tokenizer)
     device = make_accelerator(recipe).device
     loaded.to(device)
-    order, (count, size) = list(range(len(inputs.rows))), probe_size(recipe)
-    random.Random(f"probe/{recipe.seed}").shuffle(order)
-    order = order[:count]
+    count, size = probe_size(recipe)
+    order = probe_order(len(inputs.rows), recipe.seed)[:count]
     batches = [inputs.collate(order[i : i + size]) for i in range(0, len(order), size)]
-    settings, parameters = recipe.tracking, dict(loaded.named_parameters())
+    patterns, parameters = recipe.tracking.blocks, dict(loaded.named_parameters())
     kept = Kept()
     tracker = Tracker(
         loaded,
         [{key: value.to(device) for key, value in batch.items()} for batch in batches],
         writer=kept,  # type: ignore[arg-type]
         every=1,
-        blocks=own_blocks(parameters, settings.blocks) if settings.blocks else find_blocks(loaded),
-        noise_scale=settings.noise_scale,
-        labels=settings.labels,
-        samples=settings.samples,
-        granularity=settings.granularity,
+        blocks=own_blocks(parameters, patterns) if patterns else find_blocks(loaded),
         output=inputs.output,
-        seed=recipe.seed,
-        preset=settings.preset,
+        **estimator_options(recipe),
         examples_ids={None: [inputs.ids[i] for i in order]},
     )
     tracker.step(0)

@@ -1,6 +1,5 @@
 """What the trainer asks for during a run: follow the Fisher information, and score the blocks for a schedule."""
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,7 +22,7 @@ from fishlens.training.beside import Beside
 from fishlens.training.confidence import ONE_LABEL, entropies, threshold
 from fishlens.training.distributed import first_process, several_processes
 from fishlens.training.evaluation import Evaluation
-from fishlens.training.targets import TargetInputs
+from fishlens.training.targets import TargetInputs, probe_order
 from fishlens.training.tasks import Task
 
 ROWS = 16  # per batch of a probe: its memory, not its result, depends on it
@@ -36,6 +35,19 @@ def probe_size(recipe: Recipe) -> tuple[int, int]:
     whole_batches = settings.granularity == "batch" or settings.preset == "published"
     size = recipe.train.batch_size if whole_batches else ROWS
     return PUBLISHED_BATCHES * size if settings.preset == "published" else settings.examples, size
+
+
+def estimator_options(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of how a `Tracker` estimates."""
+    settings = recipe.tracking
+    return {
+        "noise_scale": settings.noise_scale,
+        "labels": settings.labels,
+        "samples": settings.samples,
+        "granularity": settings.granularity,
+        "preset": settings.preset,
+        "seed": recipe.seed,
+    }
 
 
 def own_blocks(
@@ -84,8 +96,7 @@ class Probes:
         self._model, self._blocks, self._rows = assembly.model, assembly.blocks, rows
         self._source = recipe.data.source
         self._by_gradient = schedule.scores_by == RELATIVE_GRADIENT
-        self._order = list(range(len(rows)))
-        random.Random(f"probe/{recipe.seed}").shuffle(self._order)
+        self._order = probe_order(len(rows), recipe.seed)
         settings = recipe.tracking
         self._examples, self._size = probe_size(recipe)
         tracked = settings.every is not None or settings.budget is not None
@@ -117,13 +128,8 @@ class Probes:
                 blocks=own_blocks(assembly.parameters(), settings.blocks)
                 if settings.blocks
                 else assembly.blocks,
-                noise_scale=settings.noise_scale,
-                labels=settings.labels,
-                samples=settings.samples,
-                granularity=settings.granularity,
                 output=task.output,
-                seed=recipe.seed,
-                preset=settings.preset,
+                **estimator_options(recipe),
                 diagonals=settings.diagonal_at,
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,

@@ -36,6 +36,13 @@ class TargetInputs:
     pairs: Sequence[tuple[Any, Any]] = ()
 
 
+def probe_order(rows: int, seed: int) -> list[int]:
+    """Which of so many rows a probe measures: the first ones of a seeded order, the same wherever rows are parallel."""
+    order = list(range(rows))
+    random.Random(f"probe/{seed}").shuffle(order)
+    return order
+
+
 def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, count: int) -> TargetInputs:
     """`count` rows of a language, or as many as there are: the same ones in all languages whose files are parallel.
 
@@ -45,8 +52,7 @@ def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, cou
     split = _split(recipe, task, language)
     chosen = subset(split, min(count, len(split)), recipe.seed)
     features = task.encode(chosen, tokenizer, max_length=recipe.train.max_length, train=False)
-    order = list(range(len(features)))
-    random.Random(f"probe/{recipe.seed}").shuffle(order)
+    order = probe_order(len(features), recipe.seed)
     rows = [features[i] for i in order[:count]]
     notes = [f"language {language!r}: the Fisher information is measured on {split.source}, without labels"]
     unknown = share_of_unknown_tokens(task, rows, tokenizer)
