@@ -15,7 +15,6 @@ from fishlens.errors import InputError, first_line
 from fishlens.files import write_file, writing
 from fishlens.journal.records import installed_versions
 from fishlens.pretraining.masked_lm import (
-    CHECKPOINTS,
     CURVE,
     MaskedLMLoss,
     MaskedLMSettings,
@@ -27,7 +26,7 @@ from fishlens.pretraining.masked_lm import (
 from fishlens.pretraining.masked_lm_model import load_masked_lm
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
 from fishlens.recipe.content import fingerprint
-from fishlens.training.checkpoint import remove_all_checkpoints
+from fishlens.training.checkpoint import CHECKPOINTS, remove_all_checkpoints
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
 TRAINING = "training.json"

@@ -23,11 +23,12 @@ from fishlens.errors import InputError
 from fishlens.files import write_file
 from fishlens.pretraining.raw_text import Batches, Rows, pad
 from fishlens.training.checkpoint import (
+    CHECKPOINTS,
     Snapshot,
     begin_checkpoint,
     claim_checkpoints,
     finish_checkpoint,
-    list_checkpoints,
+    newest_checkpoint,
     read_checkpoint,
     remove_old_checkpoints,
     write_random_state,
@@ -35,7 +36,6 @@ from fishlens.training.checkpoint import (
 from fishlens.training.interrupt import watch_for_interruption
 
 Note = Callable[[str], None]
-CHECKPOINTS = "checkpoints"
 CURVE = "curve.jsonl"
 
 
@@ -236,7 +236,7 @@ def refuse_files_of_others(output: Path, names: Sequence[str]) -> None:
 
     A run that goes on has its checkpoints there.
     """
-    if list_checkpoints(output / CHECKPOINTS):
+    if newest_checkpoint(output / CHECKPOINTS) is not None:
         return
     for name in names:
         there = output / name
@@ -314,10 +314,10 @@ class _Run:
 
     def load(self) -> tuple[int, list[dict[str, Any]], list[float]]:
         """(steps done, curve, losses since its last record); (0, [], []) where nothing was saved."""
-        there = list_checkpoints(self.folder / CHECKPOINTS)
-        if not there:
+        newest = newest_checkpoint(self.folder / CHECKPOINTS)
+        if newest is None:
             return 0, [], []
-        saved = read_checkpoint(there[max(there)])
+        saved = read_checkpoint(newest)
         for name, value in asdict(self.settings).items():
             if saved.state["settings"].get(name) != value:
                 raise InputError(

@@ -13,8 +13,8 @@ from fishlens.recipe.recipe import Recipe
 from fishlens.tracking.check import Check, check
 from fishlens.training.batches import parts
 from fishlens.training.preparation import make_accelerator
+from fishlens.training.prepared_run import prepare_run
 from fishlens.training.probes import ROWS
-from fishlens.training.run import PreparedRun
 from fishlens.training.survey import SplitSurvey, survey
 
 
@@ -38,14 +38,14 @@ class RecipeCheck:
 
 def check_recipe(recipe: Recipe) -> RecipeCheck:
     """Prepare a run as `train` would, and examine it. Raises `InputError` for whatever `train` would refuse."""
-    run = PreparedRun(recipe, Path("runs") / recipe.name, make_accelerator(recipe), resume=False)
+    run = prepare_run(recipe, Path("runs") / recipe.name, make_accelerator(recipe), resume=False)
     job, tokenizer = run.job, run.job.assembly.tokenizer
     tracker = job.probes.tracker
     length = recipe.train.max_length
     first = job.order.batch(0)
     part = parts(first, recipe.train.accumulate, 1, 0)[0]
-    update = run.task.collate([job.train_rows[i] for i in part], tokenizer)
-    few = run.task.collate(job.train_rows[:ROWS], tokenizer)
+    update = job.task.collate([job.train_rows[i] for i in part], tokenizer)
+    few = job.task.collate(job.train_rows[:ROWS], tokenizer)
     for block in job.assembly.blocks:  # all are measured, whatever trains at the first step
         for parameter in block.parameters.values():
             parameter.requires_grad_(True)
@@ -55,7 +55,7 @@ def check_recipe(recipe: Recipe) -> RecipeCheck:
             few,
             update,
             job.assembly.blocks,
-            output=run.task.output,
+            output=job.task.output,
             labels=tracker.identity["labels"] if tracker is not None else "auto",
             probe=None if tracker is None else tracker.rehearse,
             probe_examples=0 if tracker is None else tracker.examples_per_probe,
@@ -63,5 +63,5 @@ def check_recipe(recipe: Recipe) -> RecipeCheck:
             priced=tracker is not None,
         )
     splits = [run.data.train, run.data.validation, *run.data.tests.values()]
-    rows = [survey(run.task, split, tokenizer, length, recipe.seed) for split in splits]
-    return RecipeCheck(rows, found, [*run.warnings, *job.remarks], job.steps)
+    rows = [survey(job.task, split, tokenizer, length, recipe.seed) for split in splits]
+    return RecipeCheck(rows, found, [*job.warnings, *job.remarks], job.steps)

@@ -27,6 +27,7 @@ from fishlens.errors import InputError
 from fishlens.files import MARKER, is_own, mark, own_folder, writing
 
 FORMAT = 1
+CHECKPOINTS = "checkpoints"  # the folder of them in a run's directory
 _NAME = re.compile(r"step-(\d+)")
 _ANY_NAME = re.compile(r"(writing-)?step-\d+")
 _FILES = re.compile(r"(weights|optimizer|random-\d+)\.safetensors|state\.json|\.[0-9a-f]{12}\.writing")
@@ -51,6 +52,11 @@ def list_checkpoints(folder: Path) -> dict[int, Path]:
         return {}
     found = {int(m[1]): path for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))}
     return dict(sorted(found.items()))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    there = list_checkpoints(folder)
+    return there[max(there)] if there else None
 
 
 def place_for(folder: Path, step: int) -> Path:

@@ -8,7 +8,13 @@ from fishlens.errors import InputError
 from fishlens.journal import attempts, read_run
 from fishlens.recipe.loading import differences, load_recipe
 from fishlens.recipe.recipe import Recipe
-from fishlens.training.checkpoint import Snapshot, list_checkpoints, read_checkpoint
+from fishlens.training.checkpoint import (
+    CHECKPOINTS,
+    Snapshot,
+    list_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from fishlens.training.job import read_trainer_state
 from fishlens.training.loop import TrainerState
 from fishlens.training.results import read_results
@@ -45,10 +51,10 @@ def recipe_with(place: Path, overrides: Sequence[str], may_change: Sequence[str]
 
 def read_training(place: Path) -> tuple[Snapshot, TrainerState]:
     """The newest checkpoint, which is of the last step. Raises `InputError` if the training is not over."""
-    there = list_checkpoints(place / "checkpoints")
-    if not there:
+    there = newest_checkpoint(place / CHECKPOINTS)
+    if there is None:
         raise InputError(f"{place} has no checkpoint: there are no weights to test or measure")
-    newest = read_checkpoint(there[max(there)])
+    newest = read_checkpoint(there)
     steps = newest.state.get("steps")
     results = read_results(place)
     over = (
@@ -70,11 +76,11 @@ def _was_tested(place: Path, step: int) -> bool:
 
 def checkpoint_of(place: Path, step: int) -> Path:
     """The checkpoint of this step. Raises `InputError` with those that there are."""
-    there = list_checkpoints(place / "checkpoints")
+    there = list_checkpoints(place / CHECKPOINTS)
     if step not in there:
         have = ", ".join(map(str, there)) or "none"
         raise InputError(
-            f"{place / 'checkpoints'} has no step-{step}: its weights are not there (there are: {have}); "
+            f"{place / CHECKPOINTS} has no step-{step}: its weights are not there (there are: {have}); "
             "checkpoint.every and checkpoint.keep say which a run keeps"
         )
     return there[step]

@@ -1,7 +1,8 @@
 """From a recipe and an assembled model to a `Job`: everything that the loop works with, at its first step or where a
-checkpoint was written."""
+checkpoint was written; and back to what a checkpoint holds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from fishlens.training.batches import Order, total_steps
 from fishlens.training.checkpoint import Snapshot
 from fishlens.training.evaluation import Prepared
 from fishlens.training.loop import Job, TrainerState
-from fishlens.training.optimizer import make_optimizer, restore_optimizer
+from fishlens.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer
 from fishlens.training.preparation import prepare_schedule
 from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
@@ -63,11 +64,8 @@ def make_job(
     accelerator: Accelerator,
     data: Data,
     start: Snapshot | None,
-    *,
-    record: Callable[..., None],
-    save: Callable[[], bool],
-) -> tuple[Job, list[str]]:
-    """The job, at the checkpoint `start` if there is one, and what its user has to know before it begins.
+) -> Job:
+    """The job, at the checkpoint `start` if there is one.
 
     The order is what makes a resumed run equal an uninterrupted one: optimizer over all blocks, then freezing, then
     the generators, last of all.
@@ -145,14 +143,11 @@ def make_job(
         train_rows=train_rows,
         validation=prepared,
         targets=targets,
+        warnings=warnings,
         remarks=[*(note for inputs in tracked for note in inputs.notes), *remarks_on_scores(recipe, targets)],
         order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
         steps=steps,
         trainer_state=trainer_state,
-        record=record,
-        save=save,
-        stop=lambda: False,
-        show=lambda: None,
         source=source,
         loss_sum=window,
     )
@@ -160,4 +155,23 @@ def make_job(
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(start.state["scaler"])
         restore_random_state(start.random)
-    return job, warnings
+    return job
+
+
+def snapshot_of(job: Job) -> Snapshot:
+    """What a checkpoint holds of this moment; the random state, which each process writes itself, is empty."""
+    scaler = job.accelerator.scaler
+    return Snapshot(
+        step=job.trainer_state.step,
+        weights={name: p.detach() for name, p in job.assembly.parameters().items()},
+        optimizer=optimizer_tensors(job.optimizer, job.assembly.blocks),
+        random={},
+        state={
+            "steps": job.steps,
+            "trainer_state": asdict(job.trainer_state),
+            "loss_sum": float(job.loss_sum),
+            "schedule": job.unfreezing.state.to_json(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "probes": job.probes.memory(),
+        },
+    )

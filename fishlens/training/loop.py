@@ -33,6 +33,7 @@ from fishlens.training.evaluation import Prepared, evaluate
 from fishlens.training.fisher_penalty import cost_of_the_penalty, fisher_penalty, twice_differentiable
 from fishlens.training.optimizer import learning_rate, set_learning_rate
 from fishlens.training.probes import Probes
+from fishlens.training.run_journal import RunJournal
 from fishlens.training.target_scores import OVER_TRAINING
 from fishlens.training.tasks import Task
 
@@ -52,14 +53,13 @@ class TrainerState:
     seconds: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """Everything that one run's loop works with.
+    """Everything that one run's loop works with. What changes from step to step is inside of its members.
 
-    record writes to the journal (and does nothing in processes other than the first). save writes a checkpoint and
-    says whether that succeeded. targets: what the target languages are scored on over training. remarks: what a reader
-    of the journal should know from the beginning. stop says whether somebody asked to interrupt. show is called after
-    every update.
+    targets: what the target languages are scored on over training. warnings, remarks: what a reader of the journal
+    should know from the beginning. loss_sum: of the updates since the last `train` record; a tensor, so that no update
+    waits for it.
     """
 
     recipe: Recipe
@@ -72,78 +72,84 @@ class Job:
     train_rows: Sequence[Any]
     validation: Prepared
     targets: Mapping[str, Prepared]
+    warnings: Sequence[str]
     remarks: Sequence[str]
     order: Order
     steps: int
     trainer_state: TrainerState
-    record: Callable[..., None]
-    save: Callable[[], bool]
-    stop: Callable[[], bool]
-    show: Callable[[], None]
     source: str | None
-    loss_sum: (
-        torch.Tensor
-    )  # of the updates since the last `train` record; a tensor, so that no update waits for it
-    gradient_norm: torch.Tensor | float = math.nan
+    loss_sum: torch.Tensor
 
     @property
     def trainable(self) -> list[Block]:
         return [block for block in self.assembly.blocks if block.name in self.unfreezing.trainable]
 
 
-def fit(job: Job, *, fresh: bool) -> bool:
-    """Train until the last step. Returns False if it was interrupted (a checkpoint is written first)."""
+def fit(
+    job: Job,
+    journal: RunJournal,
+    *,
+    fresh: bool,
+    save: Callable[[], bool],
+    stop: Callable[[], bool],
+    show: Callable[[], None],
+) -> bool:
+    """Train until the last step. Returns False if it was interrupted (a checkpoint is written first).
+
+    save writes a checkpoint and says whether that succeeded. stop says whether somebody asked to interrupt. show is
+    called after every update.
+    """
     trainer_state = job.trainer_state
     job.assembly.check(job.source, job.unfreezing.state.thawed)
     if fresh:
-        between_updates(job)
+        between_updates(job, journal, save)
     while trainer_state.step < job.steps:
-        if job.stop():
-            job.save()
+        if stop():
+            save()
             return False
         began = time.perf_counter()
-        update(job)
+        gradient_norm = update(job)
         trainer_state.seconds += time.perf_counter() - began
         trainer_state.step += 1
-        record_training(job)
-        between_updates(job)
-        job.show()
+        record_training(job, journal, gradient_norm)
+        between_updates(job, journal, save)
+        show()
     return True
 
 
-def between_updates(job: Job) -> None:
+def between_updates(job: Job, journal: RunJournal, save: Callable[[], bool]) -> None:
     trainer_state, recipe = job.trainer_state, job.recipe
     step, last = trainer_state.step, trainer_state.step == job.steps
     epoch = steps_per_epoch(len(job.train_rows), recipe.train.batch_size)
     validating = step > 0 and (last or step % (recipe.evaluate.every or epoch) == 0)
     previous_best = (trainer_state.best_step, trainer_state.best_value, trainer_state.validation)
     if validating:
-        validate(job)
+        validate(job, journal)
         job.assembly.check(job.source, job.unfreezing.state.thawed)
     if recipe.evaluate.targets is not None and (last or step % recipe.evaluate.targets.every == 0):
-        score_targets(job)
+        score_targets(job, journal)
     job.probes.track(step)
     if not last:
-        unfreeze(job)
+        unfreeze(job, journal)
     every = recipe.checkpoint.every
     due = last or (step % every == 0 if every else validating)
     best = trainer_state.best_step == step
-    if step > 0 and (due or best) and not job.save() and best:
+    if step > 0 and (due or best) and not save() and best:
         # the weights of this step cannot be had again: the best checkpoint is still the one before
         trainer_state.best_step, trainer_state.best_value, trainer_state.validation = previous_best
 
 
-def unfreeze(job: Job) -> None:
+def unfreeze(job: Job, journal: RunJournal) -> None:
     """Apply the schedule's event at this step, if there is one, and write it down."""
     step = job.trainer_state.step
     number = job.unfreezing.state.events
     event = job.unfreezing.at(step, lambda examples: job.probes.scores(step, examples))
     if event is not None:
         job.assembly.check(job.source, job.unfreezing.state.thawed)
-        job.record("unfreeze", **unfreeze_record(event, number, job.unfreezing.trainable))
+        journal.record("unfreeze", step, **unfreeze_record(event, number, job.unfreezing.trainable))
 
 
-def validate(job: Job) -> None:
+def validate(job: Job, journal: RunJournal) -> None:
     """Score the source language's validation split; a strictly better headline metric makes this the best step."""
     trainer_state, source = job.trainer_state, job.recipe.data.source
     result = evaluate(
@@ -166,8 +172,9 @@ def validate(job: Job) -> None:
         )
     for metric, points in result.scores.items():
         headline = metric == job.task.headline
-        job.record(
+        journal.record(
             "eval",
+            trainer_state.step,
             split="validation",
             language=source,
             metric=metric,
@@ -178,7 +185,7 @@ def validate(job: Job) -> None:
         )
 
 
-def score_targets(job: Job) -> None:
+def score_targets(job: Job, journal: RunJournal) -> None:
     """Score every target language at the present weights: written down, and used for nothing."""
     for language, prepared in job.targets.items():
         result = evaluate(
@@ -190,8 +197,9 @@ def score_targets(job: Job) -> None:
             batch_size=job.recipe.evaluate.batch_size,
         )
         for metric, points in result.scores.items():
-            job.record(
+            journal.record(
                 "eval",
+                job.trainer_state.step,
                 split=OVER_TRAINING,
                 language=language,
                 metric=metric,
@@ -202,8 +210,8 @@ def score_targets(job: Job) -> None:
             )
 
 
-def update(job: Job) -> None:
-    """One optimizer update on one batch, which all processes and accumulation parts share."""
+def update(job: Job) -> torch.Tensor | float:
+    """One optimizer update on one batch, which all processes and accumulation parts share; the gradient's norm."""
     step, settings, accelerator = job.trainer_state.step, job.recipe.train, job.accelerator
     rate = learning_rate(step, job.steps, settings)
     set_learning_rate(job.optimizer, rate, job.unfreezing.state.learning_rate_weights)
@@ -221,7 +229,7 @@ def update(job: Job) -> None:
             outputs = job.assembly.model(**inputs)
         # each part's loss is the mean over its items: weighted like this they sum to the mean over the batch
         loss = outputs.loss * (weight / all_items)
-        job.loss_sum += loss.detach()
+        job.loss_sum.add_(loss.detach())
         if settings.fisher_penalty:
             loss = loss + _penalty(job, outputs, inputs, first)
             first += len(inputs["input_ids"])
@@ -229,11 +237,12 @@ def update(job: Job) -> None:
     job.trainer_state.losses += 1
     parameters = [p for block in job.trainable for p in block.parameters.values()]
     sum_gradients(parameters)
-    job.gradient_norm = accelerator.clip_grad_norm_(parameters, settings.max_gradient_norm or math.inf)
+    gradient_norm = accelerator.clip_grad_norm_(parameters, settings.max_gradient_norm or math.inf)
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     if rate > 0 and not accelerator.optimizer_step_was_skipped:
         job.unfreezing.after_update(step + 1)
+    return gradient_norm
 
 
 def _penalty(job: Job, outputs: Any, inputs: dict[str, torch.Tensor], first: int) -> torch.Tensor | float:
@@ -278,18 +287,19 @@ def scored_items(batch: dict[str, torch.Tensor]) -> int:
     return int((labels != -100).sum())
 
 
-def record_training(job: Job) -> None:
+def record_training(job: Job, journal: RunJournal, gradient_norm: torch.Tensor | float) -> None:
     """Write a `train` record every few steps: the mean loss since the last one. Raises `InputError` if training has
     diverged: weights that are not numbers would be scored like any others."""
     trainer_state, recipe = job.trainer_state, job.recipe
     if trainer_state.step % recipe.train.log_every and trainer_state.step != job.steps:
         return
     loss = sum_over_processes(float(job.loss_sum), job.accelerator.device) / trainer_state.losses
-    job.record(
+    journal.record(
         "train",
+        trainer_state.step,
         loss=loss,
         learning_rate=learning_rate(trainer_state.step - 1, job.steps, recipe.train),
-        gradient_norm=float(job.gradient_norm),
+        gradient_norm=float(gradient_norm),
         epoch=trainer_state.step / steps_per_epoch(len(job.train_rows), recipe.train.batch_size),
         seconds=trainer_state.seconds,
     )

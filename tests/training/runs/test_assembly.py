@@ -123,7 +123,7 @@ def test_the_published_qa_set_up_trains_without_the_language_adapter_and_evaluat
 
     def update(job):
         seen.append(stacked(job.assembly.model.active_adapters))
-        real(job)
+        return real(job)
 
     monkeypatch.setattr(loop, "update", update)
     recipe["data"]["train_language_adapter"] = False

@@ -19,6 +19,7 @@ from fishlens.training import loop, run
 from fishlens.training.checkpoint import list_checkpoints
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.run import train
+from fishlens.training.run_journal import RunJournal
 
 SCHEDULES = {
     "standard": {},
@@ -91,7 +92,7 @@ def killed_in_update(step: int):
             real(parameters)
 
         patch.setattr(loop, "sum_gradients", dying)
-        patch.setattr(run.PreparedRun, "_close", lambda self, status, error=None: None)
+        patch.setattr(RunJournal, "close", lambda *_, **__: None)
         yield
 
 
@@ -182,7 +183,7 @@ def test_a_run_killed_between_two_test_languages_repeats_no_record(recipe, tmp_p
             real(place, split, found)
 
         patch.setattr(run, "save_predictions", dying)
-        patch.setattr(run.PreparedRun, "_close", lambda self, status, error=None: None)
+        patch.setattr(RunJournal, "close", lambda *_, **__: None)
         with pytest.raises(Killed):
             train(early_best, tmp_path / "run")
     train(early_best, tmp_path / "run")
@@ -199,7 +200,7 @@ def test_kill_minus_9_of_a_real_process(recipe, undisturbed, tmp_path):
     reached = tmp_path / "reached"
     code = (
         "import pathlib, time; from fishlens.training import loop; real = loop.record_training\n"
-        "def stuck(job):\n    real(job)\n    if job.trainer_state.step == 5:\n"
+        "def stuck(job, *given):\n    real(job, *given)\n    if job.trainer_state.step == 5:\n"
         f"        pathlib.Path({str(reached)!r}).touch()\n        time.sleep(3600)\n"
         "loop.record_training = stuck\n"
         f"from fishlens.training.run import train; train({str(tmp_path / 'recipe.yaml')!r}, {str(tmp_path / 'run')!r})"
@@ -220,8 +221,8 @@ def test_kill_minus_9_of_a_real_process(recipe, undisturbed, tmp_path):
 def test_ctrl_c_ends_at_the_next_step_with_a_checkpoint(recipe, tmp_path, monkeypatch):
     real = loop.record_training
 
-    def record(job):
-        real(job)
+    def record(job, *given):
+        real(job, *given)
         if job.trainer_state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
 

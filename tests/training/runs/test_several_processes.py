@@ -24,8 +24,8 @@ from fishlens.training import run
 place, rank = sys.argv[1], sys.argv[2]
 kept = {}
 real = run.fit
-def fit(job, fresh):
-    done = real(job, fresh=fresh)
+def fit(job, journal, **given):
+    done = real(job, journal, **given)
     save_file({n: p.detach().contiguous() for n, p in job.assembly.parameters().items()}, f"{place}/rank-{rank}.safetensors")
     return done
 run.fit = fit

@@ -31,7 +31,7 @@ def watched(monkeypatch):
             return optimizer_step(*arguments, **options)
 
         monkeypatch.setattr(job.optimizer, "step", step)
-        real_update(job)
+        norm = real_update(job)
         monkeypatch.setattr(job.optimizer, "step", optimizer_step)
         moved = {
             n for n, p in job.assembly.model.named_parameters() if not torch.equal(before[n], p.detach())
@@ -44,6 +44,7 @@ def watched(monkeypatch):
                 "state": {of[n] for n, p in job.assembly.parameters().items() if job.optimizer.state.get(p)},
             }
         )
+        return norm
 
     monkeypatch.setattr(loop, "update", update)
     return seen
@@ -158,8 +159,9 @@ def test_auto_rgn_gives_each_block_its_share_of_the_learning_rate(recipe, tmp_pa
     real_update = loop.update
 
     def update(job):
-        real_update(job)
+        norm = real_update(job)
         rates.append(({g["name"]: g["lr"] for g in job.optimizer.param_groups}, job.unfreezing.state))
+        return norm
 
     monkeypatch.setattr(loop, "update", update)
     recipe["train"]["lr_schedule"] = "constant"

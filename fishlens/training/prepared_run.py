@@ -1,0 +1,54 @@
+"""All that a run does before its first update: it reads everything that it will need, and writes nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from fishlens.journal import begun, first_start, last_attempt
+from fishlens.journal.provenance import otherwise
+from fishlens.recipe.content import code_fingerprints
+from fishlens.recipe.recipe import Recipe
+from fishlens.tracking.reporters import check_reporters
+from fishlens.training.checkpoint import CHECKPOINTS, newest_checkpoint, read_checkpoint
+from fishlens.training.distributed import same_everywhere
+from fishlens.training.job import make_job
+from fishlens.training.loop import Job
+from fishlens.training.model import assemble
+from fishlens.training.preparation import prepare_task
+from fishlens.training.reading import Data, check_places, read_data, rehearse
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is about to begin, or to go on.
+
+    seen: the last attempt whose journal was there when the checkpoint was read. fresh: nothing is to be resumed.
+    changed: what is not as it was when the run began, one sentence each.
+    """
+
+    place: Path
+    job: Job
+    data: Data
+    seen: int
+    fresh: bool
+    changed: tuple[str, ...]
+
+
+def prepare_run(recipe: Recipe, place: Path, accelerator: Accelerator, *, resume: bool = True) -> PreparedRun:
+    """Raises `InputError` for whatever the run must refuse."""
+    seen = last_attempt(place)  # before the checkpoint is read: whoever goes on meanwhile goes first
+    again = begun(place) and resume
+    changed = otherwise(first_start(place), code_fingerprints(recipe)) if again else ()
+    check_reporters(recipe.report_to)
+    task = prepare_task(recipe)
+    check_places(recipe)
+    data = read_data(recipe, task)
+    assembly = assemble(recipe, task)
+    assembly.model.to(accelerator.device)
+    same_everywhere(list(assembly.parameters().values()))
+    rehearse(recipe, task, assembly, accelerator, data.tests, data.validation)
+    newest = newest_checkpoint(place / CHECKPOINTS) if resume else None
+    start = None if newest is None else read_checkpoint(newest, accelerator.process_index)
+    job = make_job(recipe, task, assembly, accelerator, data, start)
+    return PreparedRun(place, job, data, seen, start is None, tuple(changed))
