@@ -1,18 +1,16 @@
 """`fishlens track`: a recipe, or somebody else's training script as it stands."""
 
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fishlens.cli.output import Trust, allow_code, say
+from fishlens.cli.scripts import become, command_of, default_run, script_of
+from fishlens.cli.texts import texts_of_languages
 from fishlens.errors import InputError
 
 
@@ -24,11 +22,13 @@ class Labels(str, Enum):
     mode = "mode"
 
 
+class Granularity(str, Enum):
+    example = "example"
+    batch = "batch"
+
+
 # our own options stand before the target; whatever follows it belongs to the script
 SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": False, "allow_extra_args": True}
-
-LAUNCHERS = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
-"""Modules that run another script, whose name counts."""
 
 
 def track(
@@ -67,6 +67,44 @@ def track(
     ] = None,
     head: Annotated[bool, typer.Option("--head/--no-head", help="Scripts: the head as a block.")] = True,
     embeddings: Annotated[bool, typer.Option(help="Scripts: the embeddings as a block.")] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Scripts: label samples an example (mc).")] = 1,
+    granularity: Annotated[
+        Granularity, typer.Option(help="Scripts: what is squared, an example's gradient or a batch's.")
+    ] = Granularity.example,
+    preset: Annotated[
+        str | None, typer.Option(help="Scripts: published: as the published code estimates it.")
+    ] = None,
+    noise_scale: Annotated[
+        bool, typer.Option("--noise-scale", help="Scripts: the gradient noise scale too.")
+    ] = False,
+    diagonals: Annotated[
+        str | None, typer.Option(help="Scripts: steps at which the diagonal is kept, e.g. 0,100.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Scripts: of labels that are drawn, and of texts.")] = 0,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CODE=FILE",
+            help="Scripts: unlabelled texts of a language, measured at every probe too: raw text (.txt) or a table. "
+            "May be repeated; or text/{language}.txt for every language that has such a file.",
+        ),
+    ] = None,
+    languages_every: Annotated[
+        int | None, typer.Option(min=1, help="Scripts: measure them only at steps that it divides.")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Scripts: the tables' column of texts; two for pairs: premise,hypothesis.")
+    ] = "text",
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Scripts: tokens at which these texts are cut [128].")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Scripts: for these texts [the Trainer's, or the model's].")
+    ] = None,
+    factor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Scripts: what the run is, for reports. May be repeated."),
+    ] = None,
     report: Annotated[
         list[str] | None,
         typer.Option("--report", help="Scripts: tensorboard, wandb, mlflow or trackio as well."),
@@ -77,9 +115,7 @@ def track(
     A script is run as Python itself would run it, with the arguments that follow it; every transformers Trainer that
     it makes is tracked, also in child processes.
     """
-    command = None if module else _command(target)
-    if module:
-        command = [sys.executable, "-m", target]
+    command = [sys.executable, "-m", target] if module else command_of(target)
     if command is None:
         if "--help" in context.args:
             say(context.get_help())
@@ -91,116 +127,115 @@ def track(
         raise InputError(
             f"--set {set_[0]} is for recipes, and {target} is a script: give it its own arguments"
         )
-    from fishlens.tracking.clock import make_clock
-    from fishlens.tracking.reporters import check_reporters
-
-    make_clock(every)  # a mistake is said before the script begins
-    check_reporters(report or [])
-    if output is not None:
-        _check_output(output)
-    script = _script([*command, *context.args] if module else [target, *context.args])
+    script = script_of([*command, *context.args] if module else [target, *context.args])
     name = Path(script).stem if script.endswith(".py") else script.rpartition(".")[2]
-    settings = {
-        "run": str((run or _default_run(name)).resolve()),
+    told = {
+        "blocks": blocks,
+        "output": output,
+        "preset": preset,
+        "languages_every": languages_every,
+        "max_length": max_length,
+        "tokenizer": tokenizer,
+    }
+    settings: dict[str, Any] = {
+        "run": str((run or default_run(name)).resolve()),
         "every": every,
         "examples": examples,
         "labels": labels.value,
+        "samples": samples,
+        "granularity": granularity.value,
+        "noise_scale": noise_scale,
+        "diagonals": _steps(diagonals),
+        "seed": seed,
         "reporters": report or [],
-        "factors": {"script": script},
+        "factors": {**_factors(factor or []), "script": script},
         "head": head,
         "embeddings": embeddings,
+        **{key: value for key, value in told.items() if value is not None},
     }
-    settings |= {key: value for key, value in (("blocks", blocks), ("output", output)) if value is not None}
-    _run(command + context.args, settings)
+    if languages:
+        settings["languages"] = texts_of_languages(languages, columns, examples, seed)
+    _check(settings)
+    become([*command, *context.args], settings)
 
 
-def _check_output(output: str) -> None:
+def _check(settings: dict[str, Any]) -> None:
+    """A mistake is said before the script begins. Raises `InputError`."""
+    from fishlens.tracking.clock import make_clock
+    from fishlens.tracking.reporters import check_reporters
+
+    make_clock(settings["every"])
+    check_reporters(settings["reporters"])
+    for option in ("languages_every", "max_length", "tokenizer"):
+        if option in settings and "languages" not in settings:
+            raise InputError(f"--{option.replace('_', '-')} is for --languages, which names none")
+    usual = {"labels": "auto", "samples": 1, "granularity": "example"}
+    if {"output", "preset", "languages"} & settings.keys() or any(
+        settings[key] != usual[key] for key in usual
+    ):
+        _check_estimator(settings)
+
+
+def _check_estimator(settings: dict[str, Any]) -> None:
+    """Loads torch, so only where something was asked for."""
+    from fishlens.fisher.labels import check_labels
     from fishlens.fisher.outputs import OUTPUTS
+    from fishlens.fisher.probe import PRESETS, check_choices
+    from fishlens.tracking.languages import check_targets_labels
 
+    output, preset, labels = settings.get("output", "auto"), settings.get("preset"), settings["labels"]
     if output not in ("auto", *OUTPUTS):
         raise InputError(f"--output {output!r} is unknown; expected auto or one of {', '.join(OUTPUTS)}")
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"--preset {preset!r} is unknown; expected one of {', '.join(PRESETS)}")
+    check_labels(labels, settings["samples"], settings["seed"])
+    check_choices(settings["granularity"], labels)
+    check_targets_labels(settings.get("languages", ()), labels, preset)
 
 
-def _script(command: list[str]) -> str:
-    """The script or module that a command runs, behind whatever launches it; the command itself if there is none."""
-    for number, word in enumerate(command):
-        if word.endswith(".py"):
-            return word
-        if number and word in ("-m", "--module") and number + 1 < len(command):
-            following = command[number + 1]
-            if following in LAUNCHERS:
-                continue
-            return command[number + 2] if following == "--" and number + 2 < len(command) else following
-    return Path(command[0]).name
+def _steps(given: str | None) -> list[int]:
+    words = [word.strip() for word in given.split(",")] if given is not None else []
+    for word in words:
+        if not (word.isascii() and word.isdigit() and len(word) < 16):
+            raise InputError(f"--diagonals is {given!r:.60}; expected steps, as 0,100")
+    return [int(word) for word in words]
+
+
+def _factors(given: list[str]) -> dict[str, str]:
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name.strip() and equals):
+            raise InputError(f"--factor is {one!r:.60}; expected NAME=VALUE, as task=xnli")
+        found[name.strip()] = value
+    return found
+
+
+FIELDS = {
+    "every": "tracking.every",
+    "examples": "tracking.examples",
+    "labels": "tracking.labels",
+    "samples": "tracking.samples",
+    "granularity": "tracking.granularity",
+    "preset": "tracking.preset",
+    "noise_scale": "tracking.noise_scale",
+    "diagonals": "tracking.diagonal_at",
+    "seed": "seed",
+    "languages": "tracking.languages",
+    "languages_every": "tracking.languages_every",
+    "max_length": "train.max_length",
+    "report": "report_to",
+}
+"""What an option of scripts is called in a recipe."""
 
 
 def _refuse_script_options(context: typer.Context) -> None:
     """A recipe has fields of its own for what these say: ignoring them would measure something else than asked."""
-    fields = {"every": "tracking.every", "examples": "tracking.examples", "labels": "tracking.labels"}
-    for option in (*fields, "report", "blocks", "output", "head", "embeddings"):
+    for option in (*FIELDS, "blocks", "output", "head", "embeddings", "columns", "tokenizer", "factor"):
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
-            instead = f": use -s {fields[option]}=…" if option in fields else ""
-            raise InputError(f"--{option} is for scripts{instead}")
-
-
-def _command(target: str) -> list[str] | None:
-    """What runs a target that is not a recipe; None for a recipe. Raises `InputError` for neither."""
-    if target.endswith(".py"):
-        if not Path(target).is_file():
-            raise InputError(f"{target} does not exist; expected a Python script")
-        return [sys.executable, target]
-    from fishlens.recipe.loading import bundled_recipes
-
-    bundled = bundled_recipes()
-    if target in bundled or target.endswith((".yaml", ".yml")) or Path(target).is_dir() or "://" in target:
-        return None
-    program = shutil.which(target)
-    if program is not None:
-        return [program]
-    raise InputError(
-        f"{target!r} is nothing to track; expected a bundled recipe ({', '.join(bundled)}), a recipe file (.yaml), a "
-        "Python script (.py), a module (-m) or a command"
-    )
-
-
-def _default_run(name: str) -> Path:
-    """A name that no other run has: scripts are run again and again."""
-    from fishlens.journal import attempts
-
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    place = Path("runs") / f"{name}-{stamp}"
-    return place if not attempts(place) else place.with_name(f"{place.name}-{os.getpid()}")
-
-
-def _run(command: list[str], settings: dict[str, object]) -> None:
-    """Become the command, so that arguments, exit status, signals and tracebacks are Python's own; what is not Python
-    (a shell, or anything on Windows) runs as a child, because somebody has to say at the end what was tracked."""
-    from fishlens.tracking.attach import account_of, end, environment
-    from fishlens.tracking.guard import shielded
-
-    sys.stdout.flush()
-    if os.name == "posix" and _is_python(command[0]):
-        os.execve(command[0], command, environment(settings))
-    variables = environment(settings, process=-1)
-    with subprocess.Popen(command, env=variables) as child:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the child's, which gets it too
-        signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
-        status = child.wait()
-    shielded(end, account_of(variables))
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    raise typer.Exit(status)
-
-
-def _is_python(program: str) -> bool:
-    """Is it the interpreter, or a script of its (as launchers are)?"""
-    if program == sys.executable:
-        return True
-    with Path(program).open("rb") as file:
-        first = file.readline(200)
-    return first.startswith(b"#!") and b"python" in first
+            instead = f": use -s {FIELDS[option]}=…" if option in FIELDS else ""
+            raise InputError(f"--{option.replace('_', '-')} is for scripts{instead}")
 
 
 def _train(

@@ -112,7 +112,7 @@ def estimate_fisher(
             )
         labels, granularity = PRESETS[preset].labels, PRESETS[preset].granularity
     check_labels(labels, samples, seed)
-    _check_choices(granularity, labels, mode, spectrum, noise_scale)
+    check_choices(granularity, labels, mode, spectrum, noise_scale)
     model = unwrapped(model)
     with walked_once(model):
         blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
@@ -165,7 +165,10 @@ def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Outpu
         return probe.proof_of(batch.to(probe.device))[2]
 
 
-def _check_choices(granularity: str, labels: str, mode: str, spectrum: bool, noise_scale: bool) -> None:
+def check_choices(
+    granularity: str, labels: str, mode: str = "eval", spectrum: bool = False, noise_scale: bool = False
+) -> None:
+    """`InputError` unless these can be measured together."""
     if granularity not in ("example", "batch"):
         raise InputError(f"granularity={granularity!r} is unknown; expected 'example' or 'batch'")
     if mode not in MODES:

@@ -29,11 +29,15 @@ _FOLDER = Path(__file__).with_name("startup")
 def environment(settings: dict[str, Any], process: int | None = None) -> dict[str, str]:
     """This process's environment for a Python that is to be tracked.
 
-    settings: `run` (directory) and arguments of `FisherCallback`. process: the one that says at its end what was
-    tracked; by default this one, which is about to become that Python.
+    settings: `run` (directory) and arguments of `FisherCallback`; `languages` as the fields of `Texts`, which go
+    through a file, because a variable is too small. process: the one that says at its end what was tracked; by default
+    this one, which is about to become that Python.
     """
     account, name = tempfile.mkstemp(prefix="fishlens-", suffix=".jsonl")
     os.close(account)
+    if "languages" in settings:
+        _languages_beside(Path(name)).write_text(json.dumps(settings["languages"]), encoding="utf-8")
+        settings = {**settings, "languages": str(_languages_beside(Path(name)))}
     content = {**settings, "account": name, "process": os.getpid() if process is None else process}
     path = os.environ.get("PYTHONPATH")
     return {
@@ -46,6 +50,10 @@ def environment(settings: dict[str, Any], process: int | None = None) -> dict[st
 def account_of(variables: dict[str, str]) -> Path:
     """The file in which a tracked program's trainings are accounted for."""
     return Path(json.loads(variables[VARIABLE])["account"])
+
+
+def _languages_beside(account: Path) -> Path:
+    return account.with_suffix(".languages.json")
 
 
 def attach() -> None:
@@ -67,6 +75,7 @@ def end(account: Path) -> None:
     """The last thing that the program says: what was tracked, and what was not."""
     say_what_was_tracked(account)
     account.unlink()
+    _languages_beside(account).unlink(missing_ok=True)
 
 
 def add_callback(trainer_module: ModuleType) -> None:

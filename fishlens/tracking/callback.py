@@ -11,7 +11,7 @@ import inspect
 import sys
 import time
 import weakref
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fishlens.tracking.resumption import write_run
 from fishlens.tracking.run_place import RunPlace
 from fishlens.tracking.scores import Scores
 from fishlens.tracking.settings import account_place
+from fishlens.tracking.texts import Reader, as_batches
 from fishlens.tracking.tracker import Tracker
 
 # id of a model -> the callback that tracks it, or tracked it last
@@ -58,8 +59,10 @@ class FisherCallback(TrainerCallback):
         Trainer's output directory, in `runs/`. A further training of the same callback is tracked in `<run>-2`.
     blocks: as `find_blocks` makes them, or what it is to make them by, with `head` and `embeddings`.
     reporters: names of dashboards to report to as well (tensorboard, wandb, mlflow, trackio).
-    What is left is for `Tracker`: languages (`{"de": batches}`: unlabelled examples of other languages, measured at
-        every probe beside what the model is fed), labels, output, granularity, noise_scale, diagonals, …
+    tokenizer, max_length: for the texts in `languages`; default: the Trainer's, or the one beside the model's
+        checkpoint, and 128 tokens.
+    What is left is for `Tracker`: languages (`{"de": texts}`, or pairs of texts, or batches: unlabelled examples of
+        other languages, measured at every probe beside what the model is fed), labels, output, diagonals, …
 
     Raises `InputError` for what cannot be right before training begins; after that nothing stops the training.
     """
@@ -85,6 +88,8 @@ class FisherCallback(TrainerCallback):
         seed: int = 0,
         factors: dict[str, Any] | None = None,
         reporters: Iterable[str] = (),
+        tokenizer: Any = None,
+        max_length: int | None = None,
         journal: LateJournal | None = None,
         **tracker_options: Any,
     ):
@@ -95,6 +100,7 @@ class FisherCallback(TrainerCallback):
         self.data, self.run, self.examples, self.pool = data, run, examples, pool
         self.blocks, self.seed = blocks, seed
         self.factors, self.reporters, self.options = dict(factors or {}), tuple(reporters), tracker_options
+        self.tokenizer, self.max_length = tokenizer, max_length
         check_reporters(self.reporters)
         if examples < 1:
             raise InputError(f"a probe of {examples} examples measures nothing; expected 1 or more")
@@ -105,8 +111,10 @@ class FisherCallback(TrainerCallback):
     # -- what the Trainer calls -------------------------------------------------------------------------------------
 
     @guarded_beginning
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.begin(args, state, model)
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **_: Any
+    ) -> None:
+        self.begin(args, state, model, processing_class)
 
     @guarded
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -190,8 +198,9 @@ class FisherCallback(TrainerCallback):
 
     # -- the tracker's life -----------------------------------------------------------------------------------------
 
-    def begin(self, args: Any, state: Any, model: nn.Module) -> None:
-        """Prepare to track this training, once; in processes other than the first there is nothing to do.
+    def begin(self, args: Any, state: Any, model: nn.Module, tokenizer: Any = None) -> None:
+        """Prepare to track this training, once; in processes other than the first there is nothing to do. `tokenizer`:
+        the Trainer's, if it has one.
 
         Raises `InputError` when nothing can be measured or written.
         """
@@ -209,6 +218,7 @@ class FisherCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self._place().find()  # a name that is taken is said before training
+        options = self._with_batches(model, tokenizer)
         data = self.data if self.data is not None else FedExamples(model, self.examples, self.pool)
         try:
             if isinstance(data, FedExamples):
@@ -222,7 +232,7 @@ class FisherCallback(TrainerCallback):
                 examples=self.examples,
                 blocks=self.blocks,
                 seed=self.seed,
-                **{"autocast": _autocast(args), **self.options},
+                **{"autocast": _autocast(args), **options},
             )
         except BaseException:
             if isinstance(data, FedExamples):
@@ -231,6 +241,22 @@ class FisherCallback(TrainerCallback):
         self._ended = False
         self._last_step_end = time.perf_counter()
         atexit.register(shielded, _end_at_exit, weakref.ref(self))
+
+    def _with_batches(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+        """The tracker's options, with batches in the place of the languages' texts."""
+        languages, self._said_of_languages = self.options.get("languages"), []
+        if not isinstance(languages, Mapping):
+            return self.options
+        reader = Reader(
+            model,
+            self.tokenizer or tokenizer,
+            self.options.get("output", "auto"),
+            self._args.per_device_train_batch_size,
+            self.max_length,
+            self.seed,
+        )
+        batches, names, self._said_of_languages = as_batches(languages, reader, self.examples)
+        return {"examples_ids": names, **self.options, "languages": batches}
 
     def tracks(self, state: Any) -> bool:
         """Is it this training that the callback tracks, in whichever process?"""
@@ -282,6 +308,8 @@ class FisherCallback(TrainerCallback):
             self.tracker.note(
                 self._first_step, f"goes on in {run}, not in {asked}: the checkpoint belongs to it"
             )
+        for text in self._said_of_languages:
+            self.tracker.note(self._first_step, text, level="info")
         self.tracker.reporters = make_reporters(self.reporters, run, {k: str(v) for k, v in factors.items()})
 
     def _load_examples(self, fed: FedExamples) -> None:

@@ -1,6 +1,6 @@
 """Probe sets in several languages: the source's first, then those of the targets, whose labels nobody looks at."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fishlens.errors import InputError
 from fishlens.fisher import FisherEstimate
+from fishlens.names import check_file_name
 from fishlens.tracking.probe_set import ProbeSet
 
 InLanguage = Callable[[str], AbstractContextManager[Any]]
@@ -35,6 +36,7 @@ def split_by_language(
     """
     if languages is not None:
         _check_languages(data, languages)
+        _check_names(languages)
         return None, data, dict(languages)
     if not isinstance(data, Mapping) or any(isinstance(value, Tensor) for value in data.values()):
         return None, data, {}
@@ -43,8 +45,18 @@ def split_by_language(
             f"data is a mapping of {', '.join(map(repr, data)) or 'nothing'}; expected a batch with tensors, or "
             "{language: batches}, the source language first"
         )
+    _check_names(data)
     source, *targets = data
     return source, data[source], {target: data[target] for target in targets}
+
+
+def _check_names(languages: Iterable[str]) -> None:
+    """They become parts of files' names and of columns."""
+    for language in languages:
+        try:
+            check_file_name(language)
+        except ValueError as error:
+            raise InputError(f"the name of a language {error}") from None
 
 
 def _check_languages(data: Any, languages: Any) -> None:
@@ -58,6 +70,17 @@ def _check_languages(data: Any, languages: Any) -> None:
         )
 
 
+def check_targets_labels(targets: Iterable[str], labels: str, preset: str | None) -> None:
+    """Raises `InputError` for labels that are not the model's own, where there are target languages."""
+    if preset is None and labels not in ("empirical", "mode"):
+        return
+    if named := ", ".join(targets):
+        what = f"preset={preset!r}" if preset is not None else f"labels={labels!r}"
+        raise InputError(
+            f"{what} cannot be measured in target languages ({named}); expected labels auto, exact or mc"
+        )
+
+
 def target_probe_sets(
     targets: Mapping[str, Any], examples: int | None, labels: str, preset: str | None
 ) -> dict[str, ProbeSet]:
@@ -65,11 +88,7 @@ def target_probe_sets(
 
     Raises `InputError` naming the language that has no example, or labels that are not the model's own.
     """
-    if targets and (preset is not None or labels in ("empirical", "mode")):
-        what = f"preset={preset!r}" if preset is not None else f"labels={labels!r}"
-        raise InputError(
-            f"{what} cannot be measured in target languages ({', '.join(targets)}); expected labels auto, exact or mc"
-        )
+    check_targets_labels(targets, labels, preset)
     sets = {}
     for language, data in targets.items():
         try:

@@ -1,5 +1,6 @@
 """The examples that the probes of a run measure: given, or what the model was fed; more where a choice needs them."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,13 @@ class ProbeSet:
         chosen = list(found.values())
         chosen += [batch for batch in longest.values() if all(batch is not other for other in chosen)]
         return chosen
+
+
+def probe_order(rows: int, seed: int) -> list[int]:
+    """Which of so many rows a probe measures: the first ones of a seeded order, the same wherever rows are parallel."""
+    order = list(range(rows))
+    random.Random(f"probe/{seed}").shuffle(order)
+    return order
 
 
 def batch_tensors(batch: Batch) -> list[tuple[Any, Any]]:

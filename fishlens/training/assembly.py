@@ -20,6 +20,7 @@ from fishlens.errors import InputError
 from fishlens.files import writing_folder
 from fishlens.fisher.blocks import HEAD, Block
 from fishlens.recipe.recipe import Recipe
+from fishlens.tracking.texts import longest_row
 from fishlens.tracking.thaw import check_trainable
 
 
@@ -127,12 +128,3 @@ def cut_at_positions(tokenizer: Any, model: Any) -> None:
     positions = longest_row(model)
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-
-
-def longest_row(model: Any) -> int | None:
-    """How many tokens the model has positions for; None if it does not say."""
-    for module_name, module in model.named_modules():
-        if module_name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - reserved
-    return None

@@ -13,6 +13,7 @@ from fishlens.errors import InputError, first_line
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, budget_warning
 from fishlens.schedules.base import TARGETS
+from fishlens.tracking.texts import UNKNOWN_NOTED
 from fishlens.tracking.unfreezing import Unfreezing
 from fishlens.training.assembly import Assembly
 from fishlens.training.batches import Order, total_steps
@@ -25,7 +26,7 @@ from fishlens.training.probes import Probes
 from fishlens.training.randomness import restore_random_state
 from fishlens.training.reading import Data
 from fishlens.training.target_scores import prepare_target, remarks_on_scores, scored_targets
-from fishlens.training.targets import UNKNOWN_NOTED, ids_of_rows, share_of_unknown_tokens, target_inputs
+from fishlens.training.targets import ids_of_rows, share_of_unknown_tokens, target_inputs
 from fishlens.training.tasks import Task
 
 LOOKED_AT = 100  # training rows, for the share of tokens that the tokenizer does not know

@@ -4,7 +4,6 @@ What the model is fed follows from its head: the tasks of recipes for labels, sp
 models. A table needs labels only where the measurement does.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,15 @@ from fishlens.errors import InputError
 from fishlens.fisher.blocks import find_blocks
 from fishlens.recipe.loading import differences, load_recipe
 from fishlens.recipe.recipe import Recipe
+from fishlens.tracking.probe_set import probe_order
+from fishlens.tracking.texts import masked
 from fishlens.tracking.tracker import Tracker
-from fishlens.training.data.lines import numbered_lines
-from fishlens.training.data.table import read_table
+from fishlens.training.data.texts import read_texts
 from fishlens.training.measure_run import Kept, Measurement
 from fishlens.training.preparation import make_accelerator
 from fishlens.training.pretrained import CAUSAL, MASKED, Pretrained
 from fishlens.training.probes import estimator_options, own_blocks, probe_size
-from fishlens.training.targets import ids_of_rows, probe_order
+from fishlens.training.targets import ids_of_rows
 from fishlens.training.tasks import Split, Task, make_task
 from fishlens.training.tasks.base import NOT_SCORED
 from fishlens.training.tasks.classification import TextExample
@@ -36,7 +36,6 @@ MAY_CHANGE = (
     "tracking.examples", "tracking.labels", "tracking.samples", "tracking.granularity", "tracking.preset",
     "tracking.blocks", "tracking.noise_scale",
 )  # fmt: skip
-MASK_SHARE = 0.15  # of a row's tokens, which a masked-language model predicts
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,14 @@ def _inputs(source: Pretrained, recipe: Recipe, data: Path, tokenizer: Any) -> _
         texts = _texts(recipe, data, [columns.get("text", "text")])
         rows = encode_texts(tokenizer, [text for _, [text] in texts], None, length or Task.max_length)
         ids = [name for name, _ in texts]
-        chosen = {}
-        if source.task == MASKED:
-            for number, row in enumerate(rows):
-                chosen[number] = _chosen(row["input_ids"], f"{recipe.seed}/{ids[number]}", tokenizer)
-        return _Inputs(
-            rows, ids, source.task, lambda part: _language_model_batch(rows, part, chosen, tokenizer)
-        )
+
+        def collate(part: Sequence[int]) -> dict[str, torch.Tensor]:
+            batch = pad([rows[i] for i in part], tokenizer)
+            if source.task == CAUSAL:
+                return _asked_for_every_token(batch)
+            return masked(batch, [f"{recipe.seed}/{ids[i]}" for i in part], tokenizer)
+
+        return _Inputs(rows, ids, source.task, collate)
     pairs = recipe.task.name == "text" and "second" in (recipe.task.options.get("columns") or {})
     name = "pair" if pairs else recipe.task.name
     task = make_task(name, files={"test": {recipe.data.source: str(data)}}, **recipe.task.options)
@@ -147,52 +147,9 @@ def _split(task: Task, recipe: Recipe, data: Path) -> Split:
 
 
 def _texts(recipe: Recipe, data: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """(name, the texts of these columns) of every row of a table, or of every line of a `.txt` file."""
-    if data.suffix == ".txt":
-        if len(columns) > 1:
-            raise InputError(
-                f"{data} is raw text, which has no columns; expected a table with {', '.join(columns)}"
-            )
-        found = [(str(number), [line.strip()]) for number, line in numbered_lines(data) if line.strip()]
-    else:
-        options = {
-            key: recipe.task.options[key] for key in ("header", "quoting") if key in recipe.task.options
-        }
-        found = []
-        for where, name, row in read_table(data, tuple(columns), **options):
-            found.append((name, [_text(where, row, column) for column in columns]))
-    if not found:
-        raise InputError(f"{data} is empty; expected at least one text")
-    return found
+    told = {key: recipe.task.options[key] for key in ("header", "quoting") if key in recipe.task.options}
+    return read_texts(data, columns, **told)
 
 
-def _text(where: str, row: Any, column: str) -> str:
-    value = row.get(column) if isinstance(row, dict) else None
-    if not isinstance(value, str):
-        raise InputError(f"{where}: {column!r} is {value!r:.60}; expected text")
-    return value
-
-
-def _chosen(ids: Any, seed: str, tokenizer: Any) -> list[int]:
-    """Positions that a masked-language model is asked for: 15 % of the ordinary tokens, one at least."""
-    special = set(tokenizer.all_special_ids)
-    ordinary = [i for i, token in enumerate(ids.tolist()) if token not in special]
-    count = min(len(ordinary), max(1, round(MASK_SHARE * len(ordinary))))
-    random.Random(f"mask/{seed}").shuffle(ordinary)
-    return ordinary[:count]
-
-
-def _language_model_batch(
-    rows: Sequence[Any], part: Sequence[int], chosen: dict[int, list[int]], tokenizer: Any
-) -> dict[str, torch.Tensor]:
-    """Labels of every token, or with `chosen` of those positions, which the model sees as masks."""
-    batch = pad([rows[i] for i in part], tokenizer)
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, NOT_SCORED)
-    if not chosen:
-        return {**batch, "labels": labels}
-    asked = torch.zeros_like(labels, dtype=torch.bool)
-    for row, number in enumerate(part):
-        start = int(batch["attention_mask"][row].argmax())  # padding may stand on the left
-        asked[row, [start + i for i in chosen[number]]] = True
-    ids = batch["input_ids"].masked_fill(asked, tokenizer.mask_token_id)
-    return {**batch, "input_ids": ids, "labels": labels.masked_fill(~asked, NOT_SCORED)}
+def _asked_for_every_token(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, NOT_SCORED)}

@@ -15,6 +15,7 @@ from fishlens.fisher.relative_gradient import relative_gradient_norms
 from fishlens.journal import JournalWriter
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
+from fishlens.tracking.probe_set import probe_order
 from fishlens.tracking.reporters import Reporter
 from fishlens.tracking.tracker import Tracker
 from fishlens.training.assembly import Assembly
@@ -22,7 +23,7 @@ from fishlens.training.beside import Beside
 from fishlens.training.confidence import ONE_LABEL, entropies, threshold
 from fishlens.training.distributed import first_process, several_processes
 from fishlens.training.evaluation import Evaluation
-from fishlens.training.targets import TargetInputs, probe_order
+from fishlens.training.targets import TargetInputs
 from fishlens.training.tasks import Task
 
 ROWS = 16  # per batch of a probe: its memory, not its result, depends on it

@@ -1,22 +1,19 @@
 """Inputs of the target languages, without their labels: what the Fisher information of a language is measured on."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fishlens.errors import InputError
 from fishlens.fisher.representation import FEWEST
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
+from fishlens.tracking.probe_set import probe_order
+from fishlens.tracking.texts import UNKNOWN_NOTED, UNKNOWN_REFUSED, unknown_share
 from fishlens.training.data.lines import numbered_lines
 from fishlens.training.tasks import Split, Task, subset
 
-UNKNOWN_REFUSED = 0.5  # share of a language's tokens that the tokenizer does not know
-UNKNOWN_NOTED = 0.05
 INPUTS_FROM = ("validation", "test")  # the first that the language has
 
 
@@ -34,13 +31,6 @@ class TargetInputs:
     ids: Sequence[str]
     notes: tuple[str, ...] = ()
     pairs: Sequence[tuple[Any, Any]] = ()
-
-
-def probe_order(rows: int, seed: int) -> list[int]:
-    """Which of so many rows a probe measures: the first ones of a seeded order, the same wherever rows are parallel."""
-    order = list(range(rows))
-    random.Random(f"probe/{seed}").shuffle(order)
-    return order
 
 
 def target_inputs(recipe: Recipe, task: Task, tokenizer: Any, language: str, count: int) -> TargetInputs:
@@ -134,10 +124,6 @@ def _of_text(named: str, task: Task, language: str) -> Split:
 
 def share_of_unknown_tokens(task: Task, rows: Sequence[Any], tokenizer: Any) -> float:
     """Of the tokens of these rows, special ones aside, the share that the tokenizer calls unknown."""
-    unknown = tokenizer.unk_token_id
-    special = torch.tensor([i for i in tokenizer.all_special_ids if i != unknown])
     ids = task.collate(rows, tokenizer).get("input_ids")
-    if ids is None:  # a task of somebody's own, whose model takes something else
-        return 0.0
-    ids = ids[~torch.isin(ids, special)]
-    return float((ids == unknown).float().mean()) if len(ids) and unknown is not None else 0.0
+    # (a task of somebody's own may have a model that takes something else)
+    return 0.0 if ids is None else unknown_share(ids, tokenizer)

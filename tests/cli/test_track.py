@@ -24,7 +24,9 @@ def started(monkeypatch):
     """What would be executed: (command, settings)."""
     seen = []
     monkeypatch.setattr(
-        sys.modules["fishlens.cli.track"], "_run", lambda command, settings: seen.append((command, settings))
+        sys.modules["fishlens.cli.track"],
+        "become",
+        lambda command, settings: seen.append((command, settings)),
     )
     return seen
 
@@ -119,7 +121,16 @@ def test_what_cannot_be_tracked_is_one_sentence(started, trained, arguments, sai
 
 
 @pytest.mark.parametrize(
-    "option", [("--every", "5"), ("--labels", "mc"), ("--examples", "3"), ("--report", "wandb")]
+    "option",
+    [
+        ("--every", "5"),
+        ("--labels", "mc"),
+        ("--examples", "3"),
+        ("--report", "wandb"),
+        ("--languages", "de=x"),
+        ("--max-length", "9"),
+        ("--noise-scale",),
+    ],
 )
 def test_options_of_scripts_are_not_ignored_with_a_recipe(trained, option):
     with pytest.raises(InputError, match=f"{option[0]} is for scripts"):
@@ -157,6 +168,99 @@ def test_blocks_output_head_and_embeddings_reach_the_script_s_callback(started, 
     assert "blocks" not in not_told and "output" not in not_told
     with pytest.raises(InputError, match="--output 'zebra' is unknown; expected auto or one of"):
         invoke("--output", "zebra", script)
+
+
+def test_how_to_measure_reaches_the_script_s_callback(started, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    invoke("--labels", "mc", "--samples", "4", "--granularity", "batch", "--noise-scale", "--seed", "7",
+           "--diagonals", "0, 50", "--factor", "task=xnli", "--factor", "lr=a=b", script)  # fmt: skip
+    ((_, told),) = started
+    assert (told["labels"], told["samples"], told["granularity"], told["seed"]) == ("mc", 4, "batch", 7)
+    assert told["noise_scale"] is True and told["diagonals"] == [0, 50]
+    assert told["factors"] == {"task": "xnli", "lr": "a=b", "script": str(script)}
+    assert "languages" not in told and "tokenizer" not in told
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+    """German and Swahili sentences as raw text, and pairs in a table."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "text").mkdir()
+    for language in ("de", "sw"):
+        (tmp_path / "text" / f"{language}.txt").write_text("".join(f"{language} {i}\n\n" for i in range(5)))
+    (tmp_path / "pairs.tsv").write_text("premise\thypothesis\tlabel\na b\tc\tx\nd\te f\ty\n")
+    (tmp_path / "words.jsonl").write_text('{"tokens": ["a", "b"]}\n{"tokens": ["c"]}\n')
+    (tmp_path / "empty.txt").write_text("\n")
+    return tmp_path
+
+
+def languages_of(started, *options):
+    started.clear()
+    invoke(*options, "train.py")
+    ((_, settings),) = started
+    return settings["languages"]
+
+
+def test_texts_of_languages_reach_the_script_s_callback(started, texts):
+    german = {"texts": [f"de {i}" for i in range(5)], "source": "text/de.txt"}
+    (found,) = languages_of(started, "--languages", "de=text/de.txt").values()
+    assert {**found, "texts": sorted(found["texts"]), "names": None} == {**german, "names": None}
+    assert [f"de {(int(name) - 1) // 2}" for name in found["names"]] == found["texts"]  # by their lines
+    both = languages_of(started, "--languages", "text/{language}.txt", "--examples", "3")
+    assert both == languages_of(started, "--languages", "de,sw=text/{language}.txt", "--examples", "3")
+    assert both["de"]["texts"] == [text.replace("sw", "de") for text in both["sw"]["texts"]]  # parallel rows
+    assert both["de"]["texts"] == found["texts"][:3]
+    pairs = languages_of(started, "--languages", "de=pairs.tsv", "--columns", "premise,hypothesis")
+    assert sorted(pairs["de"]["texts"]) == [["a b", "c"], ["d", "e f"]]
+    words = languages_of(started, "--languages", "de=words.jsonl", "--columns", "tokens")
+    assert sorted(words["de"]["texts"]) == ["a b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--languages", "de"], r"--languages is 'de'; expected CODE=FILE"),
+        (["--languages", "=text/de.txt"], r"--languages is '=text/de.txt'; expected CODE=FILE"),
+        (["--languages", "de,sw=text/de.txt"], r"several languages need a place with \{language\}"),
+        (
+            ["--languages", "no/{language}.txt"],
+            r"--languages is 'no/\{language\}.txt', and no such file is there",
+        ),
+        (["--languages", "de=no.txt"], "no.txt cannot be read: No such file"),
+        (["--languages", "de=empty.txt"], "empty.txt is empty; expected at least one text"),
+        (["--languages", "de=train.py"], "train.py: the ending '.py' is not one of"),
+        (["--languages", "de=pairs.tsv"], "no column 'text'.*'premise'"),
+        (
+            ["--languages", "d/e=text/de.txt"],
+            "a code of --languages is 'd/e'; expected the code of a language",
+        ),
+        (
+            ["--languages", "de=text/de.txt", "--languages", "text/{language}.txt"],
+            "--languages has 'de' twice",
+        ),
+        (
+            ["--languages", "de=text/de.txt", "--labels", "mode"],
+            "labels='mode' cannot be measured in target lang",
+        ),
+        (
+            ["--languages", "de=text/de.txt", "--columns", "a,b,c"],
+            "--columns is 'a,b,c'; expected one column",
+        ),
+        (["--languages-every", "4"], "--languages-every is for --languages, which names none"),
+        (["--tokenizer", "x"], "--tokenizer is for --languages, which names none"),
+        (["--diagonals", "0,x"], "--diagonals is '0,x'; expected steps, as 0,100"),
+        (["--factor", "x"], "--factor is 'x'; expected NAME=VALUE"),
+        (["--granularity", "batch"], "granularity='batch' squares the gradient of one set of labels"),
+        (["--samples", "3", "--labels", "exact"], "samples=3 with labels='exact'; only 'mc' draws samples"),
+        (["--preset", "x"], "--preset 'x' is unknown; expected one of published"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence_before_the_script_begins(started, texts, options, said):
+    with pytest.raises(InputError, match=said) as raised:
+        invoke(*options, "train.py")
+    assert not started and "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -211,9 +211,9 @@ def test_an_unmodified_script_ends_in_the_same_bits_tracked_or_not(task_folder):
         "--output_dir",
     ]
     plain = python([sys.executable, EXAMPLE, *arguments, "plain"], task_folder)
-    tracked = python(
-        [*FISHLENS, "track", "--every", "2", "--run", "run", EXAMPLE, *arguments, "tracked"], task_folder
-    )
+    (task_folder / "de.txt").write_text("".join(f"w{i} w{i + 1}\n" for i in range(30)))
+    options = ["--every", "2", "--run", "run", "--languages", "de=de.txt"]
+    tracked = python([*FISHLENS, "track", *options, EXAMPLE, *arguments, "tracked"], task_folder)
     assert plain.returncode == tracked.returncode == 0, tracked.stderr
     assert "fishlens: tracked in" in tracked.stderr
     places = [task_folder / name / "checkpoint-6" for name in ("plain", "tracked")]
@@ -228,6 +228,8 @@ def test_an_unmodified_script_ends_in_the_same_bits_tracked_or_not(task_folder):
     runs = load_runs(task_folder / "run")
     assert runs.runs.status[0] == "finished" and sorted(set(runs.fisher.step)) == [0, 2, 4, 6]
     assert set(runs.fisher.block) == {"layer.0", "layer.1", "head"}
+    german = runs.fisher_series[runs.fisher_series.language == "de"]
+    assert sorted(set(german.step)) == [0, 2, 4, 6] and set(german.examples) == {30}
     accuracy = runs.evaluation[runs.evaluation.metric == "accuracy"]
     # fractions of a known metric are points in the journal
     assert accuracy.value.tolist() == [100 * float(dict(numbers.findall(tracked.stdout))["accuracy"])]

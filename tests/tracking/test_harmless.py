@@ -41,7 +41,7 @@ class Net(nn.Module):
         self.body, self.drop, self.head = nn.Linear(4, 6), nn.Dropout(0.2), nn.Linear(6, 3)
 
     def forward(self, input_ids, labels=None):
-        logits = self.head(self.drop(torch.tanh(self.body(input_ids))))
+        logits = self.head(self.drop(torch.tanh(self.body(input_ids.float()))))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return {"loss": loss, "logits": logits}
 
@@ -204,7 +204,7 @@ OURS = Path(fishlens.tracking.__file__).parent
 INSIDE = {"account", "attach", "attached", "bare_loop", "callback", "calls", "clock", "destinations", "explosion",
           "fed", "guard", "instrument", "kept_examples", "languages", "late", "measurement", "plain", "probe_record",
           "probe_set", "prober", "processes", "progress", "repeats", "resumption", "run_place", "scores", "settings",
-          "tracker"}  # fmt: skip
+          "texts", "tracker"}  # fmt: skip
 """The files that run inside somebody's program: `test_every_file_is_known` holds the list against the folder."""
 OUTSIDE = {
     "overview",
@@ -252,7 +252,10 @@ LAST_RESORT = {
 
 
 class Script:
-    """A training of two updates as a script has it; `run` is what it does, and gives all that it leaves."""
+    """A training of two updates as a script has it; `run` is what it does, and gives all that it leaves. `files`: the
+    ones of ours that are struck here, where another script strikes the others."""
+
+    files = INSIDE
 
     def __init__(self, folder):
         self.folder = folder
@@ -276,7 +279,7 @@ class Script:
 class Trained(Script):
     """The events of a training as transformers' Trainer orders them."""
 
-    resumed = False
+    resumed, tokenizer = False, None
 
     def train(self, model, optimizer, ours):
         state = SimpleNamespace(
@@ -285,7 +288,7 @@ class Trained(Script):
         )  # fmt: skip
         args = SimpleNamespace(
             output_dir=str(self.folder), resume_from_checkpoint=None, seed=0, data_seed=None, bf16=False, fp16=False,
-            metric_for_best_model=None, greater_is_better=None,
+            metric_for_best_model=None, greater_is_better=None, per_device_train_batch_size=2,
         )  # fmt: skip
         callback = AttachedCallback() if ours else None
 
@@ -293,7 +296,7 @@ class Trained(Script):
             if callback is not None:
                 getattr(callback, name)(args, state, None, model=model, **more)
 
-        event("on_train_begin")
+        event("on_train_begin", processing_class=self.tokenizer)
         model.train()
         for number in range(2):
             event("on_step_begin")
@@ -315,6 +318,30 @@ class Trained(Script):
 
 class Resumed(Trained):
     resumed = True
+
+
+class WithTexts(Trained):
+    """A training beside whose source the texts of another language are measured."""
+
+    files = {"attached", "callback", "languages", "prober", "texts"}  # noqa: RUF012
+
+    @property
+    def tokenizer(self):
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = Tokenizer(models.WordLevel({"u": 0, "a": 1, "b": 2}, unk_token="u"))
+        words.pre_tokenizer = pre_tokenizers.Whitespace()
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="u")
+
+    def train(self, model, optimizer, ours):
+        stored, before = self.folder / "languages.json", os.environ[VARIABLE]
+        texts = {"texts": ["a b a a", "b b a a", "a b b u"], "names": ["1", "2", "3"], "source": "de.txt"}
+        stored.write_text(json.dumps({"de": texts}))
+        os.environ[VARIABLE] = json.dumps({**json.loads(before), "languages": str(stored)})
+        try:
+            super().train(model, optimizer, ours)
+        finally:
+            os.environ[VARIABLE] = before
 
 
 class Watched(Script):
@@ -357,7 +384,7 @@ class Attached(Script):
             account.touch()
 
 
-SCRIPTS = (Trained, Resumed, Watched, Attached)
+SCRIPTS = (Trained, Resumed, WithTexts, Watched, Attached)
 
 
 def traced(where, action):
@@ -409,7 +436,7 @@ def test_an_exception_at_any_line_of_ours_leaves_a_program_as_it_was(scripted, k
     script = kind(scripted)
     alone, met, same = lines_of_ours(script)
     assert same
-    for file in {file for file, _ in met}:
+    for file in {file for file, _ in met if Path(file).stem in kind.files}:
         for at in evenly([at for at in met if at[0] == file], MOST_LINES):
             armed = [True]
 
@@ -457,6 +484,8 @@ def test_every_file_that_runs_inside_a_program_is_struck(scripted):
     for kind in SCRIPTS:
         met |= {Path(file).stem for file, _ in lines_of_ours(kind(scripted))[1]}
     assert met == INSIDE
+    languages = load_runs(list(scripted.glob("run*"))).fisher_series.language
+    assert set(languages) == {"de"}  # the script with texts is tracked in both
 
 
 def test_without_the_guard_the_same_exception_ends_the_program(scripted, monkeypatch):

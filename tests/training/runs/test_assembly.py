@@ -11,8 +11,8 @@ from transformers import AutoConfig
 
 from fishlens.errors import InputError
 from fishlens.journal import read_run
+from fishlens.tracking.texts import longest_row
 from fishlens.training import madx
-from fishlens.training.assembly import longest_row
 from fishlens.training.model import assemble
 from fishlens.training.madx import stacked
 from fishlens.recipe.loading import load_recipe
