@@ -15,7 +15,7 @@ class Estimate:
     high: float
     level: float  # confidence of low..high, e.g. 0.95
     p: float  # two-sided unless `method` says otherwise
-    n: int  # runs (or pairs of runs) behind the number
+    n: int  # runs (or pairs of runs) that the number is of
     clusters: int  # independent units among them
     method: str  # how the interval and the p-value were got
     seed: int | None = None  # of the random resamples; None where nothing is random

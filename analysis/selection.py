@@ -39,7 +39,7 @@ _NAMED = 8  # run names written out per value in an error
 
 
 @dataclass(frozen=True)
-class Group:
+class Comparable:
     """Runs that may be compared. `shared`: what they have in common, factor or estimator field → value."""
 
     shared: dict[str, Any]
@@ -72,7 +72,7 @@ def folder_name(path: str) -> str:
 class Selection:
     """`groups` of comparable runs, and the runs that were `left_out`: (name, why)."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[Comparable, ...]
     left_out: tuple[tuple[str, str], ...]
 
 
@@ -118,7 +118,7 @@ def select_runs(
         if "schedule" in table:
             named = group.runs.assign(schedule=treatments(group.runs, passed_over))
             group = replace(group, runs=named)
-        groups.append(Group(shared, group))
+        groups.append(Comparable(shared, group))
     return Selection(tuple(groups), tuple(left_out))
 
 

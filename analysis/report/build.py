@@ -13,8 +13,7 @@ from fishlens.journal import Runs
 from fishlens.names import one_line
 
 from ..covariates import checked_covariates
-from ..selection import FACTORS, select_runs, shown
-from ..selection import Group as Comparable
+from ..selection import FACTORS, Comparable, select_runs, shown
 from .cells import text_of
 from .definitions import DEFINITIONS
 from .overview import overview, pooled, study_answer, whole_answer

@@ -12,7 +12,7 @@ from .answer import about_collapse, about_features, about_schedules
 from .cells import p_text, plain_text, reconciled
 from .comparison import NOT_STATED
 from .evidence import Evidence
-from .parts import Behind, Column, Group, Item, Row, Section, Statement, Table
+from .parts import Column, Group, Item, Row, Section, SourceRuns, Statement, Table
 from .sections.prediction import correlations, forest, held_out
 from .study import Study
 
@@ -31,15 +31,19 @@ def pooled(studies: Sequence[Study], titles: Sequence[str]) -> Evidence | None:
 
 def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Evidence | None) -> Section:
     baseline = studies[0].baseline
-    behind: Behind = {
+    source_runs: SourceRuns = {
         group.title: study.all_runs["all runs"] for study, group in zip(studies, groups, strict=True)
     }
-    items: list[Item] = [_scores(studies, groups, behind)]
+    items: list[Item] = [_scores(studies, groups, source_runs)]
     differences = over_groups(studies)
     if differences:
-        items.append(_differences(differences, baseline, behind))
+        items.append(_differences(differences, baseline, source_runs))
     if evidence is not None:
-        items += [*forest(evidence, behind), *correlations(evidence, behind), *held_out(evidence, behind)]
+        items += [
+            *forest(evidence, source_runs),
+            *correlations(evidence, source_runs),
+            *held_out(evidence, source_runs),
+        ]
     text = (
         "Runs of different tasks, models or settings are never averaged: a mean over groups is one of their means, "
         "each counting once, and a coefficient compares only runs of one group with each other."
@@ -47,7 +51,7 @@ def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Eviden
     return Section("overview", "All groups", text, items)
 
 
-def _scores(studies: Sequence[Study], groups: Sequence[Group], behind: Behind) -> Table:
+def _scores(studies: Sequence[Study], groups: Sequence[Group], source_runs: SourceRuns) -> Table:
     """The paper's Tables 1 and 2 in one: a row a group, a column a schedule, and the average over data sets."""
     schedules = schedule_order(name for study in studies for name in study.schedules if name != NOT_STATED)
     rows: list[Row] = []
@@ -75,7 +79,13 @@ def _scores(studies: Sequence[Study], groups: Sequence[Group], behind: Behind) -
     )
     rows.append(whole)
     return Table(
-        "overview", "Transfer by schedule, over tasks and models", columns, rows, behind, note, best="row"
+        "overview",
+        "Transfer by schedule, over tasks and models",
+        columns,
+        rows,
+        source_runs,
+        note,
+        best="row",
     )
 
 
@@ -108,7 +118,7 @@ def over_groups(studies: Sequence[Study]) -> list[Row]:
     return rows
 
 
-def _differences(rows: list[Row], baseline: str, behind: Behind) -> Table:
+def _differences(rows: list[Row], baseline: str, source_runs: SourceRuns) -> Table:
     columns = [
         Column("schedule", "schedule"),
         Column("groups", "groups"),
@@ -122,7 +132,7 @@ def _differences(rows: list[Row], baseline: str, behind: Behind) -> Table:
         "averaged first, so a seed is one observation; Student's t interval, sign-flip p, not corrected."
     )
     return Table(
-        "overview-differences", f"Differences to {baseline}, over groups", columns, rows, behind, note
+        "overview-differences", f"Differences to {baseline}, over groups", columns, rows, source_runs, note
     )
 
 

@@ -1,6 +1,6 @@
 """What a report is made of: sections of tables, pictures and sentences, before anybody asked for a format.
 
-Everything that holds numbers also holds `behind`: which runs they come from. No format may drop it silently.
+Everything that holds numbers also holds `source_runs`: which runs they come from. No format may drop it silently.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 import pandas as pd
 from matplotlib.figure import Figure
 
-Behind: TypeAlias = Mapping[str, tuple[str, ...]]  # what (a schedule, "all runs") -> the names of its runs
+SourceRuns: TypeAlias = Mapping[
+    str, tuple[str, ...]
+]  # what (a schedule, "all runs") -> the names of its runs
 
 
 Row: TypeAlias = Mapping[str, Any]  # key of a column -> its value
@@ -53,7 +55,7 @@ class Table:
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row]
-    behind: Behind
+    source_runs: SourceRuns
     note: str = ""
     folded: bool = False  # long: HTML shows it on request
     best: str = "column"  # among what the best ranked score is marked: a `column`, or a `row`
@@ -67,7 +69,7 @@ class Picture:
     title: str
     caption: str
     draw: Callable[..., Figure]  # takes `width` in inches, or nothing for the width it has on the page
-    behind: Behind
+    source_runs: SourceRuns
 
     @property
     def figure(self) -> Figure:

@@ -24,7 +24,7 @@ _CAVEAT = "Figures are in the HTML report."
 
 
 def to_markdown(report: Report) -> str:
-    """All sections, tables as pipe tables, figures named only; which runs are behind a table stands below it."""
+    """All sections, tables as pipe tables with the runs that they come from, figures named only."""
     lines = [f"# {_md(report.title)}", "", _md(report.made), ""]
     lines += [f"> **Warning:** {_md(warning)}\n" for warning in report.warnings]
     lines += _statements(report.answer)
@@ -69,7 +69,7 @@ def _markdown_item(item: Table | Picture | Missing) -> list[str]:
     if item.note:
         lines += ["", _md(item.note)]
     lines += ["", "<details><summary>Runs behind this table</summary>", ""]
-    lines += [f"- {_md(what)}: {', '.join(map(_code, runs))}" for what, runs in item.behind.items()]
+    lines += [f"- {_md(what)}: {', '.join(map(_code, runs))}" for what, runs in item.source_runs.items()]
     return [*lines, "", "</details>", ""]
 
 
@@ -102,9 +102,9 @@ def table_to_csv(table: Table) -> str:
     writer.writerow([*keys, "run_names"])
     first = table.columns[0].key
     for row in table.rows:
-        behind = table.behind.get(str(row.get(first)), ())
+        source_runs = table.source_runs.get(str(row.get(first)), ())
         cells = [row.get(key) for key in keys]
-        writer.writerow([*(_csv_cell(cell) for cell in cells), _csv_cell(" ".join(behind))])
+        writer.writerow([*(_csv_cell(cell) for cell in cells), _csv_cell(" ".join(source_runs))])
     return text.getvalue()
 
 
@@ -122,8 +122,8 @@ def to_csv(report: Report) -> dict[str, str]:
 
 
 def to_latex(report: Report, table: str | None = None) -> str:
-    r"""Tables for `\usepackage{booktabs}`, one `table` environment each, with the runs behind them as comments: all of
-    them, or those called `table`.
+    r"""Tables for `\usepackage{booktabs}`, one `table` environment each, with the runs they come from as comments: all
+    of them, or those called `table`.
 
     In columns of scores the best is bold and the second underlined, by the number printed: what prints alike is marked
     alike. Raises `InputError` for a table that there is not.
@@ -171,7 +171,7 @@ def _marks(table: Table) -> dict[tuple[int, str], str]:
 def _latex_table(table: Table, caption: str, label: str) -> list[str]:
     rows = table.rows
     align = "".join("r" if is_number(column, rows) else "l" for column in table.columns)
-    lines = [f"% {_one_line(what)}: {_one_line(' '.join(runs))}" for what, runs in table.behind.items()]
+    lines = [f"% {_one_line(what)}: {_one_line(' '.join(runs))}" for what, runs in table.source_runs.items()]
     kind = "table" if len(table.columns) <= IN_ONE_COLUMN else "table*"
     lines += [rf"\begin{{{kind}}}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{{label}}}"]
     size, heading = _size(table)

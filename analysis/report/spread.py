@@ -1,4 +1,4 @@
-"""What stands behind ±: the standard deviation over runs, the mean's standard error, its interval, or nothing."""
+"""What stands after ±: the standard deviation over runs, the mean's standard error, its interval, or nothing."""
 
 import math
 from collections.abc import Mapping

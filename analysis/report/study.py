@@ -13,11 +13,11 @@ from ..dynamics import features
 from ..figures import schedule_order
 from ..outcomes import language_scores, run_baselines
 from ..paired import scored_runs
-from ..selection import Group as Comparable
+from ..selection import Comparable
 from ..series import HEAD, curves
 from .comparison import NOT_STATED, Comparison, comparison
 from .evidence import OUTCOME, Evidence
-from .parts import Behind
+from .parts import SourceRuns
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Study:
         return schedule_order(self.factors["schedule"])
 
     @cached_property
-    def by_schedule(self) -> Behind:
+    def by_schedule(self) -> SourceRuns:
         """Schedule -> names of its runs."""
         names = self.factors.groupby("schedule").groups
         return {schedule: tuple(names[schedule]) for schedule in self.schedules}
 
     @property
-    def all_runs(self) -> Behind:
+    def all_runs(self) -> SourceRuns:
         return {"all runs": tuple(self.factors.index)}
 
     @cached_property

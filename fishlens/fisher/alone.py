@@ -9,7 +9,7 @@ import torch
 
 from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.tolerance import Tolerance
 
 ALONE = Tolerance({torch.float64: 1e-5, torch.float32: 2e-3}, 1e-1)
@@ -17,8 +17,8 @@ ALONE = Tolerance({torch.float64: 1e-5, torch.float32: 2e-3}, 1e-1)
 
 
 def without_the_others(
-    predict: Callable[[Batch], Prediction],
-    prediction: Prediction,
+    predict: Callable[[Batch], BatchLogits],
+    prediction: BatchLogits,
     batch: Batch,
     one_by_one: bool,
     where: str,
@@ -58,7 +58,7 @@ def without_the_others(
 
 
 def _time_first(
-    predict: Callable[[Batch], Prediction], prediction: Prediction, batch: Batch, tolerance: float
+    predict: Callable[[Batch], BatchLogits], prediction: BatchLogits, batch: Batch, tolerance: float
 ) -> bool:
     """Whether the examples are the columns of the batch: the output for the first of them is the same without the
     others."""
@@ -71,13 +71,13 @@ def _time_first(
         except Exception:
             continue
         logits, scored = (x[:1] if pooled else x[:, :1] for x in (prediction.logits, prediction.scored))
-        whole = Prediction(logits, scored, prediction.distribution)
+        whole = BatchLogits(logits, scored, prediction.distribution)
         if _difference(whole, part, slice(None)) <= tolerance:
             return True
     return False
 
 
-def _difference(whole: Prediction, part: Prediction, index: Any) -> float:
+def _difference(whole: BatchLogits, part: BatchLogits, index: Any) -> float:
     """The largest relative difference between the logits of `part` and those rows of `whole`."""
     expected, scored = whole.logits.detach()[index], whole.scored[index]
     found = part.logits.detach()

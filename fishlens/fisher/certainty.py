@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from fishlens.fisher.distributions import Categorical, widened
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 
 MOST_CLASSES = 4096  # more are a vocabulary, whose probabilities would take as much memory as all the rest
 
 
-def certainty(prediction: Prediction) -> Tensor | None:
+def certainty(prediction: BatchLogits) -> Tensor | None:
     """`[2, N]`: of every example the entropy of p(y | x) in nats, and the largest probability.
 
     Both are means over the example's scored variables (start and end, words), so that long sentences compare with short

@@ -37,7 +37,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 @dataclass(frozen=True)
 class Coverage:
-    """How one parameter is measured: `rule` names the rule (or rules, of a tied weight) or the road."""
+    """How one parameter is measured: `rule` names the rule (or rules, of a tied weight) or the fallback."""
 
     block: str
     parameter: str
@@ -63,7 +63,7 @@ def coverage(
         for parameter in module._parameters.values():
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append(module)
-    roads = {} if batch is None else _roads(model, blocks, batch, output)
+    measured_by = {} if batch is None else _measured_by(model, blocks, batch, output)
     table = []
     for block in blocks:
         for name, parameter in block.parameters.items():
@@ -71,7 +71,9 @@ def coverage(
             labels = [rule.label for module in mine if (rule := rule_for(module)) is not None]
             promised = " + ".join(dict.fromkeys(labels)) or ONE_AT_A_TIME
             kinds = ", ".join(dict.fromkeys(type(module).__name__ for module in mine))
-            table.append(Coverage(block.name, name, tuple(parameter.shape), kinds, roads.get(name, promised)))
+            table.append(
+                Coverage(block.name, name, tuple(parameter.shape), kinds, measured_by.get(name, promised))
+            )
     named = dict(model.named_parameters())
     for name in unmeasured(model, blocks):
         kinds = ", ".join(dict.fromkeys(type(m).__name__ for m in owners.get(id(named[name]), [])))
@@ -79,7 +81,7 @@ def coverage(
     return table
 
 
-def _roads(model: nn.Module, blocks: Sequence[Block], batch: Any, output: str) -> dict[str, str]:
+def _measured_by(model: nn.Module, blocks: Sequence[Block], batch: Any, output: str) -> dict[str, str]:
     """What a forward pass, and the proof of its rows, say about parameters that their rule does not measure
     after all."""
     with observing(model, [p for block in blocks for p in block.parameters.values()]):

@@ -11,14 +11,14 @@ from fishlens.fisher.distributions import widened
 from fishlens.fisher.gradients import Dense
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.passes import Receive, enlarged
 from fishlens.fisher.taps import gradient_of
 
 
 def one_at_a_time(
-    predict: Callable[[Batch], Prediction],
-    draw_labels: Callable[[Prediction, Batch, int], Draw],
+    predict: Callable[[Batch], BatchLogits],
+    draw_labels: Callable[[BatchLogits, Batch, int], Draw],
     batch: Batch,
     first: int,
     parameters: Mapping[str, nn.Parameter],

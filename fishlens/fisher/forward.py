@@ -10,12 +10,12 @@ from torch import nn
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher.batches import Batch
-from fishlens.fisher.outputs import Output, Prediction
+from fishlens.fisher.outputs import BatchLogits, Output
 
 
 def predict(
     model: nn.Module, output: Output, batch: Batch, autocast: torch.dtype | None = None
-) -> Prediction:
+) -> BatchLogits:
     """The prediction for `batch`, under autocast if a dtype is given.
 
     Raises `InputError` if the model does not take the batch, or the logits are not those of its examples.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
-from fishlens.fisher.outputs import Output, Prediction
+from fishlens.fisher.outputs import BatchLogits, Output
 
 SOURCES = ("exact", "mc", "empirical", "mode")
 EXACT_UP_TO = 4
@@ -46,11 +46,11 @@ class LabelSource(ABC):
 
     @abstractmethod
     def targets(
-        self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
+        self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
         """`samples` sets of labels for the batch."""
 
-    def draw(self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int) -> Draw:
+    def draw(self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int) -> Draw:
         """The scores of the targets as cotangents."""
         family, logits = prediction.distribution, prediction.logits
         chosen = self.targets(prediction, labels, output, first)
@@ -68,11 +68,11 @@ class Exact(LabelSource):
     name = "exact"
 
     def targets(
-        self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
+        self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
         raise TypeError("the exact expectation belongs to no label")
 
-    def draw(self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int) -> Draw:
+    def draw(self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int) -> Draw:
         passes = prediction.distribution.passes(prediction.logits, prediction.scored)
         if passes > self.max_passes:
             raise InputError(
@@ -98,7 +98,7 @@ class MonteCarlo(LabelSource):
     name = "mc"
 
     def targets(
-        self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
+        self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
         noise = self._noise(prediction, first)
         family = prediction.distribution
@@ -106,7 +106,7 @@ class MonteCarlo(LabelSource):
             (family.sample(prediction.logits, noise[:, :, s]), prediction.scored) for s in range(self.samples)
         ]
 
-    def _noise(self, prediction: Prediction, first: int) -> Tensor:
+    def _noise(self, prediction: BatchLogits, first: int) -> Tensor:
         """What the distribution draws from, `[N, M, S, numbers a variable needs]`."""
         count, variables, classes = prediction.logits.shape
         shape = (variables, self.samples, prediction.distribution.numbers(classes))
@@ -129,7 +129,7 @@ class Empirical(LabelSource):
     name = "empirical"
 
     def targets(
-        self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
+        self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
         targets, scored = output.observed(labels, prediction)
         if len(targets) != len(prediction.logits):
@@ -145,7 +145,7 @@ class Mode(LabelSource):
     name = "mode"
 
     def targets(
-        self, prediction: Prediction, labels: Mapping[str, Tensor], output: Output, first: int
+        self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int
     ) -> list[Targets]:
         family = prediction.distribution
         if not family.has_mode:
@@ -155,7 +155,9 @@ class Mode(LabelSource):
         return [(family.mode(prediction.logits), prediction.scored)]
 
 
-def choose_source(name: str, samples: int, seed: int, max_passes: int, prediction: Prediction) -> LabelSource:
+def choose_source(
+    name: str, samples: int, seed: int, max_passes: int, prediction: BatchLogits
+) -> LabelSource:
     """The label source called `name`; `auto` is `exact` for one small softmax (or few outputs), else `mc`."""
     if name == "auto":
         single = prediction.logits.shape[1] == 1

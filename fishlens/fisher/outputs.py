@@ -21,7 +21,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Prediction:
+class BatchLogits:
     """The output of one batch, ready for a label source: `logits` `[N, M, C]` and `scored` `[N, M]`."""
 
     logits: Tensor
@@ -37,11 +37,11 @@ class Output(ABC):
     decided_by: str = "told"
 
     @abstractmethod
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
-        """The model's result as a `Prediction`."""
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
+        """The model's result as a `BatchLogits`."""
 
     @abstractmethod
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         """The data's labels as targets, and the mask of those that count: a label of −100 is none."""
 
     def rows_per_example(self, inputs: Mapping[str, Any]) -> int:
@@ -104,15 +104,15 @@ class Classification(Output):
 
     name = "classification"
 
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         logits = _expect(logits_in(result, self.name), 2, self.name).unsqueeze(1)
         if logits.shape[-1] < 2:
             raise InputError(
                 "output='classification' expects at least 2 classes; the model has 1 (a regression?)"
             )
-        return Prediction(logits, _all(logits), self.distribution)
+        return BatchLogits(logits, _all(logits), self.distribution)
 
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         targets = self.label(labels).reshape(-1, 1)
         return targets, targets != IGNORED
 
@@ -135,12 +135,12 @@ class MultiLabel(Output):
     name = "multilabel"
     distribution: Distribution = Bernoulli()
 
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         logits = logits_in(result, self.name)
         logits = _expect(logits.unsqueeze(-1) if logits.dim() == 1 else logits, 2, self.name).unsqueeze(1)
-        return Prediction(logits, _all(logits), self.distribution)
+        return BatchLogits(logits, _all(logits), self.distribution)
 
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         targets = self.label(labels)
         if targets.numel() != prediction.logits.numel():
             outputs = [*prediction.logits.shape[:1], *prediction.logits.shape[2:]]
@@ -163,7 +163,7 @@ class QuestionAnswering(Output):
 
     name = "question_answering"
 
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         start, end = getattr(result, "start_logits", None), getattr(result, "end_logits", None)
         if start is None or end is None:
             kind = type(result).__name__
@@ -171,9 +171,9 @@ class QuestionAnswering(Output):
                 f"output='question_answering' expects start_logits and end_logits; the model gave {kind}"
             )
         logits = torch.stack([start, end], dim=1)
-        return Prediction(logits, _all(logits), self.distribution)
+        return BatchLogits(logits, _all(logits), self.distribution)
 
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         if "start_positions" not in labels or "end_positions" not in labels:
             raise InputError("labels='empirical' needs 'start_positions' and 'end_positions' in the batch")
         targets = torch.stack(
@@ -192,7 +192,7 @@ class Tagging(Output):
 
     name = "tagging"
 
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         logits = _expect(logits_in(result, self.name), 3, self.name)
         given = given_labels(labels)
         if given is not None:
@@ -204,9 +204,9 @@ class Tagging(Output):
                 f"output={self.name!r}: labels or attention mask have shape {list(scored.shape)}; "
                 f"expected {list(logits.shape[:2])} like the logits"
             )
-        return Prediction(logits, scored, self.distribution)
+        return BatchLogits(logits, scored, self.distribution)
 
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         return self.aligned_labels(self.label(labels)), prediction.scored
 
     def aligned_labels(self, labels: Tensor) -> Tensor:

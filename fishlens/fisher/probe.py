@@ -24,7 +24,7 @@ from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
 from fishlens.fisher.observe import observing, random_states_kept
-from fishlens.fisher.outputs import Output, Prediction
+from fishlens.fisher.outputs import BatchLogits, Output
 from fishlens.fisher.passes import back_propagate
 from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
@@ -145,7 +145,7 @@ def estimate_fisher(
 
 
 def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Output) -> Proof:
-    """Which road every parameter takes with this batch; call it inside `observing`."""
+    """How each parameter is measured with this batch; call it inside `observing`."""
     probe = Probe(
         model=model,
         blocks=list(blocks),
@@ -260,7 +260,7 @@ class Probe:
         """Bytes that the gradients of several parameters may take at a time; 0: each is reduced alone."""
         return self.tally.memory if self.tally.takes_many else 0
 
-    def proof_of(self, batch: Batch) -> tuple[Taps, Prediction, Proof]:
+    def proof_of(self, batch: Batch) -> tuple[Taps, BatchLogits, Proof]:
         """A forward pass with taps on the leaves, and which parameters they may measure."""
         taps, prediction = self._forward(batch)
         drawing = any(module.training for module in modules(self.model))
@@ -278,7 +278,7 @@ class Probe:
             self.plan.look_further(found.names, modules_around(self.model, inside))
             return self.proof_of(batch)
 
-    def _forward(self, batch: Batch) -> tuple[Taps, Prediction]:
+    def _forward(self, batch: Batch) -> tuple[Taps, BatchLogits]:
         rows = self.output.rows_per_example(batch.inputs)
         plan, run = self.plan, self.forwards.run
         taps = Taps(
@@ -323,19 +323,19 @@ class Probe:
             self.plan.writes = self.forwards.restore()
         self.forwards.check()
 
-    def predict(self, batch: Batch) -> Prediction:
+    def predict(self, batch: Batch) -> BatchLogits:
         stop_if_interrupted()
         keeping = cloned_inputs(self.model, self.parameters) if self.plan.keeps_inputs else nullcontext()
         with keeping:
             return self.forwards.run(lambda: predict(self.model, self.output, batch, self.autocast))
 
-    def _half(self, prediction: Prediction, ambient: torch.dtype | None) -> bool:
+    def _half(self, prediction: BatchLogits, ambient: torch.dtype | None) -> bool:
         """Whether float16 takes part in the backward pass; remembers in what precision the forward pass was."""
         self.ambient = self.autocast or ambient or self.ambient
         kinds = {prediction.logits.dtype, self.ambient, *(p.dtype for p in self.parameters.values())}
         return torch.float16 in kinds
 
-    def _draw(self, prediction: Prediction, batch: Batch, first: int) -> Draw:
+    def _draw(self, prediction: BatchLogits, batch: Batch, first: int) -> Draw:
         if self.source is None:
             self.source = choose_source(self.labels, self.samples, self.seed, self.max_passes, prediction)
         draw = self.source.draw(prediction, batch.labels, self.output, first)

@@ -24,7 +24,7 @@ from fishlens.fisher.blocks import Block
 from fishlens.fisher.claims import CLAIM, Claims
 from fishlens.fisher.graph import Graph, read_graph
 from fishlens.fisher.operations import fits
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.routing import place_rows, random_cotangent
 from fishlens.fisher.rows import FEW_POWERS, POWERS, ROWS, Rows, example_weights, mixed_calls
 from fishlens.fisher.tally import finite
@@ -42,7 +42,7 @@ OTHER = "its module does more than its rule says"
 
 @dataclass
 class Proof:
-    """What is known of one pattern: the roads of all parameters, and what could not be seen yet.
+    """What is known of one pattern: how each parameter is measured, and what could not be seen yet.
 
     `slow`: why a parameter is measured one example at a time. `unseen`: parameters whose gradient was zero in
     the proof, so that nothing was compared (LoRA's A while B is zero); they are proved again. `by_operation`: those of
@@ -111,17 +111,17 @@ class NotByOperation(Exception):
 class Prover:
     """Proves one pattern: `predict` runs the model, `blocks` are what is measured."""
 
-    predict: Callable[[Batch], Prediction]
+    predict: Callable[[Batch], BatchLogits]
     blocks: Sequence[Block]
     parameters: Mapping[str, nn.Parameter]
     plan: Plan
     compare_alone: bool  # False where the forward pass draws random numbers
     memory: int = 0  # bytes that the gradients of several parameters may take at a time, as in the probe
 
-    def prove(self, taps: Taps, prediction: Prediction, batch: Batch) -> Proof:
+    def prove(self, taps: Taps, prediction: BatchLogits, batch: Batch) -> Proof:
         """The proof of this batch's pattern: an old one, or a new one.
 
-        Raises `InputError` where no road gives a right number, `ChangedInPlace` where the inputs of modules
+        Raises `InputError` where nothing gives a right number, `ChangedInPlace` where the inputs of modules
         have to be kept.
         """
         graph = read_graph(prediction.logits, self.parameters)
@@ -162,14 +162,14 @@ class Prover:
         slow = {}
         for name in graph.used:
             if name in self.plan.again:
-                if not taps.calls[name] or name in taps.unruly:
+                if not taps.calls[name] or name in taps.irregular:
                     slow[name] = NO_RULE
             elif name in taps.loose:
                 if not taps.calls[name] or name in taps.tangled:
                     slow[name] = NO_RULE
             elif not taps.calls[name]:
                 slow[name] = NO_RULE
-            elif name in taps.unruly:
+            elif name in taps.irregular:
                 slow[name] = LAYOUT
             elif graph.uses[name] > taps.calls[name]:
                 slow[name] = BEHIND
@@ -178,7 +178,7 @@ class Prover:
     def _new(
         self,
         taps: Taps,
-        prediction: Prediction,
+        prediction: BatchLogits,
         batch: Batch,
         graph: Graph,
         known: Proof | None,
@@ -205,7 +205,7 @@ class Prover:
         again = fast.intersection(self.plan.again)
         return Proof(fast, slow, guess.unused, found.zero & guess.fast, notes, 0, followed, again)
 
-    def _compare(self, taps: Taps, prediction: Prediction, guess: Proof, graph: Graph) -> "Found":
+    def _compare(self, taps: Taps, prediction: BatchLogits, guess: Proof, graph: Graph) -> "Found":
         """Two backward passes: which rows are mixed, which rules are wrong, which gradients are zero."""
         names = sorted(graph.used)
         if not names:
@@ -236,7 +236,7 @@ class Prover:
 
     # -- where rows are chosen by index -----------------------------------------------------------------------------
 
-    def _routed(self, proof: Proof, taps: Taps, prediction: Prediction, graph: Graph) -> Proof:
+    def _routed(self, proof: Proof, taps: Taps, prediction: BatchLogits, graph: Graph) -> Proof:
         """The proof, without the parameters whose rows are not the examples in this very batch."""
         chosen = [
             tapped

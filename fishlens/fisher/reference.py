@@ -18,7 +18,7 @@ from fishlens.fisher.blocks import Block
 from fishlens.fisher.forward import predict
 from fishlens.fisher.labels import LabelSource, choose_source
 from fishlens.fisher.observe import observing
-from fishlens.fisher.outputs import Output, Prediction
+from fishlens.fisher.outputs import BatchLogits, Output
 from fishlens.fisher.state import forwards_of
 from fishlens.fisher.which_output import find_output
 
@@ -85,7 +85,7 @@ def reference_fisher(
 
 
 def _events(
-    source: LabelSource, prediction: Prediction, example: Batch, output: Output, first: int
+    source: LabelSource, prediction: BatchLogits, example: Batch, output: Output, first: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(weight, log p) of every label that the source gives this one example."""
     family = prediction.distribution

@@ -14,14 +14,14 @@ from backpack import backpack
 from torch import Tensor
 
 from fishlens.fisher.graph import Graph
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.taps import Places, Taps, gradient_of
 
 EXACT = 2.0**-8
 """How far a row may be from a multiple of itself, relative to its largest number: half precision rounds."""
 
 
-def place_rows(taps: Taps, prediction: Prediction, graph: Graph, powers: int) -> frozenset[str]:
+def place_rows(taps: Taps, prediction: BatchLogits, graph: Graph, powers: int) -> frozenset[str]:
     """Finds out whose the rows of all routed calls of this batch are; the names of parameters for which it cannot."""
     calls = [tapped for tapped in taps.routed.values() if tapped.edge.node in graph.nodes]
     if not calls:
@@ -88,7 +88,7 @@ def _places(rows: Tensor, examples: int) -> Places:
     return Places(rows * width + within, width)
 
 
-def random_cotangent(prediction: Prediction) -> Tensor:
+def random_cotangent(prediction: BatchLogits) -> Tensor:
     """A random cotangent, zero where nothing is scored."""
     count, variables, classes = prediction.logits.shape
     draw = np.random.Generator(np.random.Philox(key=1, counter=[0, 0, 0, count]))

@@ -69,7 +69,7 @@ class Taps:
     A hook of ours runs before all others of its module: it sees what the leaf itself computed. A leaf whose
     `forward` somebody replaced on the instance is not tapped. `rows` of the network's leading dimension
     belong to one example. A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
-    embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `unruly`.
+    embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `irregular`.
     `loose` parameters are followed from operation to operation instead (see `operations`). With `follow`, where
     nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
     loose. For those `again`, a module around them runs again for every example (see `again`): the one as many steps
@@ -103,9 +103,11 @@ class Taps:
             self.loose, frozenset({examples * rows, examples * rows * tokens}), self._meet, self.thread
         )
         self.met: list[tuple[Tensor, PerExampleGradient]] = []  # of the backward pass under way
-        self.irregular: list[tuple[frozenset[str], Any]] = []  # (names, where the output leaves in the graph)
+        self.irregular_calls: list[
+            tuple[frozenset[str], Any]
+        ] = []  # (names, where the output leaves in the graph)
         self.calls: defaultdict[str, int] = defaultdict(int)
-        self.unruly: set[str] = set()
+        self.irregular: set[str] = set()
         self.tapped: dict[int, Tapped] = {}  # by the identity of the rule's `Call`
         self.routed: dict[int, Tapped] = {}  # of them, those whose rows were chosen by index
         self.places: dict[int, Places] = {}  # where the rows of those belong
@@ -162,7 +164,7 @@ class Taps:
                     self.routed[id(call)] = self.tapped[id(call)]
                     return tapped
                 node = getattr(output, "grad_fn", None)
-                self.irregular.append((frozenset(names.values()), node))
+                self.irregular_calls.append((frozenset(names.values()), node))
                 if self.follow and node is not None:
                     self.operations.follow(output, frozenset(names.values()))
                 return None
@@ -196,7 +198,7 @@ class Taps:
             if not torch.is_grad_enabled() or not isinstance(output, Tensor) or not output.requires_grad:
                 return None
             if not regular:
-                self.irregular.append((frozenset(inside), output.grad_fn))
+                self.irregular_calls.append((frozenset(inside), output.grad_fn))
                 return None
             device = output.device.type
             autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -221,16 +223,16 @@ class Taps:
     def keep(self, nodes: Collection[Any]) -> None:
         """Counts the calls that the logits depend on: those at `nodes` of the graph."""
         self.calls.clear()
-        self.unruly.clear()
+        self.irregular.clear()
         for tapped in self.tapped.values():
             for name in tapped.names.values():
                 self.calls[name] += tapped.edge.node in nodes
-        irregular = [names for names, node in self.irregular if node is None or node in nodes]
+        irregular = [names for names, node in self.irregular_calls if node is None or node in nodes]
         if self.follow:
             self._loosen(frozenset[str]().union(*irregular), nodes)
         tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
         for name in (name for names in irregular for name in names - self.loose.keys()):
-            self.unruly.add(name)
+            self.irregular.add(name)
             self.calls[name] += 1
         self.tangled = frozenset[str]().union(*tangled)
 

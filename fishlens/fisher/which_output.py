@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fishlens.errors import InputError
-from fishlens.fisher.outputs import OUTPUTS, Output, Prediction, given_labels, logits_in
+from fishlens.fisher.outputs import OUTPUTS, BatchLogits, Output, given_labels, logits_in
 
 _ADAPTERS_HEADS = {
     "classification": "classification",
@@ -77,12 +77,12 @@ class Undecided(Output):
     def decided_by(self) -> str:  # type: ignore[override]
         return self._chosen.decided_by if self._chosen is not None else "nothing yet"
 
-    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> Prediction:
+    def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         if self._chosen is None:
             self._chosen = _decided(*self._decide(logits_in(result, self.name), given_labels(labels)))
         return self._chosen.predict(result, inputs, labels)
 
-    def observed(self, labels: Mapping[str, Tensor], prediction: Prediction) -> tuple[Tensor, Tensor]:
+    def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         assert self._chosen is not None
         return self._chosen.observed(labels, prediction)
 

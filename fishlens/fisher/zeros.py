@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fishlens.errors import InputError
 from fishlens.fisher.batches import Batch
 from fishlens.fisher.blocks import Block
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 
 # a step, relative to the parameter's own size; and the least relative change of the logits that is one
 STEP = {torch.float64: 1e-4, torch.float32: 2e-2}
@@ -90,7 +90,7 @@ def _moved(parameters: Sequence[nn.Parameter], directions: Sequence[Tensor], siz
 
 
 def check_zeros(
-    predict: Callable[[Batch], Prediction],
+    predict: Callable[[Batch], BatchLogits],
     blocks: Sequence[Block],
     names: frozenset[str],
     checkpointed: bool,

@@ -16,7 +16,7 @@ from fishlens.journal import attempts, first_start
 from fishlens.journal.ends import last_record
 from fishlens.journal.reader import start_of
 from fishlens.names import colliding, shortened
-from fishlens.sweep.study import Grid, Study, Value
+from fishlens.sweep.study import Grid, StudyFile, Value
 
 if TYPE_CHECKING:
     from fishlens.recipe.recipe import Recipe
@@ -50,7 +50,7 @@ class PlannedRun:
         return self.status not in (Status.FINISHED, Status.ELSEWHERE)
 
 
-def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
+def plan(study: StudyFile, runs: Path, overrides: Sequence[str] = ()) -> list[PlannedRun]:
     """All runs of `study`, in the order in which they will be started; their folders lie in `runs`.
 
     `overrides`: recipe fields changed in every run (`a.b=c`), over what the study says.
@@ -90,7 +90,7 @@ def plan(study: Study, runs: Path, overrides: Sequence[str] = ()) -> list[Planne
     return planned
 
 
-def _refuse_code_that_is_not_trusted(study: Study, recipe: Recipe) -> None:
+def _refuse_code_that_is_not_trusted(study: StudyFile, recipe: Recipe) -> None:
     for where, name in recipe.own_code.items():
         module = name.partition(":")[0]
         if module not in study.trust:

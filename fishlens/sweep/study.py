@@ -53,7 +53,7 @@ class Grid(BaseModel):
         return [dict(zip(self.vary, values, strict=True)) for values in product(*self.vary.values())]
 
 
-class Study(BaseModel):
+class StudyFile(BaseModel):
     """A named collection of grids, see the module's documentation."""
 
     model_config = ConfigDict(extra="forbid")
@@ -79,7 +79,7 @@ class Study(BaseModel):
         return data
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path) -> StudyFile:
     """Reads and validates a study file.
 
     Raises:
@@ -88,14 +88,14 @@ def load_study(path: str | Path) -> Study:
     path = Path(path)
     data = read_yaml(path, "study")
     try:
-        return Study.model_validate({**data, "folder": path.parent})
+        return StudyFile.model_validate({**data, "folder": path.parent})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the study"
         raise InputError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def find_study(name_or_path: str) -> Study:
+def find_study(name_or_path: str) -> StudyFile:
     """A bundled study by its name, or a study file by its path.
 
     Raises:

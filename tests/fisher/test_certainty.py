@@ -8,12 +8,12 @@ import torch
 from fishlens.fisher import estimate_fisher, find_blocks, merge
 from fishlens.fisher.certainty import certainty
 from fishlens.fisher.distributions import Categorical, Gaussian
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 
 
 def test_of_known_probabilities():
     p = torch.tensor([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0]], dtype=torch.float64).unsqueeze(1)
-    entropy, confidence = certainty(Prediction(p.log(), torch.ones(2, 1, dtype=torch.bool), Categorical()))
+    entropy, confidence = certainty(BatchLogits(p.log(), torch.ones(2, 1, dtype=torch.bool), Categorical()))
     assert entropy.tolist() == pytest.approx([-sum(x * math.log(x) for x in (0.7, 0.2, 0.1)), 0.0])
     assert confidence.tolist() == pytest.approx([0.7, 1.0])
 
@@ -22,13 +22,13 @@ def test_an_example_of_several_variables_has_their_mean_and_unscored_ones_do_not
     even, sure = [0.0, 0.0], [0.0, -math.inf]
     logits = torch.tensor([[even, sure, even], [sure, sure, even]])
     scored = torch.tensor([[True, True, False], [True, True, True]])
-    entropy, confidence = certainty(Prediction(logits, scored, Categorical()))
+    entropy, confidence = certainty(BatchLogits(logits, scored, Categorical()))
     assert entropy.tolist() == pytest.approx([math.log(2) / 2, math.log(2) / 3])
     assert confidence.tolist() == pytest.approx([0.75, 2.5 / 3])
 
 
 def test_what_is_no_softmax_has_none():
-    assert certainty(Prediction(torch.ones(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), Gaussian())) is None
+    assert certainty(BatchLogits(torch.ones(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), Gaussian())) is None
 
 
 def test_an_estimate_has_those_of_its_examples_in_order():

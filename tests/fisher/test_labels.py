@@ -6,7 +6,7 @@ import torch
 from fishlens import InputError, estimate_fisher
 from fishlens.fisher.distributions import Bernoulli, Categorical, Gaussian
 from fishlens.fisher.labels import MonteCarlo
-from fishlens.fisher.outputs import Prediction
+from fishlens.fisher.outputs import BatchLogits
 
 from .models import batch_for, head, mad_x, sentences
 
@@ -44,7 +44,7 @@ def test_the_vectors_stay_finite_where_the_model_is_certain():
 @pytest.mark.parametrize("family", [Categorical(), Bernoulli(), Gaussian()], ids=lambda f: f.name)
 def test_samples_follow_the_distribution(family):
     z = logits(1, 2, 3, scale=1.0)
-    prediction = Prediction(z, everything(z), family)
+    prediction = BatchLogits(z, everything(z), family)
     samples = 4000
     drawn = [t for t, _ in MonteCarlo(5, samples).targets(prediction, {}, None, 0)]
     values = torch.stack(drawn).double()[:, 0]
@@ -94,11 +94,11 @@ def test_padding_does_not_change_the_labels_of_the_tokens(side):
     z = logits(3, 5, 4)
     scored = torch.tensor([[1, 1, 0, 1, 1], [0, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.bool)
     source = MonteCarlo(7, 3)
-    plain = source.targets(Prediction(z, scored, Categorical()), {}, None, 0)
+    plain = source.targets(BatchLogits(z, scored, Categorical()), {}, None, 0)
     pad, off = (2, 0) if side == "left" else (0, 2)
     wide = torch.nn.functional.pad(z, (0, 0, pad, off))
     mask = torch.nn.functional.pad(scored, (pad, off))
-    padded = source.targets(Prediction(wide, mask, Categorical()), {}, None, 0)
+    padded = source.targets(BatchLogits(wide, mask, Categorical()), {}, None, 0)
     for (a, _), (b, _) in zip(plain, padded, strict=True):
         assert torch.equal(a[scored], b[mask])
 

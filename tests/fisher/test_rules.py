@@ -58,7 +58,7 @@ def assert_agrees(model, batch, blocks, labels="exact", samples=1, rtol=1e-9, **
     without = estimate_fisher(
         model, batch, blocks=blocks, labels=labels, samples=samples, max_passes=999, **options
     )
-    for block in blocks:  # the trace has roads of its own (Gram form)
+    for block in blocks:  # the trace is computed in ways of its own (Gram form)
         torch.testing.assert_close(
             without.per_example[block.name], expected.per_example[block.name], rtol=rtol, atol=1e-14
         )

@@ -50,7 +50,7 @@ def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table
     models = sorted({shown(v) for v in study.factors.get("model", []) if v == v})
     adapters = sorted({str(v) for v in study.factors.get("adapter", []) if v == v})
     lines = []
-    behind = {}
+    source_runs = {}
     for schedule in study.schedules:
         method = paper.method_of(schedule)
         same = rows[rows["method"] == method]
@@ -61,7 +61,7 @@ def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table
         own = study.scores[
             (study.scores["schedule"] == schedule) & study.scores["language"].isin(shared.split(","))
         ]
-        behind[f"ours, {schedule}"] = tuple(members["run"])
+        source_runs[f"ours, {schedule}"] = tuple(members["run"])
         lines.append(
             {
                 "method": f"ours, {schedule}",
@@ -97,4 +97,4 @@ def _table(study: Study, dataset: str, metric: str, rows: pd.DataFrame) -> Table
     known = {paper.model_of(m) for m in models}
     if not known & set(rows["model"]):
         note += f" Our model ({', '.join(models) or 'not stated'}) is none of the paper's: only task and method match."
-    return Table(f"published-{metric}", f"{dataset}: ours and published", columns, lines, behind, note)
+    return Table(f"published-{metric}", f"{dataset}: ours and published", columns, lines, source_runs, note)

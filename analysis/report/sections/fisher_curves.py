@@ -134,10 +134,10 @@ def _by_block(study: Study) -> Table:
     rows = [{"block": block, **found[block]} for block in [*study.blocks, "head"] if block in found]
     columns = [Column("block", "block"), Column("runs", "runs"), *_columns(CURVE_FEATURES, spread=True)]
     note = "Raw traces; mean ± standard deviation over runs, all runs, whatever their schedule."
-    behind = {str(row["block"]): study.all_runs["all runs"] for row in rows}
+    source_runs = {str(row["block"]): study.all_runs["all runs"] for row in rows}
     if len(study.factors) > 40:
-        behind = dict(study.all_runs)
-    return Table("block-features", "Features by block", columns, rows, behind, note, folded=True)
+        source_runs = dict(study.all_runs)
+    return Table("block-features", "Features by block", columns, rows, source_runs, note, folded=True)
 
 
 def _by_run(study: Study) -> Table:
@@ -149,5 +149,5 @@ def _by_run(study: Study) -> Table:
     rows = rows_of(study.features.assign(reason=reasons.str.removesuffix("; ")))
     columns = [Column("run", "run"), Column("schedule", "schedule"), *_columns(named, spread=False)]
     columns.append(Column("reason", "what is missing, and why"))
-    behind = {row["run"]: (row["run"],) for row in rows}
-    return Table("run-features", "Features by run", columns, rows, behind, folded=True)
+    source_runs = {row["run"]: (row["run"],) for row in rows}
+    return Table("run-features", "Features by run", columns, rows, source_runs, folded=True)

@@ -131,5 +131,5 @@ def _runs_table(study: Study) -> Table:
         Column("lowest_language", "lowest language"),
     ]
     note = "Scores in points. Every number of this report comes from these runs."
-    behind = {str(row["run"]): (str(row["run"]),) for row in rows}
-    return Table("runs", "Runs", columns, rows, behind, note, folded=True)
+    source_runs = {str(row["run"]): (str(row["run"]),) for row in rows}
+    return Table("runs", "Runs", columns, rows, source_runs, note, folded=True)

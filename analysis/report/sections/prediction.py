@@ -13,7 +13,7 @@ from ...models import MixedModel, mixed_model
 from ...outcomes import BASELINES
 from ..cells import not_enough_words, reconciled
 from ..evidence import FEATURED, OUTCOME, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
-from ..parts import Behind, Column, Item, Missing, Picture, Section, Table, rows_of
+from ..parts import Column, Item, Missing, Picture, Section, SourceRuns, Table, rows_of
 from ..study import Study
 from ..words import label, unit
 
@@ -42,7 +42,7 @@ def prediction(study: Study) -> Section:
     return Section("prediction", title, text, items)
 
 
-def forest(evidence: Evidence, behind: Behind) -> list[Picture]:
+def forest(evidence: Evidence, source_runs: SourceRuns) -> list[Picture]:
     """Every coefficient with its interval, on one axis."""
     parts = []
     for words, found in ((level.words, evidence.plain[level]) for level in evidence.levels):
@@ -60,14 +60,14 @@ def forest(evidence: Evidence, behind: Behind) -> list[Picture]:
         "features."
     )
     draw = partial(figures.forest, rows[["label", "series", "estimate", "low", "high"]])
-    return [Picture("forest", "All features and transfer", caption, draw, behind)]
+    return [Picture("forest", "All features and transfer", caption, draw, source_runs)]
 
 
-def correlations(evidence: Evidence, behind: Behind) -> list[Item]:
-    return [item for level in evidence.levels for item in _correlations(evidence, level, behind)]
+def correlations(evidence: Evidence, source_runs: SourceRuns) -> list[Item]:
+    return [item for level in evidence.levels for item in _correlations(evidence, level, source_runs)]
 
 
-def _correlations(evidence: Evidence, level: Level, behind: Behind) -> list[Item]:
+def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> list[Item]:
     plain = evidence.plain[level]
     if plain["estimate"].isna().all():
         why = "; ".join(sorted(set(plain["note"])))
@@ -110,7 +110,7 @@ def _correlations(evidence: Evidence, level: Level, behind: Behind) -> list[Item
         note += f" Given the baselines ({_words(baselines)}): {'; '.join(dict.fromkeys(_remarks(given)))}."
     columns.append(Column("remark", "remark"))
     title = f"Features and average transfer, {level.words}"
-    return [Table(level.name, title, columns, rows_of(rows), behind, note)]
+    return [Table(level.name, title, columns, rows_of(rows), source_runs, note)]
 
 
 def _remarks(found: pd.DataFrame) -> list[str]:
@@ -176,7 +176,7 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
     return pictures
 
 
-def held_out(evidence: Evidence, behind: Behind) -> list[Table | Missing]:
+def held_out(evidence: Evidence, source_runs: SourceRuns) -> list[Table | Missing]:
     found = evidence.held_out
     if found.empty or found["estimate"].isna().all():
         why = "; ".join(sorted(set(found["note"]))) if len(found) else "nothing to predict from"
@@ -205,7 +205,9 @@ def held_out(evidence: Evidence, behind: Behind) -> list[Table | Missing]:
         "seeds change places."
     )
     return [
-        Table("held-out", "Predicting a schedule that was left out", columns, rows_of(found), behind, note)
+        Table(
+            "held-out", "Predicting a schedule that was left out", columns, rows_of(found), source_runs, note
+        )
     ]
 
 

@@ -27,18 +27,18 @@ def targets(study: Study) -> Section:
         points = languages.language_points(study.runs)
     except InputError as error:
         return Section("targets", title, "", [Missing("Nothing measured:", str(error))])
-    behind = {"runs with both": tuple(dict.fromkeys(points["run"]))}
+    source_runs = {"runs with both": tuple(dict.fromkeys(points["run"]))}
     count = points["language"].nunique()
     text = (
-        f"In {len(behind['runs with both'])} runs the Fisher information of {count} target languages was followed "
+        f"In {len(source_runs['runs with both'])} runs the Fisher information of {count} target languages was followed "
         "on unlabelled examples, and the languages were scored at the same steps. The scores chose nothing. "
         "Independent units are seeds: languages, steps and schedules of one seed are not."
     )
-    items: list[Item] = [_apart(points, behind), _choice(points, behind)]
+    items: list[Item] = [_apart(points, source_runs), _choice(points, source_runs)]
     return Section("targets", title, text, items)
 
 
-def _apart(points: pd.DataFrame, behind: dict[str, tuple[str, ...]]) -> Table:
+def _apart(points: pd.DataFrame, source_runs: dict[str, tuple[str, ...]]) -> Table:
     there = [name for name in _WORDS if points[name].notna().any()]
     alone = languages.over_languages(points, there).set_index("feature")
     given = languages.over_languages(points, there, given=["entropy"]).set_index("feature")
@@ -63,10 +63,10 @@ def _apart(points: pd.DataFrame, behind: dict[str, tuple[str, ...]]) -> Table:
         "intervals over seeds. Beyond entropy: the same of what is left when the ranks of the predictions' entropy, "
         "which needs no gradient, are taken out of both sides. p is for each row alone."
     )
-    return Table("apart", "What tells the languages of a run apart", columns, rows, behind, note)
+    return Table("apart", "What tells the languages of a run apart", columns, rows, source_runs, note)
 
 
-def _choice(points: pd.DataFrame, behind: dict[str, tuple[str, ...]]) -> Table:
+def _choice(points: pd.DataFrame, source_runs: dict[str, tuple[str, ...]]) -> Table:
     found = languages.choose_steps(points)
     rows = [
         {
@@ -86,4 +86,4 @@ def _choice(points: pd.DataFrame, behind: dict[str, tuple[str, ...]]) -> Table:
         "from resampled seeds. tr(F) and its ratio are read both ways: taking the better one afterwards is choosing by "
         "labels."
     )
-    return Table("choice", "Choosing a step without labels", columns, rows, behind, note)
+    return Table("choice", "Choosing a step without labels", columns, rows, source_runs, note)

@@ -231,5 +231,5 @@ def _by_run(study: Study) -> Table:
     rows = rows_of(wide.reset_index())
     columns = [Column("run", "run"), Column("schedule", "schedule")]
     columns += [Column(f"score {language}", language, 2) for language in _languages(study)]
-    behind = {str(row["run"]): (str(row["run"]),) for row in rows}
-    return Table("run-scores", "Scores by run", columns, rows, behind, folded=True)
+    source_runs = {str(row["run"]): (str(row["run"]),) for row in rows}
+    return Table("run-scores", "Scores by run", columns, rows, source_runs, folded=True)

@@ -19,9 +19,9 @@ def unfreezing(study: Study) -> Section:
         )
         return Section("unfreezing", title, "", [Missing("No order:", why)])
     ordered = set(order["run"])
-    behind = {s: tuple(run for run in runs if run in ordered) for s, runs in study.by_schedule.items()}
-    behind = {s: runs for s, runs in behind.items() if runs}
-    left = [s for s in study.schedules if s not in behind]
+    source_runs = {s: tuple(run for run in runs if run in ordered) for s, runs in study.by_schedule.items()}
+    source_runs = {s: runs for s, runs in source_runs.items() if runs}
+    left = [s for s in study.schedules if s not in source_runs]
     text = f"Without an order of their own (all blocks at once, or none): {', '.join(left)}." if left else ""
     drawn = [
         Picture(
@@ -29,7 +29,7 @@ def unfreezing(study: Study) -> Section:
             "Unfreezing order",
             "Place of each block in the order, 1 = first; mean over the runs of a schedule.",
             partial(figures.unfreezing_order, order, study.blocks),
-            behind,
+            source_runs,
         ),
         Picture(
             "top-down",
@@ -39,9 +39,9 @@ def unfreezing(study: Study) -> Section:
                 figures.order_against_top_down,
                 order,
                 study.blocks,
-                width=figures.PAGE if len(behind) > 2 else figures.COLUMN,
+                width=figures.PAGE if len(source_runs) > 2 else figures.COLUMN,
             ),
-            behind,
+            source_runs,
         ),
     ]
     items: list[Item] = [*([] if study.brief else drawn), _table(study)]
@@ -82,5 +82,5 @@ def _table(study: Study) -> Table:
             "Margin: by how many standard errors of their difference the chosen block's tr(F) led the next frozen "
             "block's. A margin under 2 is a choice that another probe might have made differently."
         )
-    behind = {str(row["run"]): (str(row["run"]),) for row in rows}
-    return Table("orders", "Unfreezing orders", columns, rows, behind, note, folded=len(rows) > 12)
+    source_runs = {str(row["run"]): (str(row["run"]),) for row in rows}
+    return Table("orders", "Unfreezing orders", columns, rows, source_runs, note, folded=len(rows) > 12)

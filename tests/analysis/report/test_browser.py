@@ -156,7 +156,7 @@ def test_a_click_on_a_heading_sorts_numbers_as_numbers_and_again_turns_them_roun
         tmp_path,
     )
     assert len(seen.found["up"]) == 9
-    assert min(seen.found["up"]) < 0  # as text, −2 would stand behind −10
+    assert min(seen.found["up"]) < 0  # as text, −2 would stand after −10
     assert seen.found["up"] == sorted(seen.found["up"])
     assert seen.found["state"] == "ascending"
     assert seen.found["down"] == sorted(seen.found["up"], reverse=True)

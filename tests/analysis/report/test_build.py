@@ -72,12 +72,14 @@ def test_every_row_of_a_table_by_schedule_names_that_schedules_runs(report):
     for name in ("features", "table-1"):
         table = items(report, Table)[name]
         for row in table.rows:
-            assert table.behind[row["schedule"]] == tuple(f"{row['schedule']}-{seed}" for seed in range(4))
+            assert table.source_runs[row["schedule"]] == tuple(
+                f"{row['schedule']}-{seed}" for seed in range(4)
+            )
 
 
 def test_schedules_that_thaw_everything_at_once_have_no_order(report):
     for name in ("order", "top-down"):
-        assert list(items(report, Picture)[name].behind) == ["gu", "gu-reverse", "fun"]
+        assert list(items(report, Picture)[name].source_runs) == ["gu", "gu-reverse", "fun"]
     assert {row["schedule"] for row in items(report, Table)["orders"].rows} == {"gu", "gu-reverse", "fun"}
     text = next(section.text for section in report.groups[0].sections if section.name == "unfreezing")
     assert text.endswith("(all blocks at once, or none): standard.")
@@ -214,7 +216,7 @@ def test_published_results_stand_beside_ours_where_the_data_set_is_the_papers(tm
     assert (printed["average"], printed["sd"], printed["from"]) == (73.44, 0.24, "Table 1")
     ours = next(row for row in table.rows if row["method"] == "ours, gu")
     assert ours["runs"] == 3
-    assert table.behind["ours, gu"] == ("gu-0", "gu-1", "gu-2")
+    assert table.source_runs["ours, gu"] == ("gu-0", "gu-1", "gu-2")
     assert printed["shared_languages"] == "de,sw,th"
 
 

@@ -42,11 +42,13 @@ def test_every_table_and_figure_names_the_runs_behind_it(study, report):
     for group in report.groups:
         for section in group.sections:
             for item in section.items:
-                behind = {
-                    run for runs in getattr(item, "behind", {"": study.runs["run"]}).values() for run in runs
+                source_runs = {
+                    run
+                    for runs in getattr(item, "source_runs", {"": study.runs["run"]}).values()
+                    for run in runs
                 }
-                assert behind, item
-                assert behind <= set(study.runs["run"])
+                assert source_runs, item
+                assert source_runs <= set(study.runs["run"])
 
 
 def test_names_with_markup_are_text(tmp_path, write):
