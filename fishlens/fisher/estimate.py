@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,12 +152,12 @@ def _ratio(one: float, two: float) -> float:
 
 def summarise(per_example: Mapping[str, Tensor]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard error (ddof = 1; nan for one value) of every block's contributions."""
-    trace, stderr = {}, {}
-    for block, tensor in per_example.items():
-        values, count = tensor.numpy(), len(tensor)
-        trace[block] = float(values.mean())
-        stderr[block] = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    return trace, stderr
+    table = np.stack([values.numpy() for values in per_example.values()])
+    count = table.shape[1]
+    error = table.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.full(len(table), math.nan)
+    return dict(zip(per_example, table.mean(1).tolist(), strict=True)), dict(
+        zip(per_example, error.tolist(), strict=True)
+    )
 
 
 def merge(estimates: Sequence[FisherEstimate]) -> FisherEstimate:

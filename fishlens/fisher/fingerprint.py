@@ -1,5 +1,6 @@
 """A number that changes with a model's weights, also where torch does not count the write (`p.data.copy_()`)."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -69,6 +70,13 @@ def _sums(tensors: list[Tensor]) -> Iterator[Tensor]:
 
 
 def _weighted(parts: list[Tensor]) -> Tensor:
-    """Σ (2i + 1) x_i, wrapped: it changes when entries change places, too."""
+    """Σ (2i + 1) x_i, wrapped: it changes when entries change places, too.
+
+    Of the entries as a square, i = row · width + column: the sums of rows and columns have their weights each.
+    """
     together = torch.cat(parts).long()
-    return (together * torch.arange(1, 2 * len(together), 2, device=together.device)).sum()
+    width = math.isqrt(len(together))
+    square, rest = together[: width * width].view(width, width), together[width * width :]
+    one = torch.arange(max(width, len(rest)), device=together.device)
+    columns, rows = square.sum(0) * (2 * one[:width] + 1), square.sum(1) * (2 * width * one[:width])
+    return torch.cat([columns, rows, rest * (2 * (width * width + one[: len(rest)]) + 1)]).sum()

@@ -1,12 +1,13 @@
 """What adapters and peft insert into a model: which adapters there are, which are active, whose a parameter is."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from fishlens.errors import InputError
-from fishlens.fisher.walk import modules, named_parameters
+from fishlens.fisher.walk import known, modules, named_parameters
 
 PREFIX = "prefix"
 OUTSIDE = "outside"
@@ -145,19 +146,28 @@ def idle_heads(model: nn.Module) -> set[int]:
     """Parameters of an `adapters` model that its active head does not use: other heads, a pooler it passes by."""
     idle: set[int] = set()
     module: Any
-    for module in modules(model):
-        heads: Any = getattr(module, "heads", None)
-        if isinstance(heads, nn.ModuleDict) and hasattr(module, "active_head"):
-            active = module.active_head
-            names = [active] if isinstance(active, str) else list(active or [])
-            in_use = {id(p) for name in names if name in heads for p in heads[name].parameters()}
-            base: Any = module.base_model
-            in_use |= {
-                id(p) for _, p in named_parameters(base)
-            }  # a language model's head shares the embeddings
-            idle |= {id(p) for p in heads.parameters()} - in_use
-            pooler = getattr(base, "pooler", None)
-            pools = [head for name, head in heads.items() if name in names and head.config.get("use_pooler")]  # type: ignore[union-attr, operator]
-            if names and not pools and isinstance(pooler, nn.Module):
-                idle |= {id(p) for p in pooler.parameters()}
+    for module in known(model, "with heads", lambda: _with_heads(model)):
+        active, heads = module.active_head, module.heads
+        names = (active,) if isinstance(active, str) else tuple(active or ())
+        pools = any(head.config.get("use_pooler") for name, head in heads.items() if name in names)
+        idle |= known(model, ("idle", module, names, pools), partial(_idle, module, names, pools))
+    return idle
+
+
+def _with_heads(model: nn.Module) -> list[Any]:
+    return [
+        module
+        for module in modules(model)
+        if isinstance(getattr(module, "heads", None), nn.ModuleDict) and hasattr(module, "active_head")
+    ]
+
+
+def _idle(module: Any, names: tuple[str, ...], pools: bool) -> set[int]:
+    heads, base = module.heads, module.base_model
+    in_use = {id(p) for name in names if name in heads for p in heads[name].parameters()}
+    in_use |= {id(p) for _, p in named_parameters(base)}  # a language model's head shares the embeddings
+    idle = {id(p) for p in heads.parameters()} - in_use
+    pooler = getattr(base, "pooler", None)
+    if names and not pools and isinstance(pooler, nn.Module):
+        idle |= {id(p) for p in pooler.parameters()}
     return idle

@@ -1,6 +1,7 @@
 """The observer promise: a model is the same after a measurement as before it."""
 
 import copy
+import gc
 import random
 import sys
 import warnings
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import deferred_signals
-from fishlens.fisher.walk import modules, named_parameters
+from fishlens.fisher.walk import known, modules, named_parameters
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
                 for module, flag in modes.items():
                     if module.training is not flag:
-                        module.training = flag
+                        _set_flag(module, flag)
                 for parameter, requires, _ in parameters:
                     if requires != (id(parameter) in wanted):
                         parameter.requires_grad_(not requires)
@@ -49,12 +50,37 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
             signals.restoring = True
             for module, flag in flags:
                 if module.training != flag:
-                    module.training = flag
+                    _set_flag(module, flag)
             for parameter, requires, gradient in parameters:
                 if parameter.requires_grad != requires:
                     parameter.requires_grad_(requires)
                 if parameter.grad is not gradient:
                     parameter.grad = gradient
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Inside, Python's garbage collector does not start by itself.
+
+    A forward pass and the look at its graph make thousands of objects that are gone soon after, without its help; it
+    would look through everything that the program holds, again and again.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _set_flag(module: nn.Module, training: bool) -> None:
+    """`module.training = training`, without the code that a module runs when an attribute is set."""
+    if "training" in vars(module):
+        vars(module)["training"] = training
+    else:
+        module.training = training
 
 
 @contextmanager
@@ -107,6 +133,10 @@ def training_flags(model: nn.Module, mode: str) -> dict[nn.Module, bool]:
     if mode == "unchanged" or (mode == "train" and model.training):
         return {}
     training = mode == "train"
+    return known(model, ("flags", training), lambda: _training_flags(model, training))
+
+
+def _training_flags(model: nn.Module, training: bool) -> dict[nn.Module, bool]:
     flags = dict.fromkeys(modules(model), training)
     inside: set[int] = set()
     for module in list(flags):

@@ -12,6 +12,7 @@ all this is right for a model is proved on it, like every rule (see `proof`).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakMethod
 
 import torch
 from backpack import backpack, hook_run_extensions
@@ -112,7 +113,7 @@ class Operations(TorchFunctionMode):
     """Inside, the operations on `parameters` are followed until they meet a tensor whose rows are the batch's.
 
     `leading`: the sizes that the first dimension of such a tensor has. `meet` takes a `Meeting` and a function that
-    puts a tap there. `tangled` gets (names, output) of operations that are not such a meeting.
+    puts a tap there: a bound method. `tangled` gets (names, output) of operations that are not such a meeting.
     """
 
     def __init__(
@@ -123,11 +124,18 @@ class Operations(TorchFunctionMode):
         thread: Tensor,
     ) -> None:
         super().__init__()
-        self.leading, self.meet, self.thread = leading, meet, thread
+        # weak, as those who give it hold this: what a forward pass leaves must not wait for the garbage collector
+        self._meet = WeakMethod(meet)
+        self.leading, self.thread = leading, thread
         self.tangled: list[tuple[frozenset[str], Tensor]] = []
         self.made_of: Any = WeakTensorKeyDictionary()
         for name, parameter in parameters.items():
             self.made_of[parameter] = frozenset({name})
+
+    def _met(self, meeting: Meeting, tap: Callable[[Any], Tensor]) -> Tensor:
+        meet = self._meet()
+        assert meet is not None
+        return meet(meeting, tap)
 
     def follow(self, output: Tensor, names: frozenset[str]) -> None:
         """From now on `output` is followed, as a tensor made of the parameters `names`."""
@@ -181,7 +189,7 @@ class Operations(TorchFunctionMode):
         meeting = Meeting(
             tensors, "again", {name: name for name in names}, rows[0].detach(), (func, args, kwargs, rows)
         )
-        return self.meet(meeting, lambda call: Tap.apply(result, self.thread, call))
+        return self._met(meeting, lambda call: Tap.apply(result, self.thread, call))
 
     def _follow(self, result: Any, names: frozenset[str]) -> Any:
         for tensor in _tensors((result,)):
@@ -202,7 +210,7 @@ class Operations(TorchFunctionMode):
     def _copies(self, w: Tensor, aligned: Tensor, lead: int, names: frozenset[str]) -> Tensor:
         """`lead` copies of `aligned`, which is `w` in another shape."""
         meeting = Meeting([w], "copies", {name: name for name in names}, w.detach())
-        return self.meet(meeting, lambda call: Copies.apply(aligned, self.thread, call, lead))
+        return self._met(meeting, lambda call: Copies.apply(aligned, self.thread, call, lead))
 
     def _along(self, kind: str, func: Any, args: Any, kwargs: Any, names: frozenset[str]) -> Any:
         """A new leading dimension of the batch, by `expand` or `repeat`: here the copies are made."""
@@ -234,7 +242,7 @@ class Operations(TorchFunctionMode):
         names: frozenset[str],
     ) -> Tensor:
         meeting = Meeting(tensors, form, {name: name for name in names}, args[0].detach())
-        return self.meet(meeting, lambda call: Tap.apply(func(*args, **kwargs), self.thread, call))
+        return self._met(meeting, lambda call: Tap.apply(func(*args, **kwargs), self.thread, call))
 
 
 def fits(parameter: nn.Parameter, examples: int) -> bool:

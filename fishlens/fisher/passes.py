@@ -31,7 +31,7 @@ class Pass:
         self.seen: set[str] = set()
         self.parts: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)  # of one parameter's calls
         self.unscale: Tensor | None = None
-        self.pending = Together(self._reduce, together)
+        self.pending = Together(together)
 
     def run(
         self,
@@ -57,7 +57,8 @@ class Pass:
 
         gradients = self.taps.backward(logits, cotangent, on_call, inputs, retain_graph=retain_graph)
         with torch.autocast(logits.device.type, enabled=False):
-            self.pending.flush()
+            for group in self.pending.flush():
+                self._reduce(*group)
             for name, found in self.taps.settle(self.fast).items():
                 self.seen.add(name)
                 self.receive((name,), found)
@@ -81,7 +82,8 @@ class Pass:
         self.seen.update(tapped.names[local] for local in wanted)
         a, g = taps.sides(tapped, gradient, self.unscale)
         if self.together and all(taps.calls[tapped.names[local]] == 1 for local in wanted):
-            self.pending.add(tapped, a, g, wanted)
+            for group in self.pending.add(tapped, a, g, wanted):
+                self._reduce(*group)
         else:
             self._reduce([tapped], a, g)
 

@@ -23,7 +23,7 @@ from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
-from fishlens.fisher.observe import observing, random_states_kept
+from fishlens.fisher.observe import collector_paused, observing, random_states_kept
 from fishlens.fisher.outputs import BatchLogits, Output
 from fishlens.fisher.passes import back_propagate
 from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Proof, Prover
@@ -114,7 +114,8 @@ def estimate_fisher(
     check_labels(labels, samples, seed)
     check_choices(granularity, labels, mode, spectrum, noise_scale)
     model = unwrapped(model)
-    with walked_once(model):
+    plan = Plan() if plan is None else plan
+    with walked_once(model, plan.tree) as plan.tree:
         blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
         refuse_what_cannot_be_measured(model, blocks, mode)
         probe = Probe(
@@ -129,7 +130,7 @@ def estimate_fisher(
             autocast=autocast,
             preset=preset,
             unmeasured=unmeasured(model, blocks),
-            plan=Plan() if plan is None else plan,
+            plan=plan,
             tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
         )
         limit = PRESETS[preset].batches if preset else None
@@ -139,7 +140,8 @@ def estimate_fisher(
                 torch.manual_seed(seed)
             with probe.unchanged():
                 for batch in islice(batches_of(data), limit):
-                    probe.measure(batch, first_example)
+                    with collector_paused():
+                        probe.measure(batch, first_example)
                     first_example += batch.size
         return probe.finish(mode)
 

@@ -30,6 +30,7 @@ from fishlens.fisher.rows import FEW_POWERS, POWERS, ROWS, Rows, example_weights
 from fishlens.fisher.tally import finite
 from fishlens.fisher.taps import Taps
 from fishlens.fisher.transfer import fetched
+from fishlens.fisher.walk import Tree
 from fishlens.fisher.zeros import check_zeros
 
 NO_RULE = "no rule covers it"
@@ -68,7 +69,7 @@ class Proof:
 class Plan:
     """What was found out about a model; kept across probes, it makes every proof once.
 
-    Pass the same plan to every `estimate_fisher` of one model and one set of blocks.
+    Pass the same plan to every `estimate_fisher` of one model and one set of blocks. It holds on to the model.
     """
 
     proofs: dict[Any, Proof] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Plan:
     again: dict[str, int] = field(default_factory=dict)
     exhausted: set[str] = field(default_factory=set)
     keeps_inputs: bool = False  # give modules copies of their inputs, which the model changes in place
+    tree: Tree | None = None  # the model's modules and tensors at the last probe
 
     def look_further(self, names: Iterable[str], around: Mapping[str, Sequence[nn.Module]]) -> None:
         """For each of the parameters the next module around it is to run again, while there is one."""

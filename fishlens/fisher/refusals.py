@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.observe import training_flags
-from fishlens.fisher.walk import named_modules, named_parameters
+from fishlens.fisher.walk import known, named_modules, named_parameters
 
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
@@ -32,9 +32,19 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
                 raise InputError(f"parameter {name!r} of block {block.name!r} {reason}")
     measured = {id(p): name for block in blocks for name, p in block.parameters.items()}
     flags = training_flags(model, mode)
-    for name, module in named_modules(model):
+    for name, module in known(model, "refused", lambda: _perhaps_refused(model)):
         if reason := _refused_module(module, flags.get(module, module.training), measured):
             raise InputError(f"module {name!r} ({type(module).__name__}) {reason}")
+
+
+def _perhaps_refused(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that may have a reason; whether they do is in values that change."""
+    kinds = (nn.Embedding, nn.EmbeddingBag, nn.modules.batchnorm._BatchNorm)
+    return [
+        (name, module)
+        for name, module in named_modules(model)
+        if isinstance(module, kinds) or hasattr(module, "merged") or hasattr(module, "gradient_checkpointing")
+    ]
 
 
 def refuse_sharded(model: nn.Module) -> None:

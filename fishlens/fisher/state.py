@@ -11,6 +11,7 @@ it writes nothing, later ones are only checked for what shows for free: attribut
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import is_
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
-from fishlens.fisher.walk import modules, named_tensors
+from fishlens.fisher.walk import Held, Tree, tree_of
 
 Result = TypeVar("Result")
 
@@ -32,11 +33,7 @@ _NORMS = (
 _FRESH = ("lift_fresh", "lift_fresh_copy")
 _PLAIN = (list, dict, set, deque)
 _VALUES = frozenset((int, float, bool, str, bytes, type(None)))
-_OF_TORCH = frozenset(
-    name
-    for name in vars(nn.Module())
-    if name.startswith("_") and name not in ("_parameters", "_buffers")
-)  # fmt: skip
+_OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 
 
 class Writes(TorchDispatchMode):
@@ -106,52 +103,84 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     return found
 
 
-class State:
-    """A model's attributes, containers, and where its parameters and buffers lie: at one moment."""
+@dataclass(frozen=True)
+class Layout:
+    """Where a model keeps state: `others` are the attributes of the plain objects that its modules hold, and what
+    libraries keep on its tensors (bitsandbytes' scales, for one); `containers` the plain lists, dicts and sets in all
+    of these. It is right for as long as the attributes hold what they held: `attributes`."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.plain: dict[type, bool] = {}  # whether instances of a class are kept, too
-        self.attributes: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-        self.contents: dict[int, tuple[Any, Any]] = {}
-        for module in modules(model):
-            self._keep(vars(module), deeper=True)
-        self.tensors = [
-            (name, tensor, tensor.detach(), tensor._version) for name, tensor in named_tensors(model)
-        ]
-        for (
-            _,
-            tensor,
-            _,
-            _,
-        ) in self.tensors:  # what a library keeps on a parameter: bitsandbytes' scales, for one
-            if attributes := getattr(tensor, "__dict__", None):
-                self._keep(attributes, deeper=True)
+    attributes: Held
+    others: list[dict[str, Any]]
+    containers: list[Any]
 
-    def _keep(self, attributes: dict[str, Any], *, deeper: bool) -> None:
-        self.attributes[id(attributes)] = (attributes, attributes.copy())
+
+def layout_of(tree: Tree) -> Layout:
+    """The layout of a model. It is kept, with its tree, for the next probe, unless it was another one before."""
+    kept: Layout | None = tree.known.get("layout")
+    own = [vars(module) for module in tree.modules]
+    if kept is not None:
+        attributes = Held([*own, *kept.others])
+        if attributes.same_as(kept.attributes):
+            return kept
+    found = _found_layout(own, tree)
+    # what a model puts into its attributes with every pass is not held on to from one probe to the next
+    tree.known["layout"] = found if "layout" not in tree.known else None
+    return found
+
+
+def _found_layout(own: list[dict[str, Any]], tree: Tree) -> Layout:
+    plain: dict[type, bool] = {}  # whether instances of a class are looked into
+    others: dict[int, dict[str, Any]] = {}
+    containers: dict[int, Any] = {}
+
+    def look(attributes: dict[str, Any], *, deeper: bool) -> None:
         for name, value in attributes.items():
             kind = type(value)
             if kind in _VALUES or name in _OF_TORCH:
                 continue
-            if kind in _PLAIN or name in ("_parameters", "_buffers"):
-                self.contents[id(value)] = (value, value.copy())
-            elif deeper and self._is_plain(value, kind) and id(vars(value)) not in self.attributes:
-                self._keep(vars(value), deeper=False)
+            if kind in _PLAIN:
+                containers[id(value)] = value
+            elif deeper:
+                if kind not in plain:
+                    plain[kind] = _is_plain_object(value)
+                if plain[kind] and id(vars(value)) not in others:
+                    others[id(vars(value))] = vars(value)
+                    look(vars(value), deeper=False)
 
-    def _is_plain(self, value: Any, kind: type) -> bool:
-        if kind not in self.plain:
-            self.plain[kind] = _is_plain_object(value)
-        return self.plain[kind]
+    tensors = [tensor for _, tensor in (*tree.named_parameters, *tree.named_buffers)]
+    on_tensors = [held for tensor in tensors if (held := getattr(tensor, "__dict__", None))]
+    for attributes in (*own, *on_tensors):
+        look(attributes, deeper=True)
+    others |= {id(held): held for held in on_tensors}
+    known = list(others.values())
+    return Layout(Held([*own, *known]), known, list(containers.values()))
+
+
+class State:
+    """A model's attributes, containers, and where its parameters and buffers lie: at one moment."""
+
+    def __init__(self, model: nn.Module) -> None:
+        tree = tree_of(model)
+        layout = layout_of(tree)
+        self.attributes = layout.attributes
+        self.own = Held(
+            [
+                vars(module)[kind]
+                for module in tree.modules
+                for kind in ("_modules", "_parameters", "_buffers")
+            ]
+        )
+        self.contents = [(container, container.copy()) for container in layout.containers]
+        self.tensors = [
+            (name, tensor, tensor.detach(), tensor._version)
+            for name, tensor in (*tree.named_parameters, *tree.named_buffers)
+        ]
 
     def restore(self) -> bool:
         """Puts back what is no longer the same object; whether there was anything."""
-        changed = False
-        for attributes, before in self.attributes.values():
-            if not _same_values(attributes, before):
-                attributes.clear()
-                attributes.update(before)
-                changed = True
-        for container, before in self.contents.values():
+        changed = self.attributes.restore()
+        changed = self.own.restore() or changed
+        for container, before in self.contents:
             if not _same(container, before):
                 _refill(container, before)
                 changed = True
@@ -177,17 +206,10 @@ def _same(container: Any, before: Any) -> bool:
     if len(container) != len(before):
         return False
     if isinstance(container, dict):
-        return _same_values(container, before)
+        return all(map(is_, container.values(), before.values())) and list(container) == list(before)
     if isinstance(container, set):
         return container == before
     return all(now is then for now, then in zip(container, before, strict=True))
-
-
-def _same_values(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
-    """Whether two dicts hold the same objects under the same keys, in the same order."""
-    return (
-        len(now) == len(before) and all(map(is_, now.values(), before.values())) and list(now) == list(before)
-    )
 
 
 def _refill(container: Any, before: Any) -> None:

@@ -4,7 +4,7 @@ Where launching an operation costs more than its arithmetic, this is most of wha
 laying calls side by side is a copy for nothing: large calls are reduced alone, as soon as their gradient is there.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,39 +19,38 @@ SMALL = {"cpu": 2**19}
 SMALL_ELSEWHERE = 2**24
 MOST_WAITING = 32  # so many of the largest: the memory that waiting calls may take
 
-Reduce = Callable[[list["Tapped"], Tensor, Tensor], None]
-"""(K calls, their inputs `[K·N, T, …]`, the gradients of their outputs `[K·N, T, …]`) -> None"""
+Group = tuple[list["Tapped"], Tensor, Tensor]
+"""K calls, their inputs `[K·N, T, …]`, the gradients of their outputs `[K·N, T, …]`"""
 
 
 @dataclass
 class Together:
     """Calls wait here for others of their kind until `flush`; `memory`: bytes that gradients may take at a time."""
 
-    reduce: Reduce
     memory: int
     waiting: dict[Hashable, list[tuple["Tapped", Tensor, Tensor]]] = field(default_factory=dict)
     bytes: int = 0
 
-    def add(self, tapped: "Tapped", a: Tensor, g: Tensor, names: Hashable) -> None:
-        """`a`, `g`: `[N, T, …]` of one call; `names`: which of its parameters are wanted, by local name."""
+    def add(self, tapped: "Tapped", a: Tensor, g: Tensor, names: Hashable) -> Iterator[Group]:
+        """What is to be reduced now. `a`, `g`: `[N, T, …]` of one call; `names`: of its parameters that are wanted."""
         kind = tapped.rule.kind(tapped.call.module)
         size = _bytes(a) + _bytes(g) + _bytes(g) // max(1, g.shape[1]) * a.shape[-1]
         small = min(small_on(a.device), self.memory // MOST_WAITING)
         if kind is None or size > small:
-            self.reduce([tapped], a, g)
+            yield [tapped], a, g
             return
         key = (type(tapped.rule), kind, names, a.shape, g.shape, a.dtype, g.dtype)
         self.waiting.setdefault(key, []).append((tapped, a, g))
         self.bytes += size
         if self.bytes > MOST_WAITING * small:
-            self.flush()
+            yield from self.flush()
 
-    def flush(self) -> None:
-        """Reduces all that waits."""
+    def flush(self) -> Iterator[Group]:
+        """All that waits."""
         waiting, self.waiting, self.bytes = self.waiting, {}, 0
         for calls in waiting.values():
             tapped, a, g = zip(*calls, strict=True)
-            self.reduce(list(tapped), _joined(a), _joined(g))
+            yield list(tapped), _joined(a), _joined(g)
 
 
 def small_on(device: torch.device) -> int:

@@ -1,11 +1,11 @@
 """What the host needs of a device: fetched in one transfer, in whatever shapes and types."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 NUMPY = {
     torch.float64: np.float64, torch.float32: np.float32, torch.bool: np.bool_, torch.uint8: np.uint8,
@@ -15,15 +15,32 @@ NUMPY = {
 
 def fetched(tree: Any) -> Any:
     """The nested lists, tuples and dicts `tree` with a numpy array for every tensor; one wait for every device."""
-    leaves, spec = tree_flatten(tree)
-    by_device: dict[torch.device, list[int]] = {}
-    for place, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor):
-            by_device.setdefault(leaf.device, []).append(place)
-    for places in by_device.values():
-        for place, value in zip(places, _at_once([leaves[place] for place in places]), strict=True):
-            leaves[place] = value
-    return tree_unflatten(leaves, spec)
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for tensor in _tensors(tree):
+        by_device.setdefault(tensor.device, []).append(tensor)
+    arrays = {
+        id(tensor): array
+        for tensors in by_device.values()
+        for tensor, array in zip(tensors, _at_once(tensors), strict=True)
+    }
+    return _exchanged(tree, arrays)
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, (list, tuple, dict)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(value)
+
+
+def _exchanged(tree: Any, arrays: Mapping[int, np.ndarray]) -> Any:
+    """torch's own walks of trees leave reference cycles that hold the tensors."""
+    if isinstance(tree, dict):
+        return {key: _exchanged(value, arrays) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([_exchanged(value, arrays) for value in tree])
+    return arrays.get(id(tree), tree)
 
 
 def _at_once(tensors: list[Tensor]) -> list[np.ndarray]:

@@ -1,45 +1,118 @@
 """A model's modules and tensors as lists: a probe looks at all of them several times, and torch's own walk makes one
 generator for every module and level.
 
-Inside `walked_once` the model is walked once and the lists are kept: a probe begins with one walk, so that whatever
-has changed in the model since the last one is seen.
+Inside `walked_once` the model is walked once. Whoever keeps the `Tree` and passes it again pays for a look at what the
+modules hold, a tenth of a walk: that it is the same tree is seen every time, not believed.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
+from operator import is_
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+Found = TypeVar("Found")
+
+
+class Held:
+    """The keys and values of some dicts at one moment, side by side in two lists: millions compare in no time."""
+
+    def __init__(self, dicts: Sequence[dict[str, Any]]) -> None:
+        self.dicts = dicts
+        self.sizes = list(map(len, dicts))
+        self.keys = list(chain.from_iterable(dicts))
+        self.values = list(chain.from_iterable(held.values() for held in dicts))
+
+    def same_as(self, other: "Held") -> bool:
+        """Whether both hold the same objects under the same keys in the same order."""
+        return (
+            self.sizes == other.sizes and self.keys == other.keys and all(map(is_, self.values, other.values))
+        )
+
+    def restore(self) -> bool:
+        """Puts back what the dicts held; whether anything had changed."""
+        if self.same_as(Held(self.dicts)):
+            return False
+        start = 0
+        for held, size in zip(self.dicts, self.sizes, strict=True):
+            keys, values = self.keys[start : start + size], self.values[start : start + size]
+            start += size
+            if list(held) != keys or not all(map(is_, held.values(), values)):
+                held.clear()
+                held.update(zip(keys, values, strict=True))
+        return True
+
+
+class Tree:
+    """The modules of `model` and their own tensors, as lists; `known` is what was found out of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.named_modules = _named_modules(model)
+        self.modules = [module for _, module in self.named_modules]
+        self.held, self.attributes = self._look()
+        self.named_parameters: list[tuple[str, nn.Parameter]] = self._named("_parameters")
+        self.named_buffers: list[tuple[str, Tensor]] = self._named("_buffers")
+        self.known: dict[Hashable, Any] = {}
+
+    def _look(self) -> tuple[Held, list[str]]:
+        """Children, parameters and buffers of all modules; and the names of the modules' attributes."""
+        own = [vars(module) for module in self.modules]
+        kinds = ("_modules", "_parameters", "_buffers")
+        return Held([held[kind] for held in own for kind in kinds]), list(chain.from_iterable(own))
+
+    def holds(self) -> bool:
+        """Whether the model is as it was, but for values of attributes."""
+        held, attributes = self._look()
+        return attributes == self.attributes and held.same_as(self.held)
+
+    def _named(self, kind: str) -> list[tuple[str, Any]]:
+        return list(_once((name, vars(module)[kind]) for name, module in self.named_modules))
+
 
 class _Kept(threading.local):
-    model: nn.Module | None = None
-    lists: dict[str, Any]
+    tree: Tree | None = None
 
 
 _kept = _Kept()
 
 
 @contextmanager
-def walked_once(model: nn.Module) -> Iterator[None]:
-    """Inside, in this thread, the lists of `model` are made once; its tree of modules must not change meanwhile."""
-    before = _kept.model, _kept.__dict__.get("lists", {})
-    if before[0] is not model:
-        _kept.model, _kept.lists = model, {}
+def walked_once(model: nn.Module, before: Tree | None = None) -> Iterator[Tree]:
+    """Inside, in this thread, the lists of `model` are those of one tree, which must not change meanwhile: `before`,
+    if the model still is as it was then."""
+    outer = _kept.tree
+    if outer is None or outer.model is not model:
+        again = before is not None and before.model is model and before.holds()
+        _kept.tree = before if again else Tree(model)
     try:
-        yield
+        assert _kept.tree is not None
+        yield _kept.tree
     finally:
-        _kept.model, _kept.lists = before
+        _kept.tree = outer
+
+
+def tree_of(model: nn.Module) -> Tree:
+    """The tree of the walk under way, or a new one."""
+    kept = _kept.tree
+    return kept if kept is not None and kept.model is model else Tree(model)
+
+
+def known(model: nn.Module, key: Hashable, find: Callable[[], Found]) -> Found:
+    """What `find` returns, which the lists of a tree and the names of its attributes decide: once for each tree."""
+    found = tree_of(model).known
+    if key not in found:
+        found[key] = find()
+    return found[key]
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """As `model.named_modules()` gives them: from the outside in, each once."""
-    if _kept.model is not model:
-        return _named_modules(model)
-    if "named" not in _kept.lists:
-        _kept.lists["named"] = _named_modules(model)
-    return _kept.lists["named"]
+    kept = _kept.tree
+    return kept.named_modules if kept is not None and kept.model is model else _named_modules(model)
 
 
 def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -60,29 +133,24 @@ def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def modules(model: nn.Module) -> list[nn.Module]:
     """As `model.modules()` gives them."""
-    return [module for _, module in named_modules(model)]
+    kept = _kept.tree
+    if kept is not None and kept.model is model:
+        return kept.modules
+    return [module for _, module in _named_modules(model)]
 
 
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """As `model.named_parameters()` gives them: each once."""
-    if _kept.model is not model:
-        return _named_parameters(model)
-    if "parameters" not in _kept.lists:
-        _kept.lists["parameters"] = _named_parameters(model)
-    return _kept.lists["parameters"]
-
-
-def _named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return list(_once((name, module._parameters) for name, module in named_modules(model)))
+    return tree_of(model).named_parameters
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters, then buffers, each once."""
-    found: list[tuple[str, Tensor]] = [*named_parameters(model)]
-    return found + list(_once((name, module._buffers) for name, module in named_modules(model)))
+    tree = tree_of(model)
+    return [*tree.named_parameters, *tree.named_buffers]
 
 
-def _once(owners: Iterator[tuple[str, dict]]) -> Iterator[tuple[str, nn.Parameter]]:
+def _once(owners: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for prefix, tensors in owners:
         for name, tensor in tensors.items():

@@ -1,6 +1,7 @@
 """What measures a model: its blocks, its examples, and how; and what is known of the weights it has now."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from fishlens.fisher.fingerprint import Weights, weights_of
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.fisher.refusals import refuse_sharded
+from fishlens.fisher.walk import Tree, walked_once
 from fishlens.tracking.languages import InLanguage, same_model
 from fishlens.tracking.measurement import unseen
 from fishlens.tracking.probe_set import ProbeSet
@@ -60,6 +62,7 @@ class Instrument:
     targets: dict[str, ProbeSet] = field(default_factory=dict)
     known: Measured = field(default_factory=lambda: Measured(None))
     _plan: Plan = field(default_factory=Plan)
+    _tree: Tree | None = None
     _identity: dict[str, Any] | None = None
 
     @property
@@ -68,6 +71,12 @@ class Instrument:
         if self._identity is None:
             raise RuntimeError("nothing has been measured yet")
         return self._identity
+
+    @contextmanager
+    def walked(self) -> Iterator[None]:
+        """Inside, the model's tree of modules is looked over once."""
+        with walked_once(self.model, self._tree) as self._tree:
+            yield
 
     def prove(self) -> None:
         """Measures a batch of every kind, once: raises what is wrong with the input, and learns what the numbers are

@@ -45,7 +45,8 @@ class Prober:
 
     def all_languages(self, step: int) -> FisherEstimate | None:
         """The probe of a step: of the source, and of every target language."""
-        estimate = self.source(step, "track", self._instrument.probe_set.base)
+        with self._instrument.walked():
+            estimate = self.source(step, "track", self._instrument.probe_set.base)
         weights = self._instrument.known.weights
         assert weights is not None
         if self._languages_every is None or step % self._languages_every == 0:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from fishlens import Tracker, estimate_fisher, find_blocks
-from fishlens.fisher import Plan, transfer, walk
+from fishlens.fisher import Plan, transfer
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 
@@ -146,22 +146,3 @@ def test_what_is_fetched_keeps_every_bit_and_its_shape():
     assert found["a"][0] == 2**53 + 1 and found["a"][1].tolist() == [[True, False]]
     assert found["b"][0][0] == 0.1 and found["b"][1].shape == (0, 3) and found["b"][2] is None
     assert found["c"].tolist() == [1.5]
-
-
-def test_a_probe_walks_the_modules_of_a_model_once(monkeypatch):
-    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
-    blocks, x, plan = find_blocks(model, by="module"), torch.randn(6, 4), Plan()
-    estimate_fisher(model, x, blocks=blocks, labels="exact", plan=plan)
-    walks, walk_through = [], walk._named_modules
-
-    def counted(module):
-        walks.append(module is model)
-        return walk_through(module)
-
-    monkeypatch.setattr(walk, "_named_modules", counted)
-    estimate_fisher(model, x, blocks=blocks, labels="exact", plan=plan)
-    assert sum(walks) == 1
-    added = torch.nn.Linear(3, 3)
-    model.add_module("more", added)  # what has changed since the last probe is seen
-    blocks = find_blocks(model, by="module")
-    assert estimate_fisher(model, x, blocks=blocks, labels="exact").trace["more"] > 0

@@ -1,0 +1,163 @@
+"""Between probes a model changes, and what is kept of it is looked over, not believed; nothing is left for the garbage
+collector."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from fishlens import Tracker, estimate_fisher, find_blocks
+from fishlens.fisher import Plan, walk
+
+from .architectures import tiny
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    made, walk_through = [], walk._named_modules
+
+    def counted(module):
+        made.append(type(module).__name__)
+        return walk_through(module)
+
+    monkeypatch.setattr(walk, "_named_modules", counted)
+    return made
+
+
+def small():
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def measured(model, plan, x=None):
+    blocks = find_blocks(model, by="module")
+    x = torch.ones(6, 4) if x is None else x
+    return estimate_fisher(model, x, blocks=blocks, labels="exact", diagonal=True, plan=plan)
+
+
+def test_a_model_is_walked_for_the_first_probe_alone(walks):
+    model, plan = small(), Plan()
+    measured(model, plan)
+    assert "Sequential" in walks
+    blocks = find_blocks(model, by="module")
+    walks.clear()
+    estimate_fisher(model, torch.ones(6, 4), blocks=blocks, labels="exact", plan=plan)
+    assert walks == []
+
+
+def test_a_tracker_walks_no_modules_at_a_probe(walks, tmp_path):
+    tracker = Tracker(
+        small(), torch.ones(6, 4), run=tmp_path / "run", every=1, labels="exact", blocks="module"
+    )
+    tracker.step(0)
+    walks.clear()
+    assert tracker.step(1) is not None
+    assert walks == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.add_module("more", nn.Linear(3, 3)),
+        lambda model: setattr(model[0], "weight", nn.Parameter(torch.full((5, 4), 0.3))),
+        lambda model: model.__setitem__(1, nn.Sigmoid()),
+        lambda model: model[0].register_buffer("scale", torch.ones(())),
+        lambda model: setattr(model[2], "bias", None),
+        lambda model: setattr(model[0], "training", False),
+        lambda model: vars(model[1]).update(seen=[1, 2]),
+        lambda model: model[0].weight.requires_grad_(False),
+    ],
+)
+def test_whatever_changes_between_two_probes_is_seen(change):
+    torch.manual_seed(0)
+    kept, anew, plan = small(), small(), Plan()
+    anew.load_state_dict(kept.state_dict())
+    measured(kept, plan)
+    for model in (kept, anew):
+        torch.manual_seed(1)
+        change(model)
+    one, other = measured(kept, plan), measured(anew, Plan())
+    assert one.trace == other.trace
+    assert one.meta["unmeasured"] == other.meta["unmeasured"]
+
+
+class Remembering(nn.Linear):
+    """From its third call on it writes down what it saw, in containers made after the first probe."""
+
+    def forward(self, x):
+        if hasattr(self, "seen"):
+            self.seen.append(float(x.detach().sum()))
+            self.holder.count += 1
+            self.holder.last = x
+            self.table["last"] = x
+        return super().forward(x)
+
+
+class Holder:
+    count = 0
+
+
+def test_containers_made_between_probes_are_as_before_them():
+    model, plan = nn.Sequential(Remembering(4, 3)), Plan()
+    measured(model, plan)
+    model[0].seen, model[0].holder, model[0].table = [], Holder(), {}
+    for _ in range(3):
+        model(torch.zeros(2, 4))
+        before = [*model[0].seen], model[0].holder.count, dict(model[0].table), model[0].holder.last
+        measured(model, plan)
+        after = [*model[0].seen], model[0].holder.count, dict(model[0].table), model[0].holder.last
+        assert after == before
+
+
+class Keeping(nn.Linear):
+    def forward(self, x):
+        self.activation = super().forward(x)
+        return self.activation
+
+
+def test_what_a_model_keeps_of_an_update_is_not_held_on_to_by_a_plan():
+    model, plan = nn.Sequential(Keeping(4, 3)), Plan()
+    for _ in range(3):
+        model(torch.ones(2, 4))
+        measured(model, plan)
+    model(torch.ones(2, 4))
+    gone = weakref.ref(model[0].activation)
+    measured(model, plan)
+    model(torch.ones(2, 4))
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("family", ["Bert", "Mixtral", "T5", "ModernBert"])
+@pytest.mark.parametrize("plan", ["new", "kept"])
+def test_a_probe_leaves_no_tensor_to_the_garbage_collector(family, plan):
+    model = tiny(family)
+    batch = {"input_ids": torch.cat([torch.randint(3, 60, (3, 6)), torch.ones(3, 1, dtype=torch.long)], 1)}
+    blocks, kept = find_blocks(model), Plan()
+    estimate_fisher(model, batch, blocks=blocks, labels="mc", diagonal=True, plan=kept)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        estimate_fisher(
+            model, batch, blocks=blocks, labels="mc", diagonal=True, plan=kept if plan == "kept" else Plan()
+        )
+        gc.collect()
+        left = [x for x in gc.garbage if isinstance(x, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert left == []
+
+
+def test_the_collector_is_on_again_after_a_probe_and_stays_off_where_it_was():
+    model, plan, on = small(), Plan(), []
+    model.register_forward_hook(lambda *_: on.append(gc.isenabled()))
+    measured(model, plan)
+    assert gc.isenabled() and not any(on)
+    gc.disable()
+    try:
+        measured(model, plan)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
