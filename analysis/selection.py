@@ -31,7 +31,7 @@ _NOT_FACTORS = {
 _NOT_WHAT_IT_IS = {
     "train.accumulate", "train.log_every", "evaluate.batch_size", "checkpoint.every", "checkpoint.keep",
     "data.test_source", "tracking.labels", "tracking.samples", "tracking.granularity", "tracking.preset",
-    "tracking.examples", "tracking.diagonal_at", "report_to",
+    "tracking.examples", "tracking.diagonals", "tracking.diagonal_at", "report_to",
 }  # fmt: skip
 _FOLDERS = {"data.root"}  # the same data may lie elsewhere on another machine: compared by the folder's name
 _SETS = {"targets"}  # in whatever order they are given

@@ -110,14 +110,17 @@ def _print_cost(found: Any, settings: "Recipe") -> None:
         f"a probe of {cost.examples} examples takes {cost.probe_seconds:.3g} s{_memory(cost.memory)}; "
         f"an update of {cost.update_examples} rows {cost.update_seconds:.3g} s{_memory(cost.update_memory)}"
     )
-    if tracking.budget is not None:
-        every = cost.probe_seconds / (tracking.budget * cost.update_seconds)
-        say(f"with tracking.budget={tracking.budget:g}, a probe is due about every {every:.0f} steps")
-    elif tracking.every is not None:
-        share, probes = cost.overhead(tracking.every), found.steps // tracking.every + 1
+    every = tracking.every
+    if isinstance(every, str):
+        due = cost.overhead(1) / (float(every[:-1]) / 100)
+        say(f"with tracking.every={every}, a probe is due about every {due:.0f} steps")
+    elif every is not None:
+        listed = isinstance(every, list)
+        probes = sum(step <= found.steps for step in every) if listed else found.steps // every + 1
+        share = cost.overhead(found.steps / max(probes, 1) if listed else every)
+        when = "a probe at each of these steps" if listed else f"a probe every {every} steps"
         say(
-            f"with a probe every {tracking.every} steps, tracking costs about {100 * share:.1f}% of training: "
-            f"{probes} probes in {found.steps} steps"
+            f"with {when}, tracking costs about {100 * share:.1f}% of training: {probes} probes in {found.steps} steps"
         )
 
 

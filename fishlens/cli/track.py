@@ -219,7 +219,7 @@ FIELDS = {
     "granularity": "tracking.granularity",
     "preset": "tracking.preset",
     "noise_scale": "tracking.noise_scale",
-    "diagonals": "tracking.diagonal_at",
+    "diagonals": "tracking.diagonals",
     "seed": "seed",
     "languages": "tracking.languages",
     "languages_every": "tracking.languages_every",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from fishlens.errors import InputError
 from fishlens.recipe.content import is_place
+from fishlens.recipe.old_fields import present, with_present_names
 from fishlens.recipe.paths import SCHEME, resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.recipe.yaml_text import parse_yaml, read_yaml
@@ -39,10 +40,11 @@ def load_recipe(recipe: "str | Path | Mapping[str, Any] | Recipe", overrides: Se
         tree, origin = read_yaml(path, "recipe"), str(path)
     assignments = [_override(s) for s in ([overrides] if isinstance(overrides, str) else overrides)]
     variants = tree.pop("variants", None) or []
+    with_present_names(tree)
     _apply(tree, assignments)
     for variant in _check_variants(variants, origin):
         if all(_matches(tree, path, value) for path, value in variant["when"].items()):
-            _apply(tree, variant["set"].items())
+            _apply(tree, (present(path, value) for path, value in variant["set"].items()))
     _apply(tree, assignments)
     return _checked(_validated(tree, origin))
 
@@ -109,7 +111,7 @@ def _override(setting: str) -> tuple[str, Any]:
     if not separator or not path.strip() or any(not word for word in path.split(".")):
         raise InputError(f"override {setting!r}; expected field=value, for instance train.steps=100")
     try:
-        return path.strip(), parse_yaml(value)
+        return present(path.strip(), parse_yaml(value))
     except yaml.YAMLError as error:
         raise InputError(f"override {setting!r}: the value is not valid YAML") from error
 
@@ -163,7 +165,8 @@ def _sentence(detail: Any) -> str:
         return f"{path} is missing"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return f"{path}: {message}" if path else message
+        colon = "" if message.startswith("is ") else ":"
+        return f"{path}{colon} {message}" if path else message
     return f"{path} is {detail['input']!r}: {message[0].lower()}{message[1:]}"
 
 

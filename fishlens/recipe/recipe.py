@@ -5,9 +5,10 @@ A recipe is YAML (or a dict). Unknown fields are refused with their path; every 
 relative to the current directory, wherever the recipe's file lies.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from fishlens.names import check_file_name, check_language, colliding
 from fishlens.own_code import is_own
@@ -22,6 +23,21 @@ def _local(place: str) -> str:
     return place
 
 
+def _when(every: Any) -> Any:
+    """50, "2%" or [0, 10, 100], as `Tracker` takes it."""
+    if type(every) is int and every >= 1:
+        return every
+    if isinstance(every, str) and (told := re.fullmatch(r"\s*(\d+|\d*\.\d+)\s*%\s*", every)):
+        if 0 < float(told[1]) < 100:
+            return f"{told[1]}%"
+    elif isinstance(every, list) and every and all(type(step) is int and step >= 0 for step in every):
+        return every
+    raise ValueError(
+        f"is {every!r}; expected a number of steps (50), a share of the training time (2%), a list of steps ([0, 100]) "
+        "or null"
+    )
+
+
 PEFT = "peft:"
 """What the configuration string of a task adapter of `peft` begins with."""
 
@@ -29,6 +45,7 @@ Positive = Annotated[int, Field(ge=1)]
 FolderName = Annotated[str, AfterValidator(check_file_name)]
 Language = Annotated[str, AfterValidator(check_language)]
 Place = Annotated[str, AfterValidator(_local)]
+Every = Annotated[int | str | list[int], PlainValidator(_when)]
 Files = Place | dict[Language, Place] | None
 
 
@@ -116,8 +133,10 @@ class Train(Section):
 
 
 class Tracking(Section):
-    every: Positive | None = Field(
-        50, description="probe the Fisher information every so many steps; null: never"
+    every: Every | None = Field(
+        50,
+        description="probe the Fisher information every so many steps (50), as often as a share of the training time "
+        "allows (2%), or at these steps ([0, 10, 100]); null: never",
     )
     examples: Positive = Field(64, description="examples per probe")
     labels: Literal["auto", "exact", "mc", "empirical", "mode"] = Field("auto", description="docs/fisher.md")
@@ -126,14 +145,8 @@ class Tracking(Section):
     preset: Literal["published"] | None = Field(
         None, description="published: as the published code estimated it"
     )
-    diagonal_at: list[Annotated[int, Field(ge=0)]] = Field(
+    diagonals: list[Annotated[int, Field(ge=0)]] = Field(
         [], description="steps at which the diagonal is written too, whether or not a probe is due"
-    )
-    budget: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="a fraction, 0.02: probe as often as this share of the training time allows; replaces every",
     )
     blocks: dict[str, str | list[str]] | None = Field(
         None,
@@ -277,7 +290,7 @@ class Recipe(Section):
                 "tracking.labels to auto, exact or mc, or tracking.languages to []"
             )
         scored = self.schedule.options.get("scores") == "targets"
-        if tracking.every is None and tracking.budget is None and not scored:
+        if tracking.every is None and not scored:
             raise ValueError(
                 "tracking.languages names languages, but tracking.every is null: nothing is measured"
             )

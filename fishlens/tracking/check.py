@@ -30,7 +30,7 @@ class Forecast:
     memory: int | None
     update_memory: int | None
 
-    def overhead(self, every: int) -> float:
+    def overhead(self, every: float) -> float:
         """Seconds on probes per second of training, with a probe every so many updates."""
         return self.probe_seconds / (every * self.update_seconds)
 

@@ -31,7 +31,7 @@ from fishlens.training.tasks import Task
 
 MAY_CHANGE = ("tracking", "data.root", "data.train", "data.validation", "data.test", "language_adapters")
 RULE = "a measurement changes only tracking.*, data.train, data.validation, data.test, data.root and language_adapters"
-ONCE = ("tracking.every=1", "tracking.budget=null", "tracking.diagonal_at=[]")
+ONCE = ("tracking.every=1", "tracking.diagonals=[]")
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,7 @@ class Probes:
         self._order = probe_order(len(rows), recipe.seed)
         settings = recipe.tracking
         self._examples, self._size = probe_size(recipe)
-        tracked = settings.every is not None or settings.budget is not None
-        self._tracked = tracked
+        self._tracked = tracked = settings.every is not None
         scored = schedule.scores_by is not None and not self._by_gradient
         if scored and settings.blocks:
             raise InputError(
@@ -124,14 +123,14 @@ class Probes:
             self.tracker = Tracker(
                 assembly.model,
                 self._data(targets),
-                every=f"{100 * settings.budget}%" if settings.budget else settings.every or 1,
+                every=settings.every or 1,
                 examples=self._examples,
                 blocks=own_blocks(assembly.parameters(), settings.blocks)
                 if settings.blocks
                 else assembly.blocks,
                 output=task.output,
                 **estimator_options(recipe),
-                diagonals=settings.diagonal_at,
+                diagonals=settings.diagonals,
                 training_seconds=training_seconds,
                 in_language=assembly.in_language,
                 passing=assembly.passing_parameters,

@@ -14,6 +14,7 @@ from fishlens.recipe.loading import (
     load_recipe,
     recipe_text,
 )
+from fishlens.tracking.clock import make_clock
 
 MINIMAL = {"name": "mine", "model": "somewhere/encoder", "task": {"name": "topic"}, "train": {"steps": 10}}
 OF_DATA = {"squad": ["xquad", "mlqa"], "copa": ["xcopa"], "mnli": ["xnli"]}
@@ -98,6 +99,16 @@ def test_overrides_reach_any_field_and_options_too():
         ("train.lr_schedule=cosine", "train.lr_schedule is 'cosine': input should be 'linear' or 'constant'"),
         ("data.targets=[false]", r"data.targets.0 is False: input should be a valid string"),
         ("speed=3", "there is no field speed"),
+        (
+            "tracking.every=0",
+            r"tracking.every is 0; expected a number of steps \(50\), a share of the training",
+        ),
+        ("tracking.every=200%", "tracking.every is '200%'; expected a number of steps"),
+        ("tracking.every=[0, no]", r"tracking.every is \[0, 'no'\]; expected a number of steps"),
+        (
+            "tracking.budget=much",
+            "tracking.budget is 'much'; expected a share of the training time, as tracking.every: 2%",
+        ),
         ("tracking.labels=gold", "tracking.labels is 'gold'"),
         ("train.steps=null", "train: give either steps or epochs"),
         ("schedule.name=full", "set adapter=null"),
@@ -137,6 +148,22 @@ def test_files_that_are_no_recipes_are_named(tmp_path):
 def test_a_variant_with_a_wrong_shape_is_refused():
     with pytest.raises(InputError, match="variants is a list of"):
         load_recipe({**MINIMAL, "variants": [{"when": {}}]})
+
+
+@pytest.mark.parametrize("every", [50, "2%", [0, 10, 100], None])
+def test_a_probe_is_due_in_a_recipe_as_in_python(every):
+    recipe = load_recipe({**MINIMAL, "tracking": {"every": every}})
+    assert recipe.tracking.every == every
+    assert every is None or make_clock(recipe.tracking.every) == make_clock(every)
+
+
+def test_the_names_of_older_recipes_are_read_with_a_note(caplog):
+    old = {**MINIMAL, "tracking": {"every": 50, "budget": 0.02, "diagonal_at": [4]}}
+    recipe = load_recipe(old)
+    assert (recipe.tracking.every, recipe.tracking.diagonals) == ("2%", [4])
+    assert "tracking.budget is called tracking.every now: read as tracking.every: 2%" in caplog.text
+    assert load_recipe(old, overrides=["tracking.every=7"]).tracking.every == 7
+    assert load_recipe("xnli", overrides=["tracking.budget=0.1"]).tracking.every == "10%"
 
 
 def test_a_recipe_inside_a_package_is_found():

@@ -36,7 +36,7 @@ def test_our_trainer_ends_in_the_same_bits_tracked_or_not(recipe_file, tmp_path)
     """Dropout, accumulation, unfreezing, evaluation: weights, optimizer, random states and every score."""
     folders = [tmp_path / name for name in ("untracked", "tracked")]
     for folder, every in zip(folders, ("null", "2"), strict=True):
-        options = ("-s", f"tracking.every={every}", "-s", "tracking.diagonal_at=[2]", "--run", folder)
+        options = ("-s", f"tracking.every={every}", "-s", "tracking.diagonals=[2]", "--run", folder)
         assert "finished" in fishlens("track", recipe_file, *options)
     for name in ("weights", "optimizer", "random-0"):
         one, other = (

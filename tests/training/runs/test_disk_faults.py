@@ -71,7 +71,7 @@ def small(recipe):
     return {
         **recipe, "language_adapters": None, "data": {**recipe["data"], "targets": []},
         "train": {"steps": 2, "batch_size": 4, "log_every": 1}, "schedule": {"name": "gu", "every": 1},
-        "tracking": {"every": 1, "examples": 2, "diagonal_at": [1]}, "evaluate": {"every": 1, "batch_size": 16},
+        "tracking": {"every": 1, "examples": 2, "diagonals": [1]}, "evaluate": {"every": 1, "batch_size": 16},
     }  # fmt: skip
 
 
