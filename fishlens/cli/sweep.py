@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fishlens.sweep.execute import Outcome
     from fishlens.sweep.forecast import Forecast
     from fishlens.sweep.plan import PlannedRun
+    from fishlens.sweep.requeue import Requeue
     from fishlens.sweep.selection import Shard
 
 
@@ -71,6 +73,13 @@ def sweep(
         str | None,
         typer.Option(help="I/N: only part I of N, counted from 1, as for the jobs of a SLURM array."),
     ] = None,
+    requeue: Annotated[
+        bool,
+        typer.Option(
+            "--requeue",
+            help="In a SLURM job: on SIGUSR1 stop with checkpoints and put the job back in the queue.",
+        ),
+    ] = False,
     have: Annotated[
         list[Path] | None,
         typer.Option(
@@ -88,6 +97,7 @@ def sweep(
     from fishlens.sweep.gpus import default_jobs, usable_gpus
     from fishlens.sweep.local import run_locally, usable_cores
     from fishlens.sweep.plan import plan
+    from fishlens.sweep.requeue import Requeue
     from fishlens.sweep.selection import Shard
     from fishlens.sweep.selection import only as chosen
     from fishlens.sweep.study import find_study
@@ -96,6 +106,7 @@ def sweep(
     if as_json and not dry_run:
         raise InputError("--json prints a plan; expected --dry-run with it")
     part = None if shard is None else Shard.parse(shard)
+    again = Requeue.of(os.environ) if requeue and not dry_run else None
 
     console = screen()
     if engine is Engine.LOCAL:
@@ -147,8 +158,12 @@ def sweep(
     else:
         check_reporters({name for run in due for name in run.recipe["report_to"]})
         outcomes = run_locally(due, jobs, gpus_here)
-    with _sigterm_interrupts():
-        failed = _follow(outcomes, due, console)
+    with _sigterm_interrupts(), nullcontext() if again is None else again.on_signal():
+        try:
+            failed = _follow(outcomes, due, console)
+        except KeyboardInterrupt:
+            console.print(_said_of_interruption(again), style="yellow", markup=False)
+            raise typer.Exit(130) from None
     for one in failed:
         console.print(f"failed: {one.name}: {one.error}", style="red", markup=False, highlight=False)
     if failed:
@@ -240,6 +255,15 @@ def _follow(outcomes: Iterator[Outcome], due: Sequence[PlannedRun], console: Con
                 progress.advance(bar)
         except KeyboardInterrupt:
             progress.stop()
-            console.print("interrupted: the same command goes on where it stopped", style="yellow")
-            raise typer.Exit(130) from None
+            raise
     return failed
+
+
+def _said_of_interruption(again: Requeue | None) -> str:
+    """What becomes of the rest, after SLURM was asked to start the job again if that is wanted."""
+    if again is None or not again.asked:
+        return "interrupted: the same command goes on where it stopped"
+    problem = again.back()
+    if problem is None:
+        return f"interrupted: job {again.job} is back in the queue, and goes on where it stopped"
+    return f"interrupted, and job {again.job} is not back in the queue: {problem}; submit it again to go on"

@@ -150,8 +150,8 @@ class Tracking(Section):
     )
     blocks: dict[str, str | list[str]] | None = Field(
         None,
-        description="own blocks: {attention: '*.attention.*', mlp: '*.output.*'}, patterns over names of parameters "
-        "that can train; null: the schedule's blocks",
+        description="own blocks: {attention: '*.attention.*', mlp: ['*.output.*', '!*.attention.*']}, patterns over "
+        "names of parameters that can train, ! leaves out; null: the schedule's blocks",
     )
     noise_scale: bool = Field(
         False, description="measure the gradient noise scale too (one more backward pass)"

@@ -54,7 +54,7 @@ def check_recipe(recipe: Recipe) -> RecipeCheck:
             job.assembly.model,
             few,
             update,
-            job.assembly.blocks,
+            job.assembly.blocks if tracker is None else tracker.blocks,  # those of tracking.blocks
             output=job.task.output,
             labels=tracker.identity["labels"] if tracker is not None else "auto",
             probe=None if tracker is None else tracker.rehearse,

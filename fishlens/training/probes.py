@@ -55,23 +55,41 @@ def own_blocks(
     parameters: Mapping[str, torch.nn.Parameter], patterns: Mapping[str, str | list[str]]
 ) -> list[Block]:
     """Blocks of these parameters, which can train, by patterns (globs) over their names; bottom to top, by where each
-    begins.
+    begins. A pattern that begins with ! leaves out what it matches, wherever it stands among a block's patterns.
 
     Raises `InputError` for a block that has no parameter, or a parameter that is in two.
     """
-    blocks = []
+    blocks: list[Block] = []
+    owner: dict[str, str] = {}
     for name, given in patterns.items():
         globs = [given] if isinstance(given, str) else given
-        mine = {n: p for n, p in parameters.items() if any(fnmatchcase(n, glob) for glob in globs)}
+        mine = {n: p for n, p in parameters.items() if _matches(n, globs)}
         if not mine:
+            shown = ", ".join(
+                dict.fromkeys([next(iter(parameters)), *list(parameters)[len(parameters) // 2 :][:3]])
+            )
             raise InputError(
                 f"tracking.blocks: {name!r} matches no parameter that can train: {globs} of {len(parameters)}, "
-                f"{next(iter(parameters))} among them"
+                f"{shown} among them"
             )
+        if twice := next((n for n in mine if n in owner), None):
+            raise InputError(
+                f"tracking.blocks: {owner[twice]!r} and {name!r} both match {twice}; expected disjoint blocks: leave "
+                "it out of one by a pattern that begins with !, as in mlp: ['*.output.*', '!*.attention.*']"
+            )
+        owner |= dict.fromkeys(mine, name)
         blocks.append(Block(name, mine, None, f"own blocks {', '.join(patterns)}"))
     position = {name: i for i, name in enumerate(parameters)}
     blocks.sort(key=lambda block: min(position[name] for name in block.parameters))
     return check_blocks(blocks)
+
+
+def _matches(parameter: str, globs: Sequence[str]) -> bool:
+    wanted = [glob for glob in globs if not glob.startswith("!")]
+    unwanted = [glob[1:] for glob in globs if glob.startswith("!")]
+    return any(fnmatchcase(parameter, glob) for glob in wanted) and not any(
+        fnmatchcase(parameter, glob) for glob in unwanted
+    )
 
 
 class Probes:

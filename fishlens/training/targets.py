@@ -94,7 +94,10 @@ def _id(example: Any) -> str:
 
 
 def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -> Split:
-    """The validation split of the language, or else its test split; or `only` that one; or the raw text."""
+    """The validation split of the language, or else its test split; or `only` that one; or the raw text.
+
+    A file that a recipe names without {language} is the source's: what it holds is no text of another language.
+    """
     if recipe.tracking.text is not None:
         return _of_text(recipe.tracking.text.replace("{language}", language), task, language)
     root, missing = resolve_path(recipe.data.root), []
@@ -104,11 +107,29 @@ def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -
         except InputError as error:
             missing.append(str(error))
             continue
-        return task.load(root, name, language)
+        split = task.load(root, name, language)
+        if not _of_the_source(recipe, task, split):
+            return split
+        missing.append(
+            f"data.{name} is {split.source}, whose examples are those of the source language {recipe.data.source!r}; "
+            "expected a pattern with {language}"
+        )
     raise InputError(
         f"language {language!r} of tracking.languages has no text: {missing[-1]}; add the file, give raw text by "
         "tracking.text, or leave the language out"
     )
+
+
+def _of_the_source(recipe: Recipe, task: Task, split: Split) -> bool:
+    root, source = resolve_path(recipe.data.root), recipe.data.source
+    if split.language == source:
+        return False
+    try:
+        if str(task.file(root, split.name, source)) != split.source:
+            return False
+    except InputError:
+        return False
+    return split.examples == task.load(root, split.name, source).examples
 
 
 def _of_text(named: str, task: Task, language: str) -> Split:

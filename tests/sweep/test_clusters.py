@@ -14,16 +14,18 @@ from typer.testing import CliRunner
 
 from fishlens import load_runs
 from fishlens.cli import app
+from fishlens.cli.sweep import _said_of_interruption, _sigterm_interrupts
 from fishlens.errors import InputError
 from fishlens.sweep.local import usable_cores
 from fishlens.sweep.plan import PlannedRun, Status, plan, state_of
+from fishlens.sweep.requeue import Requeue
 from fishlens.sweep.selection import Shard
 from fishlens.sweep.study import load_study
 
 PAGE = Path(__file__).parents[2] / "docs/clusters.md"
 DIRECTIVES = {  # of sbatch that the page uses, and how their values are written
     "job-name": r"\w+", "array": r"1-\d+", "cpus-per-task": r"\d+", "gpus-per-node": r"\d+",
-    "time": r"(\d+-)?\d+:\d\d:\d\d", "signal": r"B:TERM@\d+", "requeue": "", "output": r"\S+",
+    "time": r"(\d+-)?\d+:\d\d:\d\d", "signal": r"B:USR1@\d+", "requeue": "", "open-mode": "append", "output": r"\S+",
 }  # fmt: skip
 
 
@@ -131,8 +133,16 @@ def test_the_jobs_of_the_page_s_array_do_every_run_once(study_file, tmp_path):
     )
     (bin_folder / "fishlens").chmod(0o755)
 
+    (bin_folder / "scontrol").write_text("#!/bin/sh\n")
+    (bin_folder / "scontrol").chmod(0o755)
+
     def job(index):
-        slurm = {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+        slurm = {
+            "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": str(index),
+            "SLURM_ARRAY_TASK_COUNT": "2",
+            "SLURM_CPUS_PER_TASK": "1",
+        }
         path = f"{bin_folder}:{os.environ['PATH']}"
         return subprocess.Popen(
             [shutil.which("bash"), "array.sh"],
@@ -149,21 +159,72 @@ def test_the_jobs_of_the_page_s_array_do_every_run_once(study_file, tmp_path):
     assert "1 finished" in third.communicate()[0] and third.returncode == 0
 
 
-def test_a_sweep_that_is_told_to_end_leaves_a_run_that_goes_on(study_file, tmp_path, wait_until):
-    """SIGTERM, as a cluster sends it some time before it kills."""
+def test_requeue_outside_slurm_is_refused(study_file, monkeypatch, tmp_path):
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert Requeue.of({"SLURM_JOB_ID": "12", "PATH": folder_with_scontrol(tmp_path)}).job == "12"
+    with pytest.raises(InputError, match="--requeue is for a job of SLURM's, and SLURM_JOB_ID is not set"):
+        Requeue.of({})
+    with pytest.raises(InputError, match="--requeue calls scontrol, which is not on this node's PATH"):
+        Requeue.of({"SLURM_JOB_ID": "12", "PATH": str(tmp_path / "nowhere")})
+    result = CliRunner().invoke(
+        app, ["sweep", str(study_file), "--requeue", "--runs", str(tmp_path / "runs")]
+    )
+    assert isinstance(result.exception, InputError) and not (tmp_path / "runs").exists()
+
+
+def folder_with_scontrol(tmp_path, exit_status=0):
+    """A scontrol that writes down what it was asked."""
+    folder = tmp_path / "slurm"
+    folder.mkdir(exist_ok=True)
+    script = f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "not permitted" >&2\nexit {exit_status}\n'
+    (folder / "scontrol").write_text(script)
+    (folder / "scontrol").chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("sent", "exit_status", "said"),
+    [
+        (signal.SIGUSR1, 0, "job 31_2 is back in the queue"),
+        (signal.SIGUSR1, 1, "job 31_2 is not back in the queue: not permitted; submit it again"),
+        (signal.SIGTERM, 0, "the same command goes on"),
+    ],
+)
+def test_a_job_that_runs_out_of_time_comes_back_and_a_cancelled_one_does_not(
+    sent, exit_status, said, tmp_path, monkeypatch
+):
+    """The signal comes while runs are followed; what they leave is the next test's."""
+    monkeypatch.setenv("PATH", folder_with_scontrol(tmp_path, exit_status), prepend=os.pathsep)
+    again = Requeue.of({**os.environ, "SLURM_ARRAY_JOB_ID": "31", "SLURM_ARRAY_TASK_ID": "2"})
+    with pytest.raises(KeyboardInterrupt), _sigterm_interrupts(), again.on_signal():
+        os.kill(os.getpid(), sent)
+    assert said in _said_of_interruption(again)
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else "") == (
+        "requeue 31_2\n" if sent == signal.SIGUSR1 else ""
+    )
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_sweep_that_is_told_to_end_leaves_a_run_that_goes_on(study_file, tmp_path, wait_until, sent):
+    """What a cluster sends some time before it kills: SIGTERM, or what the job asked for."""
     study_file.write_text(shorter(study_file.read_text(), steps=100_000))
     process = subprocess.Popen(
         [
             sys.executable, "-c", "from fishlens.cli import main; main()", "sweep", str(study_file),
             "--runs", str(tmp_path / "runs"), "--jobs", "1", "--shard", "1/4",
+            *(["--requeue"] if sent == signal.SIGUSR1 else []),
         ],
+        env={**os.environ, "SLURM_JOB_ID": "12", "PATH": f"{folder_with_scontrol(tmp_path)}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     folder = tmp_path / "runs/study/toy-gu-seed0"
     journal = folder / "journal-1.jsonl"
     wait_until(journal.exists)  # from here on nothing is lost
-    process.send_signal(signal.SIGTERM)
-    assert "the same command goes on" in process.communicate()[0] and process.returncode == 130
+    process.send_signal(sent)
+    said = "goes on where it stopped" if sent == signal.SIGTERM else "job 12 is back in the queue"
+    assert said in process.communicate()[0] and process.returncode == 130
     assert state_of(folder)[0] is Status.INTERRUPTED
     assert '"status":"interrupted"' in journal.read_text().replace(" ", "")
     assert list((folder / "checkpoints").glob("step-*")), "it can go on from here"

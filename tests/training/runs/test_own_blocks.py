@@ -1,5 +1,7 @@
 """Blocks of one's own, the noise scale and validation data, told in a recipe."""
 
+import re
+
 import pytest
 import torch
 
@@ -44,11 +46,25 @@ def test_attention_and_the_top_layers_are_measured_as_plain_python_measures_them
     assert torch.is_tensor(batch["input_ids"]) and first["examples"] == len(split) == 14
 
 
+def test_the_example_of_the_documentation_tells_attention_from_mlp(measured):
+    """`*.output.*` alone matches the attention's output too: ! leaves it out, and check shows these very blocks."""
+    from fishlens.recipe.loading import describe_fields, load_recipe
+    from fishlens.training.check import check_recipe
+
+    shown = re.search(r"attention: '(.*?)', mlp: \['(.*?)', '(.*?)'\]", next(d for f, _, _, d in describe_fields() if f == "tracking.blocks"))
+    measured["tracking"]["blocks"] = {"attention": shown[1], "mlp": [shown[2], shown[3]]}
+    found = check_recipe(load_recipe(measured)).check
+    names = {block: [row.parameter for row in found.coverage if row.block == block] for block in ("attention", "mlp")}
+    assert [one.block for one in found.self_checks] == ["attention", "mlp"] and found.passed
+    assert all(".attention.output." in name for name in names["attention"]) and len(names["attention"]) == 4 * 4
+    assert all(".attention." not in name for name in names["mlp"]) and len(names["mlp"]) == 4 * 4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"blocks": {"a": "*nowhere*"}}, r"tracking.blocks: 'a' matches no parameter that can train"),
-        ({"blocks": {"a": "*adapters*", "b": "*layer.0*adapters*"}}, r"is in block 'b' and in block 'a'"),
+        ({"blocks": {"a": "*adapters*", "b": "*layer.0*adapters*"}}, r"'a' and 'b' both match .*layer.0.*begins with !"),
         ({"split": "test"}, "tracking.split is 'test'"),
     ],
 )

@@ -203,6 +203,21 @@ def test_a_language_without_inputs_is_named(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_source_s_own_file_is_no_text_of_a_target_language(recipe, tmp_path, data_root):
+    """data.validation is one file: its examples are the source's, and the language's own test inputs are taken."""
+    english = next(data_root.glob("sib200/eng_Latn/dev.tsv"))
+    data = {**recipe["data"], "validation": str(english)}
+    settings = load_recipe({**recipe, "data": data, "tracking": {"every": 4, "languages": ["de"]}})
+    task = prepare_task(settings)
+    tokenizer = assemble(settings, task).tokenizer
+    assert "deu_Latn/test.tsv" in target_inputs(settings, task, tokenizer, "de", 4).source
+
+    only = {**data, "targets": ["de"], "test": {"en": str(english), "de": str(english)}}
+    alike = load_recipe({**recipe, "data": only, "tracking": {"every": 4, "languages": ["de"]}})
+    with pytest.raises(InputError, match=r"'de' .* has no text: data.test is .*dev.tsv, whose examples are those of"):
+        target_inputs(alike, prepare_task(alike), tokenizer, "de", 4)
+
+
 def test_text_that_the_tokenizer_does_not_know_is_refused_with_its_share(recipe, tmp_path):
     (tmp_path / "de.txt").write_text("ぬぬぬa\n", encoding="utf-8")
     settings = {**recipe, "tracking": {"every": 4, "languages": ["de"], "text": str(tmp_path / "{language}.txt")}}
