@@ -48,6 +48,8 @@ _PUBLIC = {
     "NotEnough": "results",
     "Study": "report.study",
     "build_report": "report",
+    "Outcome": "own",
+    "own_features": "own",
     "to_csv": "report",
     "to_html": "report",
     "to_latex": "report",

@@ -38,7 +38,7 @@ def about_features(evidence: Evidence | None, runs: str = "these runs") -> State
         min(sure, key=lambda row: row[corrected]) if sure else max(rows, key=lambda row: abs(row["estimate"]))
     )
     given = _row_of(evidence.given.get(level), first["feature"])
-    claim = _claim(first, given, sure, level)
+    claim = _claim(first, given, sure, level, evidence)
     parts = [
         f"{'' if sure else 'Strongest: '}{_coefficient(first, level)} over {int(first['n'])} runs, p "
         f"{_equals(first['p'])}, {p_text(first[corrected])} corrected for {len(rows)} features"
@@ -55,13 +55,14 @@ def corrected_by(found: pd.DataFrame) -> str:
     return "p_max" if found["p_max"].notna().any() else "p_holm"
 
 
-def _claim(first: Row, given: Row | None, sure: Sequence[Row], level: Level) -> str:
+def _claim(first: Row, given: Row | None, sure: Sequence[Row], level: Level, evidence: Evidence) -> str:
     name = label(first["feature"])
     if not sure:
-        return "No feature of the Fisher curve was shown to go with transfer."
+        about = "transfer" if evidence.outcome.name == "average" else f"the {evidence.outcome.noun}"
+        return f"No feature of the Fisher curve was shown to go with {about}."
     more = f" (and {len(sure) - 1} more)" if len(sure) > 1 else ""
-    direction = "more" if first["estimate"] > 0 else "less"
-    claim = f"{name[:1].upper()}{name[1:]}{more} goes with {direction} transfer {level.words}"
+    direction = evidence.outcome.direction(up=first["estimate"] > 0)
+    claim = f"{name[:1].upper()}{name[1:]}{more} goes with {direction} {level.words}"
     if given is None or math.isnan(given["estimate"]):
         return f"{claim}; whether the baselines explain it cannot be said."
     if given["p"] < ALPHA and given["estimate"] * first["estimate"] > 0:
@@ -123,7 +124,7 @@ def about_schedules(comparison: Comparison) -> Statement:
     baseline = comparison.baseline
     if comparison.missing is not None:
         return Statement(f"How schedules differ from {baseline} cannot be said:", f"{comparison.missing}.")
-    rows = rows_of(comparison.average)
+    rows = rows_of(comparison.main)
     known = [row for row in rows if row["estimate"] == row["estimate"]]
     if not known:
         few = "; ".join(dict.fromkeys(row["note"] for row in rows if row["note"]))
@@ -137,14 +138,19 @@ def about_schedules(comparison: Comparison) -> Statement:
         )
         rest = len(known) - len(sure)
         largest = p_text(max(row["p_holm"] for row in sure))
-        text = f"Average over target languages, paired by seed; p (Holm) at most {largest}."
+        of = (
+            "average over target languages"
+            if comparison.outcome.name == "average"
+            else comparison.outcome.noun
+        )
+        text = f"{of.capitalize()}, paired by seed; p (Holm) at most {largest}."
         return Statement(f"{claim}.", text + (f" {rest} more not told apart from it." if rest else ""))
     first = max(known, key=lambda row: abs(row["estimate"]))
     pairs = int(first["n"])
     text = (
-        f"Largest difference of the average: {first['schedule']}, {_signed(first['estimate'], 1)} points"
-        f"{_interval(first['low'], first['high'], 1)} over {pairs} shared seeds, p {_equals(first['p'])}"
-        f"{', ' + first['note'] if first['note'] else ''}."
+        f"Largest difference of the {comparison.outcome.noun}: {first['schedule']}, "
+        f"{_signed(first['estimate'], 1)} points{_interval(first['low'], first['high'], 1)} over {pairs} shared seeds, "
+        f"p {_equals(first['p'])}{', ' + first['note'] if first['note'] else ''}."
     )
     left = [row["schedule"] for row in rows if row not in known]
     if left:

@@ -1,6 +1,6 @@
 """From journals to a report: choose comparable runs, then let every section say what it can."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -13,6 +13,7 @@ from fishlens.journal import Runs
 from fishlens.names import one_line
 
 from ..covariates import checked_covariates
+from ..own import Outcome, outcome_of
 from ..selection import FACTORS, Comparable, select_runs, shown
 from .cells import text_of
 from .definitions import DEFINITIONS
@@ -50,6 +51,7 @@ def build_report(
     only: Sequence[str] = (),
     guess: float | None = None,
     covariates: pd.DataFrame | None = None,
+    outcome: str | Callable[..., float] | Outcome = "average",
 ) -> Report:
     """All that the runs can say.
 
@@ -66,6 +68,8 @@ def build_report(
         guess: points that guessing scores, to tell runs that collapsed; by default known for nli, choice and topic.
         covariates: numbers of languages to judge the features beside (`language`, one column for each), such as those
             of `language_distances` and `tokens_per_word`.
+        outcome: what features are asked about and schedules are compared by: average, lowest, source, or a function of
+            one's own of a run's points by language and its source language (`fishlens.analysis.own`).
         only: names of sections; all of them by default. The answer is always there.
 
     Raises `InputError` for no finished run, for mixed runs where `group` is not set, and for a metric or a section that
@@ -74,6 +78,7 @@ def build_report(
     unknown = [name for name in only if name not in SECTIONS]
     if unknown:
         raise InputError(f"a report has no section {unknown[0]!r}; expected some of {', '.join(SECTIONS)}")
+    asked = outcome_of(outcome)
     if covariates is not None:
         covariates = checked_covariates(covariates)
     selection = select_runs(
@@ -95,6 +100,7 @@ def build_report(
             brief=brief,
             guess=guess,
             covariates=covariates,
+            outcome=asked,
         )
         for comparable in selection.groups
     ]

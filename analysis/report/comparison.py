@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..outcomes import OUTCOMES
+from ..own import AVERAGE, Outcome
 from ..paired import compare
 
 NOT_STATED = "not stated"
@@ -14,17 +15,19 @@ NOT_STATED = "not stated"
 @dataclass(frozen=True)
 class Comparison:
     """`table`: `compare`'s rows for every outcome, the baseline's left out; empty where `missing` says why there are
-    none. `shared`: per schedule the mean average on the seeds that it shares with the baseline, and the baseline's on
+    none. `shared`: per schedule the mean outcome on the seeds that it shares with the baseline, and the baseline's on
     the same seeds: `schedule`, `own`, `baseline`, `pairs`, `seeds`."""
 
     baseline: str
     table: pd.DataFrame
     shared: list[dict[str, Any]]
     missing: str | None = None
+    outcome: Outcome = AVERAGE
 
     @property
-    def average(self) -> pd.DataFrame:
-        return self.table[self.table["outcome"] == "average"]
+    def main(self) -> pd.DataFrame:
+        """The rows of the outcome that the report is about."""
+        return self.table[self.table["outcome"] == self.outcome.name]
 
     @property
     def known(self) -> pd.DataFrame:
@@ -32,16 +35,23 @@ class Comparison:
         return self.table[self.table["estimate"].notna()]
 
 
-def comparison(scored: pd.DataFrame, schedules: list[str], baseline: str, margin: float | None) -> Comparison:
+def comparison(
+    scored: pd.DataFrame,
+    schedules: list[str],
+    baseline: str,
+    margin: float | None,
+    outcome: Outcome = AVERAGE,
+) -> Comparison:
     """`scored`: one row per run with schedule, seed and the outcomes; `schedules`: all there are, in their order."""
     why = _why_not(scored, schedules, baseline)
     if why is not None:
         return Comparison(baseline, pd.DataFrame(), [], why)
     scored = scored[scored["schedule"] != NOT_STATED]
+    outcomes = [*dict.fromkeys([*OUTCOMES, outcome.name])]
     parts = [
-        compare(scored, outcome, baseline=baseline, margin=margin)
-        for outcome in OUTCOMES
-        if scored[outcome].notna().any()
+        compare(scored, name, baseline=baseline, margin=margin)
+        for name in outcomes
+        if scored[name].notna().any()
     ]
     if not parts:
         return Comparison(
@@ -50,14 +60,16 @@ def comparison(scored: pd.DataFrame, schedules: list[str], baseline: str, margin
     table = pd.concat(parts, ignore_index=True)
     table = table[table["schedule"] != baseline]
     keys = pd.DataFrame(
-        {"outcome": table["outcome"].map(OUTCOMES.index), "schedule": table["schedule"].map(schedules.index)}
+        {"outcome": table["outcome"].map(outcomes.index), "schedule": table["schedule"].map(schedules.index)}
     )
     table = table.loc[keys.sort_values(["outcome", "schedule"]).index].reset_index(drop=True)
-    return Comparison(baseline, table, shared_seeds(scored, schedules, baseline))
+    return Comparison(baseline, table, shared_seeds(scored, schedules, baseline, outcome.name), None, outcome)
 
 
-def shared_seeds(scored: pd.DataFrame, schedules: list[str], baseline: str) -> list[dict[str, Any]]:
-    wide = scored.pivot(index="seed", columns="schedule", values="average")
+def shared_seeds(
+    scored: pd.DataFrame, schedules: list[str], baseline: str, outcome: str = "average"
+) -> list[dict[str, Any]]:
+    wide = scored.pivot(index="seed", columns="schedule", values=outcome)
     rows = []
     for schedule in schedules:
         if schedule == baseline or schedule not in wide:

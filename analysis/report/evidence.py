@@ -15,9 +15,9 @@ from ..correlation.prediction import predict
 from ..correlation.table import correlate
 from ..dynamics import CURVE_FEATURES, RUN_FEATURES
 from ..outcomes import BASELINES
+from ..own import AVERAGE, Outcome
 from ..power import smallest_by_exchange
 
-OUTCOME = "average"
 # The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information
 # there is early on, how high it rises, and where in the network it lies. All features are in the first table.
 FEATURED = ("early_area", "peak", "depth_centroid")
@@ -47,6 +47,7 @@ class Evidence:
     `group` where the runs of several are put together."""
 
     table: pd.DataFrame
+    outcome: Outcome = AVERAGE
 
     @property
     def grouped(self) -> tuple[str, ...]:
@@ -83,7 +84,9 @@ class Evidence:
         return [
             name
             for name in BASELINES
-            if self.table[name].notna().sum() > 1 and self.table[name].nunique() > 1
+            if name != self.outcome.name
+            and self.table[name].notna().sum() > 1
+            and self.table[name].nunique() > 1
         ]
 
     @cached_property
@@ -101,11 +104,11 @@ class Evidence:
     def held_out(self) -> pd.DataFrame:
         """Prediction of schedules that were left out, by baselines, features and both."""
         features = [name for name in FEATURED if self.table[name].notna().any()]
-        return predict(self.table, OUTCOME, features, self.baselines, group="schedule")
+        return predict(self.table, self.outcome.name, features, self.baselines, group="schedule")
 
     @property
     def scored(self) -> bool:
-        return bool(self.table[OUTCOME].notna().any())
+        return bool(self.table[self.outcome.name].notna().any())
 
     @cached_property
     def main(self) -> Level | None:
@@ -120,7 +123,7 @@ class Evidence:
         By Fisher's z of a rank correlation: variance 1.06 / (degrees of freedom − 1); simulated for four seeds, whose
         24 arrangements are far from that. NaN for too few.
         """
-        rows = self.table[self.table[OUTCOME].notna()]
+        rows = self.table[self.table[self.outcome.name].notna()]
         if level.cluster:
             freedom = rows.groupby([*level.strata, level.cluster], observed=True).ngroups
             freedom -= 1 + max(
@@ -143,6 +146,6 @@ class Evidence:
 
     def _coefficients(self, level: Level, controls: Sequence[str] = ()) -> pd.DataFrame:
         return correlate(
-            self.table, self.features, [OUTCOME], controls=controls, cluster=level.cluster,
+            self.table, self.features, [self.outcome.name], controls=controls, cluster=level.cluster,
             strata=list(level.strata) or None, crossed=list(level.crossed) or None,
         )  # fmt: skip

@@ -26,7 +26,7 @@ def pooled(studies: Sequence[Study], titles: Sequence[str]) -> Evidence | None:
         for study, title in zip(studies, titles, strict=True)
         if study.evidence.scored
     ]
-    return Evidence(pd.concat(tables, ignore_index=True)) if len(tables) > 1 else None
+    return Evidence(pd.concat(tables, ignore_index=True), studies[0].outcome) if len(tables) > 1 else None
 
 
 def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Evidence | None) -> Section:
@@ -37,7 +37,9 @@ def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Eviden
     items: list[Item] = [_scores(studies, groups, source_runs)]
     differences = over_groups(studies)
     if differences:
-        items.append(_differences(differences, baseline, source_runs))
+        items.append(
+            _differences(differences, baseline, studies[0].outcome.words.removeprefix("the "), source_runs)
+        )
     if evidence is not None:
         items += [
             *forest(evidence, source_runs),
@@ -56,7 +58,7 @@ def _scores(studies: Sequence[Study], groups: Sequence[Group], source_runs: Sour
     schedules = schedule_order(name for study in studies for name in study.schedules if name != NOT_STATED)
     rows: list[Row] = []
     for study, group in zip(studies, groups, strict=True):
-        averages = study.scored.groupby("schedule")["average"]
+        averages = study.scored.groupby("schedule")[study.outcome.name]
         row: dict[str, object] = {"group": group.title}
         for name, mean, sd, count in zip(
             averages.mean().index, averages.mean(), averages.std(ddof=1), averages.count(), strict=True
@@ -74,7 +76,7 @@ def _scores(studies: Sequence[Study], groups: Sequence[Group], source_runs: Sour
         for name in schedules
     ]
     note = (
-        "Average over the target languages without the source, in points: mean ± standard deviation over runs. "
+        f"{_of(studies[0])}, in points: mean ± standard deviation over runs. "
         f"{AVERAGE.capitalize()}: of schedules that every group has, each group counting once."
     )
     rows.append(whole)
@@ -93,7 +95,7 @@ def over_groups(studies: Sequence[Study]) -> list[Row]:
     """Each schedule's difference to the baseline, averaged over groups: one number a seed that all groups have."""
     wide = {
         place: study.scored.drop_duplicates(["schedule", "seed"], keep=False).pivot(
-            index="seed", columns="schedule", values="average"
+            index="seed", columns="schedule", values=study.outcome.name
         )
         for place, study in enumerate(studies)
         if study.comparison.missing is None
@@ -118,7 +120,12 @@ def over_groups(studies: Sequence[Study]) -> list[Row]:
     return rows
 
 
-def _differences(rows: list[Row], baseline: str, source_runs: SourceRuns) -> Table:
+def _of(study: Study) -> str:
+    words = study.outcome.words.removeprefix("the ")
+    return words[:1].upper() + words[1:]
+
+
+def _differences(rows: list[Row], baseline: str, of: str, source_runs: SourceRuns) -> Table:
     columns = [
         Column("schedule", "schedule"),
         Column("groups", "groups"),
@@ -128,7 +135,7 @@ def _differences(rows: list[Row], baseline: str, source_runs: SourceRuns) -> Tab
         Column("note", "remark"),
     ]
     note = (
-        f"To {baseline}, average over the target languages, in points. For each seed the differences of the groups are "
+        f"To {baseline}, {of}, in points. For each seed the differences of the groups are "
         "averaged first, so a seed is one observation; Student's t interval, sign-flip p, not corrected."
     )
     return Table(

@@ -145,6 +145,13 @@ class Report:
                 for item in section.items:
                     yield group, item
 
+    def missing(self, section: str) -> list[str]:
+        """What the runs cannot say in this section, and why."""
+        items = [
+            i for group in self.groups for one in group.sections if one.name == section for i in one.items
+        ]
+        return [f"{item.title} {item.reason}" for item in items if isinstance(item, Missing)]
+
     def file_name(self, group: Group, item: Table | Picture) -> str:
         """The stem of the file that holds this table or picture alone."""
         return f"{group.name}-{item.name}" if len(self.groups) > 1 else item.name

@@ -12,11 +12,12 @@ from ..collapse import collapse_shares, collapsed_runs
 from ..dynamics import features
 from ..figures import schedule_order
 from ..outcomes import language_scores, run_baselines
+from ..own import AVERAGE, Outcome, with_outcome
 from ..paired import scored_runs
 from ..selection import Comparable
 from ..series import HEAD, curves
 from .comparison import NOT_STATED, Comparison, comparison
-from .evidence import OUTCOME, Evidence
+from .evidence import Evidence
 from .parts import SourceRuns
 
 
@@ -34,6 +35,7 @@ class Study:
     brief: bool = False
     guess: float | None = None
     covariates: pd.DataFrame | None = None  # one row per language
+    outcome: Outcome = AVERAGE  # what features are asked about, and schedules are compared by
 
     @property
     def runs(self) -> Runs:
@@ -121,27 +123,28 @@ class Study:
 
     @cached_property
     def scored(self) -> pd.DataFrame:
-        """Outcomes per run: run, schedule, seed, source, average, lowest, lowest_language, languages, reason."""
-        return self.with_schedule(scored_runs(self.runs, metric=self.metric))
+        """Outcomes per run: run, schedule, seed, source, average, lowest, lowest_language, languages, reason, and an
+        outcome of one's own."""
+        found = scored_runs(self.runs, metric=self.metric)
+        return self.with_schedule(with_outcome(found, self.runs, self.outcome, self.metric))
 
     @cached_property
     def run_table(self) -> pd.DataFrame:
-        """One row per run: schedule, seed, features, the average, and the baselines (`source` is one of them here)."""
-        outcomes = self.scored[["run", OUTCOME]]
-        seeds = self.factors["seed"].rename_axis("run").reset_index()
-        return (
-            self.features.merge(seeds, on="run")
-            .merge(outcomes, on="run")
-            .merge(run_baselines(self.runs, metric=self.metric), on="run")
+        """One row per run: schedule, seed, features, the outcome, and the baselines (`source` is one of them here)."""
+        baselines = run_baselines(self.runs, metric=self.metric).drop(
+            columns=self.outcome.name, errors="ignore"
         )
+        outcomes = self.scored[["run", self.outcome.name]]
+        seeds = self.factors["seed"].rename_axis("run").reset_index()
+        return self.features.merge(seeds, on="run").merge(outcomes, on="run").merge(baselines, on="run")
 
     @cached_property
     def evidence(self) -> Evidence:
-        return Evidence(self.run_table)
+        return Evidence(self.run_table, self.outcome)
 
     @cached_property
     def comparison(self) -> Comparison:
-        return comparison(self.scored, self.schedules, self.baseline, self.margin)
+        return comparison(self.scored, self.schedules, self.baseline, self.margin, self.outcome)
 
     @cached_property
     def collapse(self) -> pd.DataFrame:

@@ -9,11 +9,6 @@ BASELINE_WORDS = {
     "final_loss": "final loss",
     "gradient_norm": "gradient norm",
 }
-OUTCOME_WORDS = {
-    "source": "source",
-    "average": "average without source",
-    "lowest": "each run's own lowest",
-}
 
 
 def label(name: str) -> str:

@@ -15,7 +15,9 @@ def measure(
     what: Annotated[
         str, typer.Argument(metavar="RUN|MODEL", help="A run's directory, or a model: folder or hub id.")
     ],
-    step: Annotated[int | None, typer.Option(help="One whose checkpoint was kept [the best].")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="One whose checkpoint was kept.", show_default="the best")
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A directory step-N that lies elsewhere, instead of --step.")
     ] = None,
@@ -44,7 +46,9 @@ def measure(
             help="Any other field, e.g. -s tracking.samples=8; of a model -s 'task.columns={text: t}'.",
         ),
     ] = None,
-    series: Annotated[str | None, typer.Option(help="Name of the new series [measured-N].")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Name of the new series.", show_default="measured-N")
+    ] = None,
     table: Annotated[bool, typer.Option("--table", help="Print it and write nothing.")] = False,
     trust: Annotated[bool, Trust] = False,
     as_json: AsJson = False,

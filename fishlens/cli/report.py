@@ -2,10 +2,11 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fishlens import own_code
 from fishlens.cli.output import say
 from fishlens.errors import InputError
 from fishlens.files import write_file
@@ -94,6 +95,17 @@ def report(
             help="Points that guessing scores, to count runs that collapsed; known for nli, choice, topic."
         ),
     ] = None,
+    outcome: Annotated[
+        str,
+        typer.Option(
+            help="What the curve is asked about, and schedules are compared by: average, lowest, source, or "
+            "module:function of your own."
+        ),
+    ] = "average",
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(help="A feature of the curve of your own: module:function. May be repeated."),
+    ] = None,
     covariates: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +131,7 @@ def report(
     """Statistics and figures of runs: one self-contained HTML page, or its tables as Markdown, CSV or LaTeX."""
     from fishlens.analysis.covariates import read_covariates
     from fishlens.analysis.listing import chosen, listed
+    from fishlens.analysis.own import own_features
     from fishlens.analysis.report import build_report, to_html, to_latex, to_markdown, with_spread
     from fishlens.analysis.selection import only as only_runs
     from fishlens.journal import load_runs
@@ -133,23 +146,27 @@ def report(
     ending = _figure_ending(output) if figure is not None else ""
     if margin is not None and not margin > 0:
         raise InputError(f"--margin is {margin:g}; expected a number of points above 0")
+    asked = _own(outcome, "--outcome") if ":" in outcome else outcome
+    mine = [_own(name, "--feature") for name in feature or ()]
     loaded = load_runs(runs)
     if conditions:
         loaded = only_runs(loaded, chosen(listed(loaded), conditions)["run"])
-    built = build_report(
-        loaded,
-        title=title,
-        group=group,
-        unfinished=unfinished,
-        baseline=baseline,
-        window=smooth,
-        margin=margin,
-        across=across or [],
-        metric=metric,
-        only=only or [],
-        guess=guess,
-        covariates=None if covariates is None else read_covariates(covariates),
-    )
+    with own_features(mine):
+        built = build_report(
+            loaded,
+            title=title,
+            group=group,
+            unfinished=unfinished,
+            baseline=baseline,
+            window=smooth,
+            margin=margin,
+            across=across or [],
+            metric=metric,
+            only=only or [],
+            guess=guess,
+            covariates=None if covariates is None else read_covariates(covariates),
+            outcome=asked,
+        )
     built = with_spread(built, spread.value)
     for run, reason in built.left_out.items():
         say(f"left out: {run} ({reason})", err=True)
@@ -180,6 +197,14 @@ def write_page(run: Path) -> Path:
     return page
 
 
+def _own(name: str, option: str) -> Any:
+    """What `module:function` on the command line names: whoever typed it has asked for that code."""
+    if not own_code.is_own(name):
+        raise InputError(f"{option} is {name!r}; expected module:function, as mine:median")
+    own_code.trust({name.partition(":")[0]})
+    return own_code.load_class(name, option)
+
+
 def _drawn(picture: "Picture", ending: str, width: float | None, style: Style) -> bytes:
     from fishlens.analysis import figures
 
@@ -190,11 +215,21 @@ def _drawn(picture: "Picture", ending: str, width: float | None, style: Style) -
 
 def _picture(built: "Report", name: str) -> "Picture":
     """The figure of this name; of several groups' one with the group's name before it."""
+    from fishlens.analysis.report.sections import DRAWN
+
     found = {built.file_name(shared, picture): picture for shared, picture in built.pictures}
     alike = [picture for picture in found.values() if picture.name == name]
     if name in found or len(alike) == 1:
         return found.get(name) or alike[0]
-    raise InputError(f"the report has no figure {name!r}; expected one of {', '.join(found)}")
+    there = f"expected one of {', '.join(found)}" if found else "these runs have no figure at all"
+    for section, drawn in DRAWN.items():
+        if name in drawn and not alike:
+            why = (
+                "; ".join(dict.fromkeys(built.missing(section)))
+                or f"nothing in its section, {section}, is drawn"
+            )
+            raise InputError(f"these runs do not give the figure {name!r}: {why.rstrip('.:')}; {there}")
+    raise InputError(f"the report has no figure {name!r}; {there}")
 
 
 def _figure_ending(output: str | None) -> str:

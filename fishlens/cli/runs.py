@@ -11,7 +11,8 @@ from fishlens.cli.output import name_left_out, say, screen
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Where = Annotated[
-    list[str] | None, typer.Argument(help="Run directories, directories of runs, or patterns [runs].")
+    list[str] | None,
+    typer.Argument(help="Run directories, directories of runs, or patterns.", show_default="runs"),
 ]
 
 

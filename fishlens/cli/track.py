@@ -41,7 +41,8 @@ def track(
     ],
     module: Annotated[bool, typer.Option("-m", help="TARGET is a module, as in python -m.")] = False,
     run: Annotated[
-        Path | None, typer.Option(help="Directory of the run [runs/<name of the recipe or script>].")
+        Path | None,
+        typer.Option(help="Directory of the run.", show_default="runs/<name of the recipe or script>"),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Recipes: override a field, e.g. -s seed=3.")
@@ -58,12 +59,15 @@ def track(
     blocks: Annotated[
         str | None,
         typer.Option(
-            help="Scripts: blocks by adapter, layer, module or a pattern over parameter names [auto]."
+            help="Scripts: blocks by adapter, layer, module or a pattern over parameter names.",
+            show_default="auto",
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(help="Scripts: what the model predicts, e.g. classification or causal_lm [auto]."),
+        typer.Option(
+            help="Scripts: what the model predicts, e.g. classification or causal_lm.", show_default="auto"
+        ),
     ] = None,
     head: Annotated[bool, typer.Option("--head/--no-head", help="Scripts: the head as a block.")] = True,
     embeddings: Annotated[bool, typer.Option(help="Scripts: the embeddings as a block.")] = False,
@@ -96,10 +100,12 @@ def track(
         str, typer.Option(help="Scripts: the tables' column of texts; two for pairs: premise,hypothesis.")
     ] = "text",
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Scripts: tokens at which these texts are cut [128].")
+        int | None,
+        typer.Option(min=2, help="Scripts: tokens at which these texts are cut.", show_default="128"),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Scripts: for these texts [the Trainer's, or the model's].")
+        str | None,
+        typer.Option(help="Scripts: for these texts.", show_default="the Trainer's, or the model's"),
     ] = None,
     factor: Annotated[
         list[str] | None,

@@ -86,7 +86,7 @@ FISHER = Kind(
     | {
         "trace": Field(NUMBERS, "trace of the block's Fisher information", limits=POSITIVE),
         "stderr": Field(NUMBERS, "its standard error over examples", limits=POSITIVE),
-        "trainable": Field(FLAGS, "was the block trainable then"),
+        "trainable": Field(FLAGS, "was the block trainable then, before an event at this step"),
         "effective_dimension": Field(
             NUMBERS, "(sum of the diagonal)² / sum of its squares", "parameters", limits=POSITIVE
         ),

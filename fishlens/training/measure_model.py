@@ -32,7 +32,7 @@ from fishlens.training.tasks.text import ColumnText
 
 MAY_CHANGE = (
     "seed", "train.max_length", "train.batch_size",
-    "task.columns", "task.header", "task.quoting", "task.separator", "task.stride", "task.prompt",
+    "task.columns", "task.header", "task.quoting", "task.delimiter", "task.separator", "task.stride", "task.prompt",
     "tracking.examples", "tracking.labels", "tracking.samples", "tracking.granularity", "tracking.preset",
     "tracking.blocks", "tracking.noise_scale",
 )  # fmt: skip
@@ -147,7 +147,11 @@ def _split(task: Task, recipe: Recipe, data: Path) -> Split:
 
 
 def _texts(recipe: Recipe, data: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]]:
-    told = {key: recipe.task.options[key] for key in ("header", "quoting") if key in recipe.task.options}
+    told = {
+        key: recipe.task.options[key]
+        for key in ("header", "quoting", "delimiter")
+        if key in recipe.task.options
+    }
     return read_texts(data, columns, **told)
 
 

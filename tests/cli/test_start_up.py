@@ -1,5 +1,6 @@
 """`fishlens --help` answers at once: nothing heavy is imported to print it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,17 @@ def test_a_schedule_of_ones_own_is_found_in_the_current_folder(tmp_path):
     ]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode == 0 and "4 of 4" in said.stdout, said.stderr
+
+
+def test_what_stands_in_brackets_in_a_help_text_is_shown():
+    """rich takes [auto] for markup and drops it; defaults are `show_default`."""
+    import typer.main
+
+    from fishlens.cli import app
+
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        for text in [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]:
+            assert not re.search(r"\[[a-z#/@]", text or ""), (command.name, text)
+    assert len(commands) > 15

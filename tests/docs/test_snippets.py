@@ -111,12 +111,22 @@ def place(tmp_path, monkeypatch, study):
     }  # fmt: skip
 
 
+def mine_of(page: str, name: str) -> SimpleNamespace:
+    """The reader's `mine.py`: the block of the page that defines this function."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    exec(next(block for _, block in blocks(text) if f"def {name}(" in block), names)
+    return SimpleNamespace(**names)
+
+
 @pytest.mark.parametrize(("page", "block"), python_blocks())
 def test_python_on_a_page_runs(page, block, place, study, monkeypatch):
     shutil.copytree(ROOT / LANGUAGES[page] if page in LANGUAGES else study, "runs")
     place["runs"] = fishlens.load_runs("runs/")
     module = SimpleNamespace()
     monkeypatch.setitem(sys.modules, "page", module)
+    if wanted := re.search(r"^from mine import (\w+)", block, re.M):
+        monkeypatch.setitem(sys.modules, "mine", mine_of(page, wanted[1]))
     exec(compile(block, page, "exec"), place | {"__name__": "page"})
 
 

@@ -21,3 +21,10 @@ SECTIONS: dict[str, Callable[[Study], Section]] = {
     "published": published,
     "measured": measured,
 }
+DRAWN: dict[str, tuple[str, ...]] = {
+    "prediction": ("forest", "scatter-early-area", "scatter-peak", "scatter-depth-centroid"),
+    "transfer": ("relative", "languages"),
+    "fisher": ("trace", "validation", "blocks-map", "blocks-end"),
+    "unfreezing": ("order", "top-down"),
+}
+"""Section -> the figures that it draws where the runs allow it."""

@@ -12,7 +12,7 @@ from ...correlation.leadlag import lead_lag
 from ...models import MixedModel, mixed_model
 from ...outcomes import BASELINES
 from ..cells import not_enough_words, reconciled
-from ..evidence import FEATURED, OUTCOME, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
+from ..evidence import FEATURED, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
 from ..parts import Column, Item, Missing, Picture, Section, SourceRuns, Table, rows_of
 from ..study import Study
 from ..words import label, unit
@@ -25,14 +25,15 @@ def prediction(study: Study) -> Section:
         why = "no run has a score in every target language, so there is no average to explain"
         return Section("prediction", title, "", [Missing("No coefficient:", why)])
     text = (
-        "Outcome: the average over the target languages, without the source. Languages of one run are not counted as "
+        f"Outcome: {evidence.outcome.words}. Languages of one run are not counted as "
         "independent. Given the baselines, a feature that only says how well the source language was learnt, or how "
         "far the loss fell, is explained away."
     )
     if len(evidence.levels) > 1:
         text += (
             " Nor are the seeds of one schedule: a coefficient over schedules counts schedules, one within schedules "
-            "asks whether of runs with the same schedule those with more of a feature transfer better."
+            "asks whether of runs with the same schedule those with more of a feature "
+            f"{'transfer better' if evidence.outcome.name == 'average' else f'have a higher {evidence.outcome.noun}'}."
         )
     items: list[Item] = [*forest(evidence, study.all_runs), *correlations(evidence, study.all_runs)]
     if not study.brief:
@@ -54,9 +55,10 @@ def forest(evidence: Evidence, source_runs: SourceRuns) -> list[Picture]:
     if rows.empty:
         return []
     rows = rows.assign(label=rows["feature"].map(label))
+    better = "better transfer" if evidence.outcome.name == "average" else f"a higher {evidence.outcome.noun}"
     caption = (
-        "Spearman's ρ of each feature and the average over the target languages, with 95% intervals where there are "
-        "any. Right of 0: more of the feature, better transfer. Intervals are not corrected for the number of "
+        f"Spearman's ρ of each feature and {evidence.outcome.words.split(',')[0]}, with 95% intervals where there are "
+        f"any. Right of 0: more of the feature, {better}. Intervals are not corrected for the number of "
         "features."
     )
     draw = partial(figures.forest, rows[["label", "series", "estimate", "low", "high"]])
@@ -109,7 +111,7 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
     elif given is not None:
         note += f" Given the baselines ({_words(baselines)}): {'; '.join(dict.fromkeys(_remarks(given)))}."
     columns.append(Column("remark", "remark"))
-    title = f"Features and average transfer, {level.words}"
+    title = f"Features and {evidence.outcome.subject}, {level.words}"
     return [Table(level.name, title, columns, rows_of(rows), source_runs, note)]
 
 
@@ -150,13 +152,13 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
         summary = _summary(feature, evidence.plain)
         if not summary:
             continue
-        points = table.rename(columns={feature: "x", OUTCOME: "y"})[["schedule", "x", "y"]]
+        points = table.rename(columns={feature: "x", evidence.outcome.name: "y"})[["schedule", "x", "y"]]
         positive = bool((points["x"].dropna() > 0).all())
         draw = partial(
             figures.correlation_scatter,
             points,
             feature=f"{label(feature)} ({unit(feature)})",
-            outcome="average without source (points)",
+            outcome=f"{evidence.outcome.label} (points)",
             summary=summary.replace("-", "−"),
             log=positive and bool(points["x"].max() > 20 * points["x"].min()),
             within=within,
@@ -168,7 +170,7 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
             if within
             else "The line is a least-squares fit, to guide the eye."
         )
-        title = f"{label(feature).capitalize()} and average transfer"
+        title = f"{label(feature).capitalize()} and {evidence.outcome.subject}"
         name = f"scatter-{feature.replace('_', '-')}"
         pictures.append(
             Picture(name, title, f"{caption} Coefficients are Spearman's.", draw, study.by_schedule)

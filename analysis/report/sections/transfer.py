@@ -6,12 +6,12 @@ from itertools import chain
 import pandas as pd
 
 from ... import figures
+from ...own import RUN_OUTCOMES
 from ...paired import table_one
 from ...power import seeds_needed
 from ..cells import not_enough_words, reconciled
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import NOT_STATED, Study
-from ..words import OUTCOME_WORDS
 
 
 def transfer(study: Study) -> Section:
@@ -46,7 +46,7 @@ def _table_one(study: Study) -> list[Table | Missing]:
     if unequal:
         columns += [
             Column("pairs", f"seeds shared with {study.baseline}"),
-            Column("own", "average on these seeds", 1),
+            Column("own", f"{study.outcome.noun} on these seeds", 1),
             Column("baseline", f"{study.baseline} on them", 1),
         ]
     note = (
@@ -116,14 +116,19 @@ def _against_baseline(study: Study) -> list[Item]:
 
 def _bars(study: Study, known: pd.DataFrame) -> Picture:
     tidy = known.rename(columns={"estimate": "difference"})
-    tidy = tidy.assign(outcome=tidy["outcome"].map(OUTCOME_WORDS).str.replace(" ", "\n", n=1))
+    tidy = tidy.assign(outcome=tidy["outcome"].map(_labels(study)).str.replace(" ", "\n", n=1))
     draw = partial(figures.relative_performance, tidy, baseline=study.baseline, width=figures.PAGE * 0.75)
     caption = f"Difference to {study.baseline} in points, paired by seed: means and 95% intervals."
     return Picture("relative", "Relative performance", caption, draw, study.by_schedule)
 
 
+def _labels(study: Study) -> dict[str, str]:
+    """What each outcome is called."""
+    return {one.name: one.label for one in (*RUN_OUTCOMES.values(), study.outcome)}
+
+
 def _differences(study: Study, differences: pd.DataFrame) -> Table:
-    rows = []
+    rows, labels = [], _labels(study)
     for row in rows_of(differences):
         enough = row["estimate"] == row["estimate"]
         # the mean of three pairs or fewer is not shown without its interval: the row says what is missing instead
@@ -132,7 +137,7 @@ def _differences(study: Study, differences: pd.DataFrame) -> Table:
             if enough
             else not_enough_words(row["note"])
         )
-        rows.append({**row, "outcome": OUTCOME_WORDS[row["outcome"]], "pairs": row["n"], "note": note})
+        rows.append({**row, "outcome": labels[row["outcome"]], "pairs": row["n"], "note": note})
     columns = [
         Column("schedule", "schedule"),
         Column("outcome", "outcome"),
@@ -162,12 +167,12 @@ def _differences(study: Study, differences: pd.DataFrame) -> Table:
 
 
 def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Table]:
-    """How many seeds it would take to see what was seen here in the average."""
-    wide = scored.pivot(index="seed", columns="schedule", values="average")
+    """How many seeds it would take to see what was seen here in the outcome."""
+    wide = scored.pivot(index="seed", columns="schedule", values=study.outcome.name)
     rows, methods = [], set()
-    average = known[known["outcome"] == "average"].set_index("schedule")
-    average = average.loc[[name for name in study.schedules if name in average.index]].reset_index()
-    for row in rows_of(average):
+    seen = known[known["outcome"] == study.outcome.name].set_index("schedule")
+    seen = seen.loc[[name for name in study.schedules if name in seen.index]].reset_index()
+    for row in rows_of(seen):
         spread = float((wide[row["schedule"]] - wide[study.baseline]).std(ddof=1))
         if not spread > 0:
             continue
@@ -185,9 +190,9 @@ def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Tabl
         Column("needed", "seeds needed"),
     ]
     note = (
-        "Seeds with which a difference of that size in the average would give p < 0.05, before any correction, in 80% "
-        f"of studies; {'; '.join(sorted(methods))}. A difference that was singled out because it was large is "
-        "probably smaller: read the numbers as lower bounds."
+        f"Seeds with which a difference of that size in the {study.outcome.noun} would give p < 0.05, before any "
+        f"correction, in 80% of studies; {'; '.join(sorted(methods))}. A difference that was singled out because it "
+        "was large is probably smaller: read the numbers as lower bounds."
     )
     pairs = {row["schedule"]: study.by_schedule[row["schedule"]] for row in rows}
     pairs[study.baseline] = study.by_schedule[study.baseline]

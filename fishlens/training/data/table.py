@@ -20,19 +20,25 @@ SUFFIXES = (*DELIMITERS, ".jsonl", ".ndjson", ".json", ".parquet")
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, quoting: bool = True
+    path: Path,
+    columns: Sequence[str],
+    *,
+    header: Sequence[str] | None = None,
+    quoting: bool = True,
+    delimiter: str | None = None,
 ) -> Iterator[Row]:
     """The rows of a file, told by its ending; each has at least these columns.
 
     header: the columns of a TSV or CSV file that does not name them in its first line. quoting: does such a file quote
-    as CSV does, or are quotation marks text? JSON is a list of objects, or `{"data": [...]}`.
+    as CSV does, or are quotation marks text? delimiter: between its columns; None: a comma in .csv, else a tab. JSON is
+    a list of objects, or `{"data": [...]}`.
 
     Raises:
         InputError: another ending, a column that is not there, or whatever the readers of these formats refuse.
     """
     suffix = path.suffix.lower()
     if suffix in DELIMITERS:
-        delimiter = DELIMITERS[suffix]
+        delimiter = delimiter or DELIMITERS[suffix]
         if header is not None and not quoting:
             rows = read_tsv(path, header, delimiter)
         elif quoting:

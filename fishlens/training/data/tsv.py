@@ -1,6 +1,7 @@
 """Separated values: without quoting (XNLI, MNLI, GLUE) and with CSV's quoting (SIB-200)."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fishlens.training.data.lines import at, numbered_lines
 
 Row = tuple[int, dict[str, str]]
 SEPARATED = {"\t": "tab-separated", ",": "comma-separated"}
+COMMON = "\t;,|"
 
 
 def read_tsv(path: Path, columns: Sequence[str], delimiter: str = "\t") -> Iterator[Row]:
@@ -28,8 +30,9 @@ def read_tsv(path: Path, columns: Sequence[str], delimiter: str = "\t") -> Itera
         if blank:
             raise InputError(f"{at(path, blank)}: blank line in the middle of the file")
         if len(fields) != len(columns):
+            cut = SEPARATED.get(delimiter, f"{delimiter}-separated")
             raise InputError(
-                f"{at(path, number)}: {len(fields)} {SEPARATED[delimiter]} columns instead of {len(columns)}"
+                f"{at(path, number)}: {len(fields)} {cut} columns instead of {len(columns)}"
                 f" ({', '.join(columns)})"
             )
         yield number, dict(zip(columns, fields, strict=True))
@@ -86,10 +89,19 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
         if column not in header:
             raise InputError(
                 f"{at(path, 1)}: the header has no column {column!r}; it has {', '.join(map(repr, header))}"
+                f"{_other_delimiter(header, column)}"
             )
     for column in columns:
         if list(header).count(column) > 1:
             raise InputError(f"{at(path, 1)}: the header has the column {column!r} twice; expected it once")
+
+
+def _other_delimiter(header: Sequence[str], column: str) -> str:
+    """A hint where the column would be there if the file were cut at another character."""
+    other = next((c for c in COMMON if len(header) == 1 and column in header[0].split(c)), None)
+    return (
+        "" if other is None else f": the file is cut at another character; set delimiter: {json.dumps(other)}"
+    )
 
 
 def _row(

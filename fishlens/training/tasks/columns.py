@@ -5,6 +5,7 @@ What a user says of the data is one table of fields, in the recipe:
     columns   which column is which: {text: sentence, label: topic}; {language} may stand in a column's name
     header    the columns of a TSV or CSV file that does not name them itself
     quoting   does a TSV or CSV file quote as CSV does (true), or are quotation marks text (false)
+    delimiter what stands between the columns of a TSV or CSV file, where that is not a tab or a comma
     hub       a data set's id, or {dataset, config, splits, revision}; or such a thing for each split
     metrics   what is computed, the first is the headline unless `headline` says otherwise
 """
@@ -50,6 +51,7 @@ class ColumnTask(Task):
         columns: Mapping[str, str] | None = None,
         header: Sequence[str] | None = None,
         quoting: bool = True,
+        delimiter: str | None = None,
         hub: str | Mapping[str, Any] | None = None,
         metrics: Sequence[str] | str | None = None,
         headline: str | None = None,
@@ -60,7 +62,11 @@ class ColumnTask(Task):
             raise InputError(f"header is {header!r}; expected the list of the file's columns")
         if not isinstance(quoting, bool):
             raise InputError(f"quoting is {quoting!r:.100}; expected true or false")
-        self.header, self.quoting = header, quoting
+        if delimiter is not None and not (
+            isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '\r\n" '
+        ):
+            raise InputError(f"delimiter is {delimiter!r:.100}; expected one character, as ';' or '|'")
+        self.header, self.quoting, self.delimiter = header, quoting, delimiter
         if hub is not None:
             self.hub = hub_places(
                 hub, named_by_language=any(LANGUAGE in name for name in self.columns.values())
@@ -89,7 +95,13 @@ class ColumnTask(Task):
 
     def read(self, path: Path, language: str) -> Iterator[Any]:
         columns = {field: name.replace(LANGUAGE, language) for field, name in self.columns.items()}
-        rows = read_table(path, tuple(columns.values()), header=self.header, quoting=self.quoting)
+        rows = read_table(
+            path,
+            tuple(columns.values()),
+            header=self.header,
+            quoting=self.quoting,
+            delimiter=self.delimiter,
+        )
         for where, name, row in rows:
             yield self._example(where, name, row, columns, language)
 

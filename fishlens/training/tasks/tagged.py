@@ -36,7 +36,7 @@ class ColumnTagging(ColumnTask, Tagging):
 
     Args:
         labels: the tags in the order of the head's outputs, or {what stands in the data: tag}.
-        options: columns, header, quoting, hub, metrics, headline; see columns.py.
+        options: columns, header, quoting, delimiter, hub, metrics, headline; see columns.py.
     """
 
     name = "tagging"

@@ -40,7 +40,7 @@ class Text(ColumnText, Classification):
 
     Args:
         labels: their names in the order of the head's outputs, or {what stands in the data: name}.
-        options: columns, header, quoting, hub, metrics, headline; see columns.py.
+        options: columns, header, quoting, delimiter, hub, metrics, headline; see columns.py.
     """
 
     name = "text"

@@ -145,3 +145,26 @@ def test_two_figures_and_two_tables_in_a_document(runs, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Liu" in (tmp_path / "paper.bbl").read_text()
+
+
+def test_a_figure_that_these_runs_do_not_give_says_why(runs, tmp_path):
+    from fishlens.analysis.report.sections import DRAWN
+
+    few = [str(path) for path in sorted(runs.iterdir())[:1]]
+    with pytest.raises(
+        InputError, match=r"do not give the figure 'forest': Not enough runs .*; expected one of .*trace"
+    ):
+        fishlens("report", *few, "--figure", "forest", "-o", tmp_path / "forest.pdf")
+    with pytest.raises(InputError, match="the report has no figure 'tree'; expected one of trace"):
+        fishlens("report", *few, "--figure", "tree", "-o", tmp_path / "tree.pdf")
+    assert not list(tmp_path.iterdir())
+    assert len({name for names in DRAWN.values() for name in names}) == 12
+
+
+def test_every_figure_of_a_report_is_listed_under_its_section(report):
+    from fishlens.analysis.report.parts import Picture
+    from fishlens.analysis.report.sections import DRAWN
+
+    for section in report.groups[0].sections:
+        drawn = {item.name for item in section.items if isinstance(item, Picture)}
+        assert drawn <= set(DRAWN.get(section.name, ())), section.name

@@ -71,6 +71,19 @@ def test_a_file_without_quoting_and_one_without_header(tmp_path):
     assert bare.load(tmp_path, "test", "fr").examples == (TextExample("1", "a, b", None, 1),)
 
 
+@pytest.mark.parametrize("quoting", [True, False])
+def test_a_file_that_is_cut_at_another_character_is_read_or_says_which(tmp_path, quoting):
+    (tmp_path / "en.csv").write_text("text;label\na, b;good\n", encoding="utf-8")
+    of = {"files": {"test": "{language}.csv"}, "labels": ["bad", "good"], "quoting": quoting}
+    task = make_task("text", delimiter=";", **of)
+    assert task.load(tmp_path, "test", "en").examples == (TextExample("2", "a, b", None, 1),)
+    with pytest.raises(InputError, match=r"no column 'text'; it has 'text;label': .*; set delimiter: \";\""):
+        make_task("text", **of).load(tmp_path, "test", "en")
+    for wrong in (";;", "", "\n", '"', 3):
+        with pytest.raises(InputError, match=r"delimiter is .*; expected one character"):
+            make_task("text", delimiter=wrong, **of)
+
+
 def test_labels_may_be_numbers_in_the_data_and_names_in_results(tmp_path):
     (tmp_path / "en.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n')
     task = make_task("text", {"test": "{language}.jsonl"}, labels={0: "bad", 1: "good"})
