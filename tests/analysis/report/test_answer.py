@@ -166,7 +166,7 @@ def test_one_table_is_over_tasks_and_its_last_row_over_all(two_tasks):
 def test_the_answer_stands_before_contents_and_sections_and_definitions_once(two_tasks):
     for text in (to_html(report := two_tasks), to_markdown(report)):
         first = text.index(report.answer[0].claim)
-        assert first < text.index("Average over the target languages without the source")
+        assert first < text.index("Average over the target languages, without the source, in points")
         assert text.count("Fisher information. F = 1/N") == 1
         for group in report.groups:
             assert group.answer[1].claim in text
