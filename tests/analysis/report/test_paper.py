@@ -155,7 +155,7 @@ def test_a_figure_that_these_runs_do_not_give_says_why(runs, tmp_path):
         InputError, match=r"do not give the figure 'forest': Not enough runs .*; expected one of .*trace"
     ):
         fishlens("report", *few, "--figure", "forest", "-o", tmp_path / "forest.pdf")
-    with pytest.raises(InputError, match="the report has no figure 'tree'; expected one of .*trace"):
+    with pytest.raises(InputError, match=r"the report has no figure 'tree'; expected one of .*trace"):
         fishlens("report", *few, "--figure", "tree", "-o", tmp_path / "tree.pdf")
     assert not list(tmp_path.iterdir())
     assert len({name for names in DRAWN.values() for name in names}) == 12
