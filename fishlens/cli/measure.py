@@ -47,7 +47,10 @@ def measure(
         ),
     ] = None,
     series: Annotated[
-        str | None, typer.Option(help="Name of the new series.", show_default="measured-N")
+        str | None,
+        typer.Option(
+            help="Name of the new series, or of one that gets another step.", show_default="measured-N"
+        ),
     ] = None,
     table: Annotated[bool, typer.Option("--table", help="Print it and write nothing.")] = False,
     trust: Annotated[bool, Trust] = False,

@@ -64,7 +64,12 @@ def make_schedule(name: str, *, every: int, blocks: Sequence[str], seed: int = 0
     try:
         return cls(every=every, blocks=tuple(blocks), seed=seed, **options)
     except TypeError as error:
-        raise InputError(f"the schedule {name!r} cannot be made with {options}: {error}") from error
+        hint = (
+            "; expected its options as fields of a frozen dataclass: @dataclass(frozen=True), wait: int = 0"
+        )
+        raise InputError(
+            f"the schedule {name!r} cannot be made with {options}: {error}{hint if '__init__' in str(error) else ''}"
+        ) from error
 
 
 def schedule_class(name: str) -> type[Schedule]:

@@ -71,7 +71,7 @@ def measure_run(
     of `tracking.*` and of where its data is.
 
     checkpoint: a directory `step-<n>` that lies elsewhere, of the same model. series: the name of the new series
-    (default: measured-<attempt>). Raises `InputError`, before anything is written, for what cannot be read or measured.
+    (default: measured-<attempt>), or of one that gets another step, measured in the same way. Raises `InputError`, before anything is written, for what cannot be read or measured.
     """
     place = check_run(run_dir)
     if step is not None and checkpoint is not None:
@@ -80,12 +80,16 @@ def measure_run(
     newest, state = read_training(place)
     attempt = last_attempt(place)
     name = series or f"measured-{attempt + 1}"
-    _refuse_known_series(place, name)
     best = newest.step if state.best_step is None else state.best_step
     where = (
         Path(checkpoint) if checkpoint is not None else checkpoint_of(place, best if step is None else step)
     )
     snapshot = read_checkpoint(where)
+    there = _series(place, name)
+    if any(record["step"] == snapshot.step for record in there):
+        raise InputError(
+            f"{place} has a series {name!r} at step {snapshot.step} already; choose another name, or another step"
+        )
     task = make_the_task(recipe)
     check_places(recipe)
     accelerator = make_accelerator(recipe)
@@ -98,6 +102,7 @@ def measure_run(
         *(n["text"] for n in kept.notes),
     ]
     records = [{**record, "purpose": "measure", "series": name} for record in kept.records]
+    _refuse_another_kind(place, name, there, records)
     if write and accelerator.is_main_process:
         start = start_again(place)
         with JournalWriter.open(place, start, resumed_from_step=newest.step, after=attempt) as writer:
@@ -109,10 +114,38 @@ def measure_run(
     return Measurement(place, snapshot.step, name if write else None, records, texts)
 
 
-def _refuse_known_series(place: Path, name: str) -> None:
-    known = {record.get("series") for record in read_run(place, kinds=("fisher",)).records}
-    if name in known:
-        raise InputError(f"{place} has a series {name!r} already: choose another name")
+def _series(place: Path, name: str) -> list[Mapping[str, Any]]:
+    run = read_run(place, kinds=("fisher",))
+    known = run.start.get("estimator")
+    return [{"estimator": known, **r} for r in run.records if r.get("series") == name]
+
+
+def _refuse_another_kind(
+    place: Path, name: str, there: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
+) -> None:
+    """A series is one curve: raises `InputError` where a field of its probes would differ from those that there are."""
+    if not there:
+        return
+
+    def kinds(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for one in probes:
+            language = one.get("language") or ""
+            found |= {f"{language} {field}".strip(): value for field, value in one["estimator"].items()}
+            found |= {
+                f"{language} blocks".strip(): list(one["trace"]),
+                f"{language} ids".strip(): one.get("examples_ids"),
+            }
+        return {field: value for field, value in found.items() if field.split()[-1] != "version"}
+
+    first = [record for record in there if record["step"] == there[0]["step"]]
+    before, now = kinds(first), kinds(records)
+    for field in (*before, *now):
+        if before.get(field) != now.get(field):
+            raise InputError(
+                f"{place} has a series {name!r} that was measured otherwise: its {field} is "
+                f"{before.get(field)!r:.60}, now {now.get(field)!r:.60}; choose another name"
+            )
 
 
 def _measure(

@@ -62,8 +62,21 @@ def test_with_the_same_settings_every_number_is_what_tracking_recorded(finished)
         assert getattr(after, frame).equals(getattr(before, frame)), frame
     assert after.runs.status.tolist() == ["finished"] and after.runs.attempts.tolist() == [3]
     assert train(finished / "recipe.yaml", finished).step == 4  # still the same finished run
-    with pytest.raises(InputError, match="has a series 'again-4' already"):
-        measure_run(finished, series="again-4")
+    with pytest.raises(InputError, match="has a series 'again-4' at step 4 already; choose another name"):
+        measure_run(finished, step=4, series="again-4")
+
+
+def test_a_series_goes_over_several_steps_and_is_measured_in_one_way(finished):
+    """Another estimator's curve: one call a checkpoint, under one name."""
+    for step in (2, 4):
+        measure_run(finished, ["tracking.labels=exact"], step=step, series="exact")
+    frame = load_runs(finished).fisher_series.query("series == 'exact'")
+    assert sorted(frame["step"].unique()) == [2, 4]
+    measure_run(finished, ["tracking.labels=exact"], step=2, series="other")
+    for overrides in (["tracking.labels=mode"], ["tracking.labels=exact", "tracking.examples=4"]):
+        with pytest.raises(InputError, match=r"has a series 'other' that was measured otherwise: its .* is .*, now"):
+            measure_run(finished, overrides, step=4, series="other")
+    assert not probes(finished, 4, series="other")
 
 
 def test_the_journal_says_once_which_examples_were_measured_and_they_are_those(finished, data_root):
