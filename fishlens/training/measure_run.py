@@ -71,7 +71,8 @@ def measure_run(
     of `tracking.*` and of where its data is.
 
     checkpoint: a directory `step-<n>` that lies elsewhere, of the same model. series: the name of the new series
-    (default: measured-<attempt>), or of one that gets another step, measured in the same way. Raises `InputError`, before anything is written, for what cannot be read or measured.
+    (default: measured-<attempt>), or of one that gets another step, measured in the same way. Raises `InputError`,
+    before anything is written, for what cannot be read or measured.
     """
     place = check_run(run_dir)
     if step is not None and checkpoint is not None:
