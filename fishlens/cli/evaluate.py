@@ -18,9 +18,9 @@ def evaluate(
     trust: Annotated[bool, Trust] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Test the best weights of a run whose training is over; nothing is trained, earlier results are kept.
+    r"""Test the best weights of a run whose training is over; nothing is trained, earlier results are kept.
 
-    For a test that could not be read, and for new languages: -s 'data.targets=[sw, ta]', -s data.test=…,
+    For a test that could not be read, and for new languages: -s 'data.targets=\[sw, ta]', -s data.test=…,
     -s language_adapters=….
     """
     from fishlens.recipe.loading import load_recipe
