@@ -96,7 +96,7 @@ def _id(example: Any) -> str:
 def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -> Split:
     """The validation split of the language, or else its test split; or `only` that one; or the raw text.
 
-    A file that a recipe names without {language} is the source's: what it holds is no text of another language.
+    A file that a recipe names without {language} is the source's: what it holds is not text of another language.
     """
     if recipe.tracking.text is not None:
         return _of_text(recipe.tracking.text.replace("{language}", language), task, language)

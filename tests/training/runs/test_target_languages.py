@@ -203,7 +203,7 @@ def test_a_language_without_inputs_is_named(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_source_s_own_file_is_no_text_of_a_target_language(recipe, tmp_path, data_root):
+def test_the_source_s_own_file_is_not_text_of_a_target_language(recipe, tmp_path, data_root):
     """data.validation is one file: its examples are the source's, and the language's own test inputs are taken."""
     english = next(data_root.glob("sib200/eng_Latn/dev.tsv"))
     data = {**recipe["data"], "validation": str(english)}
