@@ -19,10 +19,14 @@ def describe(planned: Sequence[PlannedRun], console: Console, *, every_run: bool
     """Prints how many runs there are in which state and, if asked, each run's name and state."""
     counts = Counter(run.status for run in planned)
     states = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
-    console.print(f"{len(planned)} runs: {states}", highlight=False)
+    console.print(f"{_runs(len(planned))}: {states}", highlight=False)
     if every_run:
         for run in planned:
             console.print(f"  {run.status.value:<11} {run.name}", markup=False, highlight=False)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,14 @@ class Forecast:
     def __str__(self) -> str:
         if not self.due:
             return "nothing is left to run"
+        due = f"{_runs(self.due)} {'is' if self.due == 1 else 'are'} due"
         if self.seconds is None:
-            return f"{self.due} runs are due; how long they take can be told when the first one has finished"
+            return f"{due}; how long they take can be told when the first one has finished"
         if self.wall_seconds is None:
-            return (
-                f"{self.due} runs are due: about {timedelta(seconds=round(self.seconds))} of computing in all"
-            )
+            return f"{due}: about {timedelta(seconds=round(self.seconds))} of computing in all"
         wall = timedelta(seconds=round(self.wall_seconds))
         end = (datetime.now().astimezone() + wall).strftime("%a %H:%M")
-        return f"{self.due} runs are due, {self.jobs} at a time: about {wall}, until {end}"
+        return f"{due}, {self.jobs} at a time: about {wall}, until {end}"
 
 
 def forecast(
