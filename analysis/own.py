@@ -17,6 +17,7 @@ import pandas as pd
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+from fishlens.own_code import said
 
 from .dynamics import CURVE_FEATURES, RUN_FEATURES, Curve, Feature, NoFeature
 from .outcomes import BASELINES, OUTCOMES, language_scores
@@ -171,7 +172,7 @@ def _value(compute: Callable[..., Any], what: str, *arguments: Any) -> float:
     except NoFeature:
         raise
     except Exception as error:  # a user's function may raise whatever it likes
-        raise InputError(f"{what} could not be computed: {type(error).__name__}: {error}") from error
+        raise InputError(f"{what} could not be computed: {said(error)}") from error
 
 
 def _text(value: Any) -> str | None:

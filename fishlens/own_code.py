@@ -9,6 +9,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,10 @@ def load_class(name: str, field: str) -> Any:
         raise InputError(
             f"{field} is {name!r}, which cannot be imported: {type(error).__name__}: {error}"
         ) from error
+
+
+def said(error: Exception) -> str:
+    """What a user's function raised, and the line of it that did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.journal.declarations import SCORE
-from fishlens.own_code import load_class
+from fishlens.own_code import load_class, said
 
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
 """(gold, predicted) of all examples -> points"""
@@ -59,9 +59,11 @@ def points(metrics: Mapping[str, Metric], gold: Sequence[Any], predicted: Sequen
     for name, metric in metrics.items():
         try:
             value = float(metric(gold, predicted))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"metric {name!r} gives no number: {type(error).__name__}: {error}") from error
+        except Exception as error:  # a user's function may raise whatever it likes
+            raise InputError(f"metric {name!r} gives no number: {said(error)}") from error
         if math.isnan(value) or not SCORE.hold(value):
-            raise InputError(f"metric {name!r} gives {value}; expected points from 0 to 100")
+            raise InputError(
+                f"metric {name!r} gives {value}; expected points from 0 to 100, of which more is better"
+            )
         found[name] = value
     return found

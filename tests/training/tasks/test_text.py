@@ -8,6 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from fishlens.errors import InputError
+from fishlens.training.metrics.choose import points
 from fishlens.training.tasks import make_task
 from fishlens.training.tasks.classification import TextExample
 from fishlens.training.tasks.tagging import TaggedSentence
@@ -60,6 +61,18 @@ def test_the_same_rows_from_every_format(tmp_path, suffix):
         columns={"text": "sentence", "label": "mood", "id": "key"},
     )
     assert task.load(tmp_path, "test", "de").examples == EXPECTED
+
+
+def divided(gold, predicted):
+    return len(gold) / 0
+
+
+def test_a_metric_of_ones_own_that_fails_says_what_failed_and_where(tmp_path):
+    line = divided.__code__.co_firstlineno + 1
+    with pytest.raises(
+        InputError, match=rf"'divided' gives no number: ZeroDivisionError: .* \(test_text.py, line {line}\)"
+    ):
+        points({"divided": divided}, ["a"], ["a"])
 
 
 def test_a_file_without_quoting_and_one_without_header(tmp_path):
