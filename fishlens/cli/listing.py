@@ -3,7 +3,7 @@
 import glob
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -162,7 +162,7 @@ def _show(place: Path, as_json: bool) -> None:
     """Everything that a run says of itself, in the order in which one asks."""
     from fishlens.journal import read_run
 
-    run = read_run(place, kinds={"start", "end"})
+    run = read_run(place, kinds={"start", "end", "fisher"})
     start = run.start
     recipe = place / "recipe.yaml"
     files = sorted(path for path in place.rglob("*") if path.is_file())
@@ -180,6 +180,7 @@ def _show(place: Path, as_json: bool) -> None:
         "commands": {f"attempt {one['attempt']}": one.get("command") for one in run.starts},
         **{key: start.get(key) for key in start if key not in _NOT_SHOWN},
         "data": _data(place, start),
+        "examples of the probes": _examples(run.records, start),
         "recipe": recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else None,
         "files": {str(path.relative_to(place)): path.stat().st_size for path in files},
     }
@@ -198,6 +199,18 @@ def _data(place: Path, start: dict[str, Any]) -> dict[str, Any]:
     factors = start.get("factors") or {}
     said = {**factors, **fields_beside(place, factors), **(start.get("data") or {})}
     return {key: value for key, value in said.items() if key in _DATA or key.startswith(("data.", "task."))}
+
+
+def _examples(records: Sequence[Mapping[str, Any]], start: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What the file calls the examples that were measured, of each language and series; of several probes the most."""
+    found: dict[str, list[Any]] = {}
+    for record in records:
+        ids = record.get("examples_ids") or []
+        language = record.get("language") or (start.get("factors") or {}).get("source") or "source"
+        name = f"{language}, series {record['series']}" if record.get("series") else str(language)
+        if len(ids) > len(found.get(name, ())):
+            found[name] = ids
+    return found
 
 
 _DATA = ("task", "source", "targets", "examples")

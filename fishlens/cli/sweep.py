@@ -106,7 +106,8 @@ def sweep(
     if as_json and not dry_run:
         raise InputError("--json prints a plan; expected --dry-run with it")
     part = None if shard is None else Shard.parse(shard)
-    again = Requeue.of(os.environ) if requeue and not dry_run else None
+    if requeue and not dry_run:
+        Requeue.of(os.environ)  # refuses it outside a job
 
     console = screen()
     if engine is Engine.LOCAL:
@@ -158,6 +159,8 @@ def sweep(
     else:
         check_reporters({name for run in due for name in run.recipe["report_to"]})
         outcomes = run_locally(due, jobs, gpus_here)
+    folders = [run.folder for run in due] if store is None else []
+    again = Requeue.of(os.environ, folders) if requeue else None
     with _sigterm_interrupts(), nullcontext() if again is None else again.on_signal():
         try:
             failed = _follow(outcomes, due, console)

@@ -151,7 +151,19 @@ def test_show_says_what_a_run_was_made_of(tmp_path):
     assert found["data"] == {"task": "xnli", "source": "en", "targets": ["de", "sw"]}
     assert set(found["files"]) == {"journal-1.jsonl", "recipe.yaml"} and found["run"]["steps"] == 4
     shown = fishlens("runs", "--show", tmp_path / "a")
-    assert "learning_rate: 0.002" in shown and "targets  de, sw" in shown
+    assert "learning_rate: 0.002" in shown and "targets  de, sw" in shown and "examples of" not in shown
+
+
+def test_show_names_the_examples_that_each_language_and_series_measured(tmp_path):
+    with JournalWriter.open(tmp_path / "a", {"factors": {"source": "en"}, "blocks": {"head": 5}}) as journal:
+        for step, kind in (
+            (0, {"examples_ids": ["7", "3"]}), (2, {"examples_ids": ["7", "3", "9"]}), (4, {}),
+            (0, {"examples_ids": [5], "language": "de"}), (4, {"examples_ids": ["1"], "series": "again"}),
+        ):  # fmt: skip
+            journal.write("fisher", step, trace={"head": 1.0}, purpose="track", **kind)
+        journal.write("end", 4, status="finished")
+    found = json.loads(fishlens("runs", "--show", tmp_path / "a", "--json"))["examples of the probes"]
+    assert found == {"en": ["7", "3", "9"], "de": [5], "en, series again": ["1"]}
 
 
 def test_what_an_old_journal_does_not_say_is_read_from_the_recipe_beside_it(tmp_path):

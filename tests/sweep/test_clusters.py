@@ -183,6 +183,22 @@ def folder_with_scontrol(tmp_path, exit_status=0):
     return str(folder)
 
 
+def test_a_job_in_which_no_run_got_further_does_not_come_back_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", folder_with_scontrol(tmp_path), prepend=os.pathsep)
+    run = tmp_path / "run"
+    (run / "checkpoints/step-80").mkdir(parents=True)
+    for made, said in (
+        ("checkpoints/step-80", "no run got further"),
+        ("checkpoints/step-120", None),
+        ("results.json", None),
+    ):
+        again = Requeue.of({**os.environ, "SLURM_JOB_ID": "9"}, [run])
+        (run / made).mkdir(exist_ok=True)
+        problem = again.back()
+        assert problem is None if said is None else said in problem
+    assert (tmp_path / "asked").read_text() == "requeue 9\nrequeue 9\n"
+
+
 @pytest.mark.parametrize(
     ("sent", "exit_status", "said"),
     [
