@@ -52,7 +52,10 @@ class Outcome:
 
     @property
     def noun(self) -> str:
-        return self.name.replace("_", " ")
+        """What a sentence calls it."""
+        return {"source": "source score", "lowest": "lowest score"}.get(
+            self.name, self.name.replace("_", " ")
+        )
 
     @property
     def subject(self) -> str:
