@@ -94,7 +94,8 @@ def differences(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     names = table["run"].astype(str).tolist()
     for field in map(str, table.columns):
-        values = [None if _is_nothing(value) else value for value in table[field].astype(object)]
+        # an empty list and a field that is not there say the same
+        values = [None if _is_nothing(v) or v == "" else v for v in table[field].astype(object)]
         if field not in _PLACE and len({_same(value) for value in values}) > 1:
             rows.append({"field": field, **dict(zip(names, values, strict=True))})
     return rows

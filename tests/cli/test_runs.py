@@ -121,6 +121,12 @@ def test_diff_shows_the_fields_that_differ_and_no_other(tmp_path, monkeypatch):
     assert "no field differs" in fishlens("runs", "--diff", places[0], _copy(places[0]))
 
 
+def test_an_empty_list_and_a_field_that_an_old_run_does_not_have_are_no_difference(tmp_path):
+    write_run(tmp_path / "old", **{"tracking.languages": []})
+    write_run(tmp_path / "new", extra=[])
+    assert "no field differs" in fishlens("runs", "--diff", tmp_path / "old", tmp_path / "new")
+
+
 def _copy(place):
     return shutil.copytree(place, place.parent / "copy")
 
