@@ -110,6 +110,9 @@ class Train(Section):
     )
     examples: Positive | None = Field(None, description="train on a seeded subset of so many examples")
     max_length: Positive | None = Field(None, description="tokens per row; null: the task's own")
+    group_by_length: bool = Field(
+        False, description="rows of an update are of similar length: less padding, other batches"
+    )
     fisher_penalty: float = Field(
         0.0,
         ge=0,

@@ -146,7 +146,12 @@ def make_job(
         targets=targets,
         warnings=warnings,
         remarks=[*(note for inputs in tracked for note in inputs.notes), *remarks_on_scores(recipe, targets)],
-        order=Order(len(train_rows), recipe.train.batch_size, recipe.seed),
+        order=Order(
+            len(train_rows),
+            recipe.train.batch_size,
+            recipe.seed,
+            [task.tokens(row) for row in train_rows] if recipe.train.group_by_length else None,
+        ),
         steps=steps,
         trainer_state=trainer_state,
         source=source,

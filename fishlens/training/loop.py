@@ -224,7 +224,7 @@ def update(job: Job) -> torch.Tensor | float:
     all_items = sum_over_processes(sum(weights), accelerator.device)
     first = (step * accelerator.num_processes + accelerator.process_index) * settings.batch_size
     for batch, weight in zip(batches, weights, strict=True):
-        inputs = {key: value.to(accelerator.device) for key, value in batch.items()}
+        inputs = on_device(batch, accelerator.device)
         with accelerator.autocast(), twice_differentiable() if settings.fisher_penalty else nullcontext():
             outputs = job.assembly.model(**inputs)
         # each part's loss is the mean over its items: weighted like this they sum to the mean over the batch
@@ -243,6 +243,13 @@ def update(job: Job) -> torch.Tensor | float:
     if rate > 0 and not accelerator.optimizer_step_was_skipped:
         job.unfreezing.after_update(step + 1)
     return gradient_norm
+
+
+def on_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """The batch on a device; a GPU copies it from pinned memory while the host goes on."""
+    if device.type != "cuda":
+        return {key: value.to(device) for key, value in batch.items()}
+    return {key: value.pin_memory().to(device, non_blocking=True) for key, value in batch.items()}
 
 
 def _penalty(job: Job, outputs: Any, inputs: dict[str, torch.Tensor], first: int) -> torch.Tensor | float:

@@ -27,6 +27,22 @@ def test_a_batch_can_be_asked_for_out_of_order():
     assert order.batch(7) != Order(rows=10, batch_size=4, seed=4).batch(7)
 
 
+def test_rows_grouped_by_length_come_once_an_epoch_in_batches_with_less_padding_and_in_no_order_of_length():
+    lengths = torch.randint(5, 60, (203,), generator=torch.Generator().manual_seed(0)).tolist()
+    grouped, plain = Order(203, 8, seed=3, lengths=lengths), Order(203, 8, seed=3)
+
+    def padded(order, epoch):
+        batches = [order.batch(step) for step in range(26 * epoch, 26 * epoch + 26)]
+        assert sorted(row for batch in batches for row in batch) == list(range(203))
+        return [len(batch) * max(lengths[row] for row in batch) for batch in batches]
+
+    assert sum(padded(grouped, 0)) < 1.25 * sum(lengths) < 1.4 * sum(lengths) < sum(padded(plain, 0))
+    longest = padded(grouped, 0)
+    assert longest not in (sorted(longest), sorted(longest, reverse=True))
+    assert padded(grouped, 1) != longest
+    assert Order(203, 8, seed=3, lengths=lengths).batch(40) == grouped.batch(40)
+
+
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, None, 7), (None, 2, 6), (None, 0.5, 2)])
 def test_the_length_of_a_run_in_steps_or_epochs(steps, epochs, expected):
     assert total_steps(rows=10, batch_size=4, steps=steps, epochs=epochs) == expected

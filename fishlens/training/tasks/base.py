@@ -205,6 +205,10 @@ class Task(ABC):
     def collate(self, features: Sequence[Feature], tokenizer: Any) -> "dict[str, torch.Tensor]":
         """Padded tensors, labels included (`labels`, or for QA `start_positions` and `end_positions`)."""
 
+    def tokens(self, feature: Feature) -> int:
+        """How many tokens a row of a batch takes."""
+        return len(feature["input_ids"])
+
     @abstractmethod
     def add_head(self, model: Any, name: str | None = None) -> None:
         """Add this task's head to an `adapters.AutoAdapterModel`, named after the task unless told otherwise."""

@@ -143,6 +143,9 @@ class Choice(Task):
         batch = {key: value.unflatten(0, (len(features), -1)) for key, value in flat.items()}
         return {**batch, "labels": torch.tensor([feature["label"] for feature in features])}
 
+    def tokens(self, feature: Feature) -> int:
+        return max(len(row["input_ids"]) for row in feature["choices"])
+
     def add_head(self, model: Any, name: str | None = None) -> None:
         model.add_multiple_choice_head(name or self.name, num_choices=2)
 
