@@ -26,15 +26,18 @@ class PerExampleGradient(ABC):
     def dense(self, start: int = 0, stop: int | None = None) -> Tensor:
         """s_n for n in [start, stop), `[n, *shape]`."""
 
+    def squared(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """s_n² for n in [start, stop), `[n, *shape]`: a tensor of its own."""
+        return self.dense(start, stop).square()
+
     def squared_norms(self, chunk: int) -> Tensor:
         """‖s_n‖² of every example, `[N]`; at most `chunk` examples are materialised at a time."""
-        return torch.cat([part.flatten(1).square().sum(1) for part in self.chunks(chunk)])
+        return torch.cat([square.flatten(1).sum(1) for square in self._chunks(chunk)])
 
     def squares(self, chunk: int, diagonal: Tensor, weight: float = 1.0) -> Tensor:
         """‖s_n‖² of every example, and adds `weight` Σ_n s_n² to `diagonal` (of `shape`) in place."""
         norms = []
-        for part in self.chunks(chunk):
-            square = part.square()
+        for square in self._chunks(chunk):
             norms.append(square.flatten(1).sum(1))
             diagonal.add_(square.sum(0), alpha=weight)
         return torch.cat(norms)
@@ -47,9 +50,9 @@ class PerExampleGradient(ABC):
         """Σ_n s_n of each of K parameters, whose examples lie one after the other: `[K, *shape]`."""
         return self.dense().view(parameters, -1, *self.shape).sum(1)
 
-    def chunks(self, size: int) -> Iterator[Tensor]:
+    def _chunks(self, size: int) -> Iterator[Tensor]:
         for start in range(0, self.examples, size):
-            yield self.dense(start, min(start + size, self.examples))
+            yield self.squared(start, min(start + size, self.examples))
 
     def chunk_for(self, memory: int) -> int:
         """How many examples fit into `memory` bytes when materialised (at least one)."""
@@ -97,6 +100,9 @@ class OuterSum(PerExampleGradient):
 
     def dense(self, start: int = 0, stop: int | None = None) -> Tensor:
         return torch.bmm(self.left[start:stop].transpose(1, 2), self.right[start:stop])
+
+    def squared(self, start: int = 0, stop: int | None = None) -> Tensor:
+        return self.dense(start, stop).square_()
 
     def totals(self, parameters: int) -> Tensor:
         left, right = (x.reshape(parameters, -1, x.shape[-1]) for x in (self.left, self.right))

@@ -80,9 +80,11 @@ class Pass:
             self._hand_on({name: Dense(found[name]) for name in wanted})
             return
         self.seen.update(tapped.names[local] for local in wanted)
-        a, g = taps.sides(tapped, gradient, self.unscale)
+        a, g = tapped.call.stored, gradient
+        if self.unscale is not None or id(tapped.call) in taps.places:
+            a, g = taps.sides(tapped, gradient, self.unscale)
         if self.together and all(taps.calls[tapped.names[local]] == 1 for local in wanted):
-            for group in self.pending.add(tapped, a, g, wanted):
+            for group in self.pending.add(tapped, a, g, wanted, taps.examples):
                 self._reduce(*group)
         else:
             self._reduce([tapped], a, g)
@@ -96,6 +98,7 @@ class Pass:
                 self.parts[name].append(gradient)
 
     def _reduce(self, calls: list[Tapped], a: Tensor, g: Tensor) -> None:
+        a, g = (self.taps.per_example(x, len(calls)) for x in (a, g))
         found = calls[0].rule.gradients([tapped.call.module for tapped in calls], a, g)
         for local, value in found.items():
             if local not in calls[0].names or calls[0].names[local] not in self.fast:

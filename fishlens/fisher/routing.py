@@ -23,7 +23,7 @@ EXACT = 2.0**-8
 
 def place_rows(taps: Taps, prediction: BatchLogits, graph: Graph, powers: int) -> frozenset[str]:
     """Finds out whose the rows of all routed calls of this batch are; the names of parameters for which it cannot."""
-    calls = [tapped for tapped in taps.routed.values() if tapped.edge.node in graph.nodes]
+    calls = [tapped for tapped in taps.routed.values() if tapped.node in graph.nodes]
     if not calls:
         return frozenset()
     logits, cotangent = prediction.logits, random_cotangent(prediction)

@@ -115,7 +115,7 @@ class Tally:
     def _squares_of_many(self, names: tuple[str, ...], gradient: PerExampleGradient) -> Tensor:
         if self.squares is None:
             return gradient.squared_norms(gradient.examples)
-        square = gradient.dense().square()
+        square = gradient.squared()
         summed = square.view(len(names), -1, *square.shape[1:]).sum(1)
         into = [self.squares.parts[name].view(gradient.shape) for name in names]
         torch._foreach_add_(into, list(summed.unbind(0)), alpha=self.weight)

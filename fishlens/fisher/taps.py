@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from backpack import backpack
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher.again import Again, Run, first_tensor, kept, modules_around
@@ -46,15 +47,19 @@ class Places:
 
 @dataclass(frozen=True)
 class Tapped:
-    """One tapped call: `names` maps the module's local parameter names to the model's; `edge` is where its
-    output leaves in the graph, and `shape` the output's."""
+    """One tapped call: `names` maps the module's local parameter names to the model's; at `node` its output leaves in
+    the graph, and `shape` is the output's."""
 
     rule: Rule
     names: Mapping[str, str]
     call: Call
     version: int  # of the stored input: a later write in place shows
-    edge: Any
+    node: Any
     shape: tuple[int, ...]
+
+    @property
+    def edge(self) -> GradientEdge:
+        return GradientEdge(self.node, 0)
 
     @property
     def stale(self) -> bool:
@@ -115,10 +120,11 @@ class Taps:
             tuple[str, tuple[int, ...]]
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
-        self.leaves: list[tuple[nn.Module, Rule]] = []
+        self.leaves: list[tuple[nn.Module, Rule, Mapping[str, str]]] = []
         for module in modules(model):
-            if self._named(module) and not replaced(module) and (rule := rule_for(module)) is not None:
-                self.leaves.append((module, rule))
+            names = self._named(module) if module._parameters else {}
+            if names and not replaced(module) and (rule := rule_for(module)) is not None:
+                self.leaves.append((module, rule, names))
         self.handles: list[Any] = []
 
     def _named(self, module: nn.Module) -> dict[str, str]:
@@ -127,8 +133,8 @@ class Taps:
         return {local: self.names[id(p)] for local, p in own if p is not None and id(p) in self.names}
 
     def __enter__(self) -> "Taps":
-        for module, rule in self.leaves:
-            hook = self._hook(rule, self._named(module))
+        for module, rule, names in self.leaves:
+            hook = self._hook(rule, names)
             self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
         for module, inside in self.again.items():
             before, after = self._hooks_again(module, inside)
@@ -216,8 +222,10 @@ class Taps:
         return self._remember(OPERATION, meeting.names, call, output)
 
     def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
-        edge = torch.autograd.graph.get_gradient_edge(output)
-        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, tuple(output.shape))
+        assert output.output_nr == 0
+        self.tapped[id(call)] = Tapped(
+            rule, names, call, call.stored._version, output.grad_fn, tuple(output.shape)
+        )
         return output
 
     def keep(self, nodes: Collection[Any]) -> None:
@@ -226,7 +234,7 @@ class Taps:
         self.irregular.clear()
         for tapped in self.tapped.values():
             for name in tapped.names.values():
-                self.calls[name] += tapped.edge.node in nodes
+                self.calls[name] += tapped.node in nodes
         irregular = [names for names, node in self.irregular_calls if node is None or node in nodes]
         if self.follow:
             self._loosen(frozenset[str]().union(*irregular), nodes)
@@ -241,7 +249,7 @@ class Taps:
         by_module = {
             name
             for tapped in self.tapped.values()
-            if tapped.rule is not OPERATION and tapped.edge.node in nodes
+            if tapped.rule is not OPERATION and tapped.node in nodes
             for name in tapped.names.values()
         }
         for name in irregular - by_module:
@@ -314,11 +322,12 @@ class Taps:
         places = self.places.get(id(tapped.call))
         return self.per_example(x) if places is None else places.padded(widened(x), self.examples)
 
-    def per_example(self, x: Tensor) -> Tensor:
-        """`[N·rows, …, d]` as `[N, T, d]`; floats as float32 or wider, token indices as `[N, T, 1]`."""
+    def per_example(self, x: Tensor, calls: int = 1) -> Tensor:
+        """`[N·rows, …, d]` as `[N, T, d]`, of several calls as `[K·N, T, d]`; floats as float32 or wider, token indices
+        as `[N, T, 1]`."""
         if not x.is_floating_point():
-            return x.reshape(self.examples, -1, 1)
-        return widened(x).reshape(self.examples, -1, x.shape[-1])
+            return x.reshape(calls * self.examples, -1, 1)
+        return widened(x).reshape(calls * self.examples, -1, x.shape[-1])
 
 
 def gradient_of(

@@ -20,7 +20,7 @@ SMALL_ELSEWHERE = 2**24
 MOST_WAITING = 32  # so many of the largest: the memory that waiting calls may take
 
 Group = tuple[list["Tapped"], Tensor, Tensor]
-"""K calls, their inputs `[K·N, T, …]`, the gradients of their outputs `[K·N, T, …]`"""
+"""K calls, their inputs and the gradients of their outputs, one call after the other in the leading dimension"""
 
 
 @dataclass
@@ -31,10 +31,11 @@ class Together:
     waiting: dict[Hashable, list[tuple["Tapped", Tensor, Tensor]]] = field(default_factory=dict)
     bytes: int = 0
 
-    def add(self, tapped: "Tapped", a: Tensor, g: Tensor, names: Hashable) -> Iterator[Group]:
-        """What is to be reduced now. `a`, `g`: `[N, T, …]` of one call; `names`: of its parameters that are wanted."""
+    def add(self, tapped: "Tapped", a: Tensor, g: Tensor, names: Hashable, examples: int) -> Iterator[Group]:
+        """What is to be reduced now. `a`, `g`: of one call; `names`: of its parameters that are wanted."""
         kind = tapped.rule.kind(tapped.call.module)
-        size = _bytes(a) + _bytes(g) + _bytes(g) // max(1, g.shape[1]) * a.shape[-1]
+        gradients = examples * g.shape[-1] * (a.shape[-1] if a.is_floating_point() else 1)
+        size = a.nbytes + g.nbytes + gradients * g.element_size()
         small = min(small_on(a.device), self.memory // MOST_WAITING)
         if kind is None or size > small:
             yield [tapped], a, g
@@ -55,10 +56,6 @@ class Together:
 
 def small_on(device: torch.device) -> int:
     return SMALL.get(device.type, SMALL_ELSEWHERE)
-
-
-def _bytes(x: Tensor) -> int:
-    return x.numel() * x.element_size()
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:

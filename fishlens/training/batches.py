@@ -22,8 +22,8 @@ def total_steps(rows: int, batch_size: int, steps: int | None, epochs: float | N
 class Order:
     """A new permutation of all rows each epoch; one batch of an epoch may be smaller.
 
-    With `lengths`, one per row, the rows of a batch are of similar length, so that less of it is padding: rows are sorted
-    by length within fifty batches' worth of the permutation (transformers' way), and the batches come in random order.
+    With `lengths`, one per row, the rows of a batch are of similar length, so that less of it is padding: rows are
+    sorted by length within fifty batches' worth of the permutation, and the batches come in random order.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None):
