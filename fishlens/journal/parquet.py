@@ -169,7 +169,12 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
         for name, known in names.items():
             if name not in frame:
                 raise InputError(f"{path} has no column {name!r}; expected an export of fishlens")
-            frame[name] = pd.Categorical(frame[name].astype(object), categories=known)
+            values = frame[name].astype(object)
+            if len(strange := values[values.notna() & ~values.isin(known)]):
+                raise InputError(
+                    f"{path}: {name!r} is {strange.iloc[0]!r:.60}; expected one of the export's {len(known)} names"
+                )
+            frame[name] = pd.Categorical(values, categories=known)
     except InputError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:

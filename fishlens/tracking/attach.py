@@ -20,7 +20,7 @@ from typing import Any
 
 from fishlens.tracking.account import say_what_was_tracked
 from fishlens.tracking.guard import after, before, shielded
-from fishlens.tracking.settings import VARIABLE, settings_from_environment
+from fishlens.tracking.settings import VARIABLE, remember, settings_from_environment
 
 _TRAINER = "transformers.trainer"
 _FOLDER = Path(__file__).with_name("startup")
@@ -64,6 +64,7 @@ def attach() -> None:
 def _attach() -> None:
     settings = settings_from_environment()
     if settings.get("process") == os.getpid():
+        remember(settings)
         atexit.register(shielded, end, Path(settings["account"]))
     if _TRAINER in sys.modules:
         add_callback(sys.modules[_TRAINER])

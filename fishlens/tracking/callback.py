@@ -206,6 +206,7 @@ class FisherCallback(TrainerCallback):
         """
         if self._state is state:
             return
+        self._begins_again(model)
         self.end("interrupted", error="another training began")
         self._state, self.off, self.tracker, self._entry = state, None, None, None
         self.journal, self._scores = LateJournal(), Scores()
@@ -241,6 +242,13 @@ class FisherCallback(TrainerCallback):
         self._ended = False
         self._last_step_end = time.perf_counter()
         atexit.register(shielded, _end_at_exit, weakref.ref(self))
+
+    def _begins_again(self, model: nn.Module) -> None:
+        """A training of the same model that ended before its first update was an attempt (`auto_find_batch_size`)."""
+        before, entry = self.tracker, self._entry
+        attempt = not self._ended and self.journal.writer is None
+        if entry is not None and before is not None and before.model is model and attempt:
+            entry.dropped()
 
     def _with_batches(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
         """The tracker's options, with batches in the place of the languages' texts."""

@@ -19,9 +19,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """One line on standard error: directly, because a script may have silenced warnings or turned them into errors."""
+    """One line on standard error: directly, because a script may have silenced warnings or turned them into errors.
+    Nothing where a script has none: printing to None is printing to standard output."""
     with contextlib.suppress(Exception):
-        print(f"fishlens: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stderr is not None:
+            print(f"fishlens: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def reason(error: BaseException) -> str:

@@ -259,8 +259,8 @@ def _one_thread() -> Iterator[None]:
     """Tokenizers that have used several threads warn in every process that is forked afterwards, and use one there."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
-    os.environ[name] = "false"
     try:
+        os.environ[name] = "false"
         yield
     finally:
         if before is None:

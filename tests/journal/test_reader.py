@@ -2,18 +2,18 @@
 superseding."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fishlens import InputError
-from fishlens.journal import JournalWriter, find_runs, load_runs, read_run
+from fishlens.journal import JournalWriter, attempts, find_runs, load_runs, read_run
 
 START = {"factors": {"task": "xnli", "seed": 3}, "blocks": {"layer.0": 10, "layer.1": 10}}
 
@@ -182,40 +182,46 @@ def test_a_journal_is_read_whole_up_to_the_present_while_it_is_written(tmp_path)
     assert len(read_run(tmp_path / "a").records) == 3000
 
 
-WRITING = """
-import sys
-from fishlens.journal import JournalWriter, attempts, read_run
-run_dir = sys.argv[1]
-resumed = None
-if attempts(run_dir):
-    try:
-        resumed = max(read_run(run_dir).last_step // 10 * 10, 0)
-    except ValueError:
-        resumed = 0
-journal = JournalWriter.open(run_dir, {"blocks": {"layer.0": 1}}, resumed_from_step=resumed)
-print(flush=True)
-for step in range((resumed or 0), 1001):
-    if step > (resumed or 0):
-        journal.write("train", step, loss=1.0 / step)
-    if step % 10 == 0:
-        journal.write("fisher", step, trace={"layer.0": step / 3}, purpose="track", examples=8)
-journal.close("finished")
-"""
+def write(run_dir, nth_write=0, share=0.0):
+    """A trainer's journal of 1,000 steps; killed within its n-th write, of which a share is written."""
+    resumed = None
+    if attempts(run_dir):
+        try:
+            resumed = max(read_run(run_dir).last_step // 10 * 10, 0)
+        except ValueError:
+            resumed = 0
+    journal = JournalWriter.open(run_dir, {"blocks": {"layer.0": 1}}, resumed_from_step=resumed)
+    left, real = nth_write, os.write
+
+    def killed_within(descriptor, data):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            real(descriptor, data[: round(share * len(data))])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(descriptor, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", killed_within)
+        for step in range((resumed or 0), 1001):
+            if step > (resumed or 0):
+                journal.write("train", step, loss=1.0 / step)
+            if step % 10 == 0:
+                journal.write("fisher", step, trace={"layer.0": step / 3}, purpose="track", examples=8)
+        journal.close("finished")
 
 
-def test_killed_at_fifty_random_moments_the_merged_series_is_the_undisturbed_one(tmp_path):
+def test_killed_within_fifty_random_writes_the_merged_series_is_the_undisturbed_one(tmp_path):
     """The checkpoint of this stand-in for a trainer is every tenth step that its journal tells of."""
-    rng = random.Random(0)
-    killed = 0
+    rng, forked = random.Random(0), multiprocessing.get_context("fork")
     for _ in range(50):
-        with subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path / "a")], stdout=-1) as writing:
-            writing.stdout.readline()
-            time.sleep(rng.random() * 0.004)
-            os.kill(writing.pid, signal.SIGKILL)
-        killed += writing.returncode == -signal.SIGKILL
+        moment = (rng.randint(1, 20), rng.random())  # which write, and how much of it is written
+        killed = forked.Process(target=write, args=(str(tmp_path / "a"), *moment))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
         read_run(tmp_path / "a", strict=True)  # every complete record is readable
-    assert killed > 10
-    subprocess.run([sys.executable, "-c", WRITING, str(tmp_path / "a")], check=True, stdout=-1)
-    subprocess.run([sys.executable, "-c", WRITING, str(tmp_path / "straight")], check=True, stdout=-1)
+    write(str(tmp_path / "a"))
+    write(str(tmp_path / "straight"))
     key = lambda r: (r["step"], r["kind"])  # noqa: E731
     assert sorted(series(tmp_path / "a"), key=key) == sorted(series(tmp_path / "straight"), key=key)

@@ -17,6 +17,7 @@ from fishlens import FisherCallback, load_runs
 from fishlens.tracking import attach
 from fishlens.tracking.account import lines, read
 from fishlens.tracking.attached import AttachedCallback
+from fishlens.tracking.guard import say
 from fishlens.tracking.settings import VARIABLE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_classification.py"
@@ -150,6 +151,42 @@ def test_a_training_that_cannot_be_tracked_goes_on_and_is_said_to_be_untracked(
     assert trainer.state.global_step == 1 and not attached.exists()
     nothing, why = account(attached)
     assert nothing == "NOTHING WAS TRACKED" and why.startswith("NOT TRACKED, because labels='zebra'")
+
+
+def test_a_script_that_empties_its_environment_is_tracked_and_accounted_for(
+    attached, monkeypatch, make_model, make_trainer
+):
+    settings = json.loads(os.environ[VARIABLE])
+    monkeypatch.setattr(
+        "fishlens.tracking.settings._at_start", settings
+    )  # as `attach` leaves it in its process
+    monkeypatch.delenv(VARIABLE)
+    make_trainer(make_model(), max_steps=1).train()
+    assert account(attached) == [f"tracked in {attached}"]
+
+
+def test_a_training_that_is_tried_again_with_smaller_batches_is_one_training(
+    attached, make_model, make_trainer
+):
+    model = make_model()
+    real = model.forward
+
+    def forward(input_ids, **others):
+        if len(input_ids) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return real(input_ids=input_ids, **others)
+
+    model.forward = forward
+    trainer = make_trainer(model, max_steps=2, auto_find_batch_size=True, remove_unused_columns=False)
+    trainer.train()
+    assert trainer.state.train_batch_size == 2
+    assert account(attached) == [f"tracked in {attached}"]
+
+
+def test_nothing_is_said_on_standard_output_where_there_is_no_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    say("a word")
+    assert capsys.readouterr().out == ""
 
 
 # -- a public-style script, tracked and untracked ------------------------------------------------------------------

@@ -334,14 +334,15 @@ class WithTexts(Trained):
         return transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="u")
 
     def train(self, model, optimizer, ours):
-        stored, before = self.folder / "languages.json", os.environ[VARIABLE]
+        stored, before = self.folder / "languages.json", dict(os.environ)
         texts = {"texts": ["a b a a", "b b a a", "a b b u"], "names": ["1", "2", "3"], "source": "de.txt"}
         stored.write_text(json.dumps({"de": texts}))
-        os.environ[VARIABLE] = json.dumps({**json.loads(before), "languages": str(stored)})
+        os.environ[VARIABLE] = json.dumps({**json.loads(before[VARIABLE]), "languages": str(stored)})
         try:
             super().train(model, optimizer, ours)
-        finally:
-            os.environ[VARIABLE] = before
+        finally:  # an exception while the environment is put back leaves it changed, as above
+            os.environ.clear()
+            os.environ.update(before)
 
 
 class Watched(Script):

@@ -28,7 +28,7 @@ def together(target, *arguments):
     for one in crowd:
         one.start()
     for one in crowd:
-        one.join(180)
+        one.join(1800)  # a guard against hanging, on whatever machine
         if one.is_alive():
             one.kill()
             pytest.fail("a process hangs")

@@ -14,7 +14,7 @@ if "FISHLENS_TRACK" in os.environ:
     try:
         from fishlens.tracking.attach import attach
     except Exception as error:
-        if '"process": %d' % os.getpid() in os.environ["FISHLENS_TRACK"]:  # noqa: UP031 (old Pythons read this, too)
+        if sys.stderr is not None and '"process": %d' % os.getpid() in os.environ["FISHLENS_TRACK"]:  # noqa: UP031 (old Pythons read this, too)
             sys.stderr.write("fishlens: NOTHING WAS TRACKED: fishlens cannot be imported (%s)\n" % (error,))  # noqa: UP031
     else:
         attach()

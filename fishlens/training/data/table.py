@@ -59,10 +59,25 @@ def read_table(
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    whole = parse_json(read_text(path), path)
+    text = read_text(path)
+    if _has_a_row_a_line(text):
+        for number, value in read_jsonl(path):
+            yield at(path, number), str(number), value
+        return
+    whole = parse_json(text, path)
     rows = whole if isinstance(whole, list) else field(str(path), whole, "data", list)
     for number, row in enumerate(rows):
         yield f"{path}: row {number}", str(number), row
+
+
+def _has_a_row_a_line(text: str) -> bool:
+    """JSON lines go by the ending .json too, in transformers' examples: the first line is a row by itself."""
+    first, _, rest = text.lstrip().partition("\n")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and (bool(rest.strip()) or "data" not in row)
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.training.data.fields import field
 from fishlens.training.data.lines import numbered_lines
 from fishlens.training.data.table import read_table
 
@@ -31,9 +32,7 @@ def read_texts(path: Path, columns: Sequence[str] = ("text",), **options: Any) -
 
 def _text(where: str, row: Any, column: str) -> str:
     """A text, or a list of words with spaces between them."""
-    value = row.get(column) if isinstance(row, dict) else None
-    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
-        value = " ".join(value)
-    if not isinstance(value, str):
-        raise InputError(f"{where}: {column!r} is {value!r:.60}; expected text")
-    return value
+    words = row.get(column) if isinstance(row, dict) else None
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        row = {**row, column: " ".join(words)}
+    return str(field(where, row, column, str))

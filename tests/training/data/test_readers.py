@@ -11,6 +11,8 @@ from fishlens.training.data.conllu import read_conllu
 from fishlens.training.data.jsonl import read_jsonl
 from fishlens.training.data.lines import numbered_lines, read_text
 from fishlens.training.data.squad import read_squad
+from fishlens.training.data.table import read_table
+from fishlens.training.data.texts import read_texts
 from fishlens.training.data.tsv import read_quoted, read_tsv
 
 COLUMNS = ("premise", "hypothesis", "label")
@@ -172,3 +174,48 @@ def test_random_damage_is_read_or_refused_in_one_sentence(good, seed):
         read(bytes(content))
     except InputError as error:
         assert "file" in str(error) and "\n" not in str(error)
+
+
+ROWS = [{"text": "eins", "label": "x"}, {"text": "zwei\u2028", "label": "y"}]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(ROWS),
+        json.dumps(ROWS, indent=1),
+        json.dumps({"data": ROWS, "version": 1}),
+        json.dumps({"data": ROWS}, indent=1) + "\n",
+        "".join(json.dumps(row) + "\n" for row in ROWS),  # as transformers' examples and datasets write it
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS),
+    ],
+)
+def test_json_is_a_list_an_object_with_data_or_an_object_a_line(tmp_path, written):
+    (tmp_path / "rows.json").write_text(written, encoding="utf-8")
+    assert [row for _, _, row in read_table(tmp_path / "rows.json", ["text"])] == ROWS
+
+
+def test_a_broken_row_of_json_lines_is_named(tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS[0]) + "\n{broken}\n")
+    with pytest.raises(InputError, match=r"rows.json, line 2: not JSON"):
+        list(read_table(tmp_path / "rows.json", ["text"]))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([1, 2], "line 1: expected an object with 'text', got list"),
+        ({"x": "a"}, "line 1: no 'text'; there is 'x'"),
+        ({"text": "a\ud800"}, r"line 1: 'text' has half a surrogate pair, U\+D800, at character 2"),
+        ({"text": ["a", None]}, r"line 1: 'text' is \['a', None\]; expected text"),
+    ],
+)
+def test_a_row_without_its_text_is_one_sentence(tmp_path, row, said):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=said):
+        read_texts(tmp_path / "rows.jsonl")
+
+
+def test_a_text_may_be_a_list_of_words(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"tokens": ["a", "b"]}\n\n{"tokens": "c"}\n')
+    assert read_texts(tmp_path / "rows.jsonl", ["tokens"]) == [("1", ["a b"]), ("3", ["c"])]

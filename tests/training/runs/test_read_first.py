@@ -1,8 +1,10 @@
 """What a run will read is read before its first update: a late mistake costs seconds, and a corrected run just runs."""
 
+import json
 import shutil
 
 import pytest
+from transformers import PreTrainedModel
 
 from fishlens.errors import InputError
 from fishlens.training.run import train
@@ -16,12 +18,21 @@ def own_data(recipe, data_root, tmp_path):
     return recipe, tmp_path / "data" / "sib200" / "spa_Latn" / "test.tsv"
 
 
-def refused(recipe, place, message):
-    """The refusal comes before the first update and leaves nothing behind."""
-    steps = []
-    with pytest.raises(InputError, match=message):
-        train(recipe, place, on_step=steps.append)
+def refused(recipe, place, message, models=0):
+    """The refusal comes before the first update and leaves nothing behind; so many models were loaded for it."""
+    steps, loaded = [], []
+    real = PreTrainedModel.from_pretrained.__func__
+
+    def counted(kind, *args, **options):
+        loaded.append(kind)
+        return real(kind, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreTrainedModel, "from_pretrained", classmethod(counted))
+        with pytest.raises(InputError, match=message):
+            train(recipe, place, on_step=steps.append)
     assert not steps and not place.exists()
+    assert len(loaded) == models
 
 
 def test_a_label_that_is_unknown_in_the_last_language_and_then_the_corrected_file(own_data, tmp_path):
@@ -47,6 +58,25 @@ def test_a_test_file_without_labels_and_one_with_more_tags_than_the_task(recipe,
         "test": {"de": str(tmp_path / "de.txt")}, "targets": ["de"], "test_source": False,
     }  # fmt: skip
     refused(ner, tmp_path / "run", r"de.txt, line 1: unknown tag 'B-DATE'; ner has O, B-PER")
+
+
+def test_a_language_that_the_test_does_not_have_and_answers_that_are_withheld(recipe, tmp_path):
+    def squad(text, start):
+        answers = [{"text": text, "answer_start": start}]
+        paragraph = {"context": "In Ulm.", "qas": [{"id": "1", "question": "Wo?", "answers": answers}]}
+        return json.dumps({"data": [{"paragraphs": [paragraph]}]})
+
+    (tmp_path / "good.json").write_text(squad("Ulm", 3))
+    (tmp_path / "de.json").write_text(squad("", 0))
+    files = {key: str(tmp_path / "good.json") for key in ("train", "validation")}
+    data = {**files, "root": str(tmp_path), "targets": ["ru"], "test_source": False}
+    mlqa = {**recipe, "task": {"name": "qa", "test": "mlqa"}, "data": data}
+    refused(mlqa, tmp_path / "run", "no test data for language 'ru'; expected .*test-context-ru-question-ru.json")
+    target = {**files, "test": {"de": str(tmp_path / "de.json")}, "targets": ["de"], "test_source": False}
+    source = {**files, "train": str(tmp_path / "de.json"), "targets": [], "test_source": False}
+    for data in (target, source):
+        withheld = {**recipe, "task": {"name": "qa"}, "data": data}
+        refused(withheld, tmp_path / "run", r"de.json: .* the answer of question '1' is ''; expected words of its")
 
 
 class Unscored(Topic):
@@ -78,7 +108,7 @@ def test_a_score_that_would_fail_in_the_end_fails_now(recipe, tmp_path, monkeypa
 
     monkeypatch.setitem(sys.modules, "my_tasks", sys.modules[__name__])
     recipe["task"] = {"name": f"my_tasks:{kind.__name__}"}
-    refused(recipe, tmp_path / "run", message)
+    refused(recipe, tmp_path / "run", message, models=1)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +137,8 @@ def test_a_language_adapter_of_another_width_is_refused_for_the_last_target(
     model.add_adapter("es", config="seq_bn_inv")
     model.save_adapter(str(tmp_path / "es"), "es", with_head=False, use_safetensors=True)
     places = {code: str(language_adapters / code) for code in ("en", "de")} | {"es": str(tmp_path / "es")}
-    refused({**recipe, "language_adapters": places}, tmp_path / "run", "adapter .* for 'es' does not fit the model")
+    message = "adapter .* for 'es' does not fit the model"
+    refused({**recipe, "language_adapters": places}, tmp_path / "run", message, models=1)
 
 
 def test_training_data_that_the_tokenizer_does_not_know_is_said_with_its_share(recipe, tmp_path):
