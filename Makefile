@@ -21,7 +21,7 @@ quickstart: environment
 test: environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-# people who work with transformers 5 and peft, without adapters: engine, callbacks and `fishlens track`
+# people who work with transformers 5 and peft, without adapters: engine, callbacks, `fishlens track` and peft's recipes
 NEWEST := .venv-transformers-5
 $(NEWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(NEWEST)
@@ -30,7 +30,7 @@ $(NEWEST)/.installed: pyproject.toml
 	@touch $@
 
 test-transformers-5: $(NEWEST)/.installed
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest --numprocesses 2 tests/fisher tests/tracking tests/schedules tests/journal
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest --numprocesses 2 tests/fisher tests/tracking tests/schedules tests/journal tests/training/runs/test_peft_adapters.py tests/training/runs/test_bundled_models.py
 
 # the oldest versions that pyproject.toml allows
 LOWEST := .venv-lowest

@@ -95,18 +95,26 @@ def data_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def recipe(encoder, data_root, language_adapters) -> dict:
-    """A short run with everything on; 40 rows in batches of 16 are three updates an epoch."""
+def bare_recipe(data_root) -> dict:
+    """A short run with everything on but a model; 40 rows in batches of 16 are three updates an epoch."""
     return {
         "name": "toy",
         "seed": 5,
-        "model": str(encoder),
-        "adapter": "seq_bn",
-        "language_adapters": str(language_adapters) + "/{language}",
         "task": {"name": "topic"},
         "data": {"root": str(data_root), "source": "en", "targets": ["de", "es"]},
         "train": {"steps": 8, "batch_size": 16, "learning_rate": 1e-2, "log_every": 1},
         "schedule": {"name": "gu", "every": 2},
         "tracking": {"every": None, "examples": 8},
         "evaluate": {"every": 4, "batch_size": 16},
+    }
+
+
+@pytest.fixture
+def recipe(bare_recipe, encoder, language_adapters) -> dict:
+    """The same with MAD-X on a tiny XLM-R."""
+    return {
+        **bare_recipe,
+        "model": str(encoder),
+        "adapter": "seq_bn",
+        "language_adapters": str(language_adapters) + "/{language}",
     }

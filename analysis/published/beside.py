@@ -15,6 +15,7 @@ _MODELS = {
     "mbert": re.compile(r"(mbert|bert-base-multilingual(-(un)?cased)?)$"),
     "mdeberta": re.compile(r"mdeberta(-v3)?(-base)?$"),
 }
+_METRICS = {"exact_match": "em"}
 _BOTTLENECKS = ("seq_bn", "double_seq_bn", "par_bn", "pfeiffer", "houlsby", "mad-x")
 
 
@@ -55,12 +56,13 @@ def adapter_of(name: object) -> str | None:
 
 
 def published_beside(dataset: str, metric: str, languages: list[str]) -> pd.DataFrame:
-    """All published averages of a data set and metric, one row per model, adapter and method.
+    """All published averages of a data set and (our name of a) metric, one row per model, adapter and method.
 
     Columns: those of `results_average` as printed, `shared`: the mean over those of `languages` that the paper
     prints for that row, and `shared_languages`: which they are (comma-separated). NaN and "" where the
     paper has no cells per language.
     """
+    metric = _METRICS.get(metric, metric)
     average = read("results_average")
     average = average[(average["dataset"] == dataset) & (average["metric"] == metric)]
     average = average.assign(place=average["table"].map(_PREFERRED)).sort_values("place", kind="stable")

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from fishlens.errors import InputError, first_line
 from fishlens.recipe.recipe import Recipe
-from fishlens.schedules import State, budget_warning
+from fishlens.schedules import Schedule, State, budget_warning
 from fishlens.schedules.base import TARGETS
 from fishlens.tracking.texts import UNKNOWN_NOTED
 from fishlens.tracking.unfreezing import Unfreezing
@@ -58,6 +58,17 @@ def _plain_mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
+def _refuse_idle_start(schedule: Schedule, assembly: Assembly) -> None:
+    """Raises `InputError` if nothing would train at the first step: no head, and no block."""
+    if len(assembly.thawable) < len(assembly.blocks) or schedule.needs_scores(0, State()):
+        return
+    if not (schedule.is_event(0) and schedule.select(0, State()).chosen):
+        raise InputError(
+            f"the schedule {schedule.name!r} thaws no block at step 0 and this model has no head that trains; "
+            "expected one that thaws a block, as gu does"
+        )
+
+
 def make_job(
     recipe: Recipe,
     task: Task,
@@ -86,6 +97,7 @@ def make_job(
     }
     steps = total_steps(len(train_rows), recipe.train.batch_size, recipe.train.steps, recipe.train.epochs)
     schedule = prepare_schedule(recipe, assembly.thawable)
+    _refuse_idle_start(schedule, assembly)
     if schedule.scored_on == TARGETS and not tracked:
         raise InputError(
             f"schedule.scores is {TARGETS!r}, but tracking.languages names no language: set it, to 'targets' for all "

@@ -3,6 +3,7 @@
 from fishlens.recipe.recipe import PEFT, Recipe
 from fishlens.training.assembly import Assembly, needs
 from fishlens.training.tasks import Task
+from fishlens.training.tasks.likelihood import Likelihood
 
 
 def assemble(recipe: Recipe, task: Task) -> Assembly:
@@ -15,6 +16,8 @@ def assemble(recipe: Recipe, task: Task) -> Assembly:
         from fishlens.training.peft_adapter import assemble_peft
 
         return assemble_peft(recipe, task)
+    if isinstance(task, Likelihood):
+        task.add_head(None)  # refuses: heads are those of encoders
     needs("adapters", f"recipe {recipe.name!r}", "madx")
     from fishlens.training.madx import assemble_madx
 

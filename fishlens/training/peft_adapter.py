@@ -1,7 +1,8 @@
 """Task adapters of `peft`: LoRA, DoRA and rank-stabilised LoRA on any model of transformers, decoders too.
 
 The model has the head that transformers gives it for the task. What the checkpoint lacks is the head: it is drawn with
-the recipe's seed, trained in full and saved with the adapter. There are no language adapters here: they are MAD-X's.
+the recipe's seed, trained in full and saved with the adapter. A task with answers has a causal language model and no
+head. There are no language adapters here: they are MAD-X's.
 """
 
 import re
@@ -14,7 +15,7 @@ import torch
 import transformers
 import yaml
 from peft import LoraConfig, get_peft_model
-from transformers import AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
 
 from fishlens.errors import InputError, first_line
 from fishlens.files import writing_folder
@@ -22,7 +23,9 @@ from fishlens.fisher.blocks import Block, find_blocks
 from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import PEFT, Recipe
 from fishlens.training.assembly import Assembly, cut_at_positions, only_trainable, refuse_incomplete
+from fishlens.training.label_likelihood import LabelLikelihood, refuse_unless_causal
 from fishlens.training.tasks import Task
+from fishlens.training.tasks.likelihood import Likelihood
 
 NAME = "default"  # what peft calls an adapter that was not named
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
@@ -44,14 +47,18 @@ class PeftAssembly(Assembly):
     def activate_language(self, language: str | None) -> None:
         """Nothing to swap."""
 
+    @property
+    def _peft_model(self) -> Any:
+        return self.model.lm if isinstance(self.model, LabelLikelihood) else self.model
+
     def check_setup(self, language: str | None) -> None:
-        active = list(self.model.active_adapters)
+        active = list(self._peft_model.active_adapters)
         if active != [self.adapter]:
             raise RuntimeError(f"the active adapters are {active}; expected [{self.adapter!r}]")
 
     def save(self, place: Path) -> None:
         with writing_folder(place / "adapter") as folder:
-            self.model.save_pretrained(folder, safe_serialization=True)
+            self._peft_model.save_pretrained(folder, safe_serialization=True)
 
 
 def assemble_peft(recipe: Recipe, task: Task) -> PeftAssembly:
@@ -67,6 +74,8 @@ def assemble_peft(recipe: Recipe, task: Task) -> PeftAssembly:
         model = get_peft_model(model, LoraConfig(**{"modules_to_save": head, **settings}))
     except (TypeError, ValueError) as error:
         raise InputError(f"adapter {recipe.adapter!r} does not fit the model: {first_line(error)}") from error
+    if isinstance(task, Likelihood):
+        model = LabelLikelihood(model)
     blocks = _trained(find_blocks(model, by="adapter", adapter=NAME))
     only_trainable(model, blocks)
     return PeftAssembly(model, tokenizer, blocks, NAME, frozenset())
@@ -102,17 +111,12 @@ def lora_settings(adapter: str) -> dict[str, Any]:
 
 def _load(name: str, task: Task) -> tuple[Any, Any, list[str]]:
     """(model, tokenizer, names of the modules that the checkpoint lacks: the head). No remote code, ever."""
-    if task.output not in _HEADS:
-        raise InputError(f"task {task.name!r} predicts {task.output}; a peft adapter has no head for it")
-    kind, problem = _HEADS[task.output]
-    options: dict[str, Any] = {"problem_type": problem} if problem is not None else {}
-    labels = getattr(task, "labels", None)
-    if labels is not None and task.output != "multiple_choice":
-        options |= {"num_labels": len(labels), "id2label": dict(enumerate(map(str, labels)))}
+    kind, options = _class_of(task)
     place = resolve_path(name)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # it warns of the new head
     try:
+        _refuse_unknown(name, place)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         model, report = getattr(transformers, kind).from_pretrained(
             place, trust_remote_code=False, output_loading_info=True, torch_dtype=torch.float32, **options
@@ -121,12 +125,42 @@ def _load(name: str, task: Task) -> tuple[Any, Any, list[str]]:
         raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
-    head = _lacking(model, name, report["missing_keys"])
+    if isinstance(task, Likelihood):
+        refuse_incomplete(model, name, sorted(report["missing_keys"]))
+        refuse_unless_causal(model, name)
+        head = []
+    else:
+        head = _lacking(model, name, report["missing_keys"])
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     cut_at_positions(tokenizer, model)
     return model, tokenizer, head
+
+
+def _class_of(task: Task) -> tuple[str, dict[str, Any]]:
+    """The class of transformers that has the task's head, and what it is told of the labels."""
+    if isinstance(task, Likelihood):
+        return "AutoModelForCausalLM", {}
+    if task.output not in _HEADS:
+        raise InputError(f"task {task.name!r} predicts {task.output}; a peft adapter has no head for it")
+    kind, problem = _HEADS[task.output]
+    options: dict[str, Any] = {"problem_type": problem} if problem is not None else {}
+    labels = getattr(task, "labels", None)
+    if labels is not None and task.output != "multiple_choice":
+        options |= {"num_labels": len(labels), "id2label": dict(enumerate(map(str, labels)))}
+    return kind, options
+
+
+def _refuse_unknown(name: str, place: str) -> None:
+    """Raises `InputError` for an architecture that this transformers does not have itself."""
+    settings, _ = PretrainedConfig.get_config_dict(place)
+    kind = settings.get("model_type")
+    if kind is not None and kind not in CONFIG_MAPPING:
+        raise InputError(
+            f"model {name!r} is a {kind}, which transformers {transformers.__version__} does not have; expected one "
+            "that it has: a newer transformers may (code beside the weights is never run)"
+        )
 
 
 def _lacking(model: Any, name: str, missing: Any) -> list[str]:

@@ -14,6 +14,7 @@ from fishlens.training.data.lines import at, numbered_lines
 from fishlens.training.tasks.base import Prediction, Split, Task, subset, write_predictions
 from fishlens.training.tasks.classification import Classification, TextExample
 from fishlens.training.tasks.layout import SPLITS, Layout, Place
+from fishlens.training.tasks.likelihood import by_likelihood
 
 __all__ = [
     "SPLITS",
@@ -55,7 +56,8 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
         name: a key of `TASKS`, or ``module:Class`` for one's own subclass of `Task`.
         files: places that override the official layout, by split (`train`, `validation`, `test`): a path pattern with
             ``{language}``, a plain path (not for `test`), or ``{language: path}``; below the root unless absolute.
-        options: what the task's constructor takes.
+        options: what the task's constructor takes; of a classification also `prompt` and `answers`, by whose
+            likelihood a language model tells the labels (likelihood.py).
 
     Raises:
         InputError: no task of that name, or an option it does not have.
@@ -67,6 +69,8 @@ def make_task(name: str, files: Mapping[str, Any] | None = None, **options: Any)
     kind = getattr(import_module(module), attribute) if name in TASKS else load_class(name, "task.name")
     if not (isinstance(kind, type) and issubclass(kind, Task)):
         raise InputError(f"task {name!r} is not a subclass of fishlens.training.tasks.Task")
+    if "answers" in options and issubclass(kind, Classification):
+        kind = by_likelihood(kind)
     _check_options(name, kind, options)
     return kind(files=files, **options)  # type: ignore[call-arg]
 

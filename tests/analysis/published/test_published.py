@@ -70,6 +70,12 @@ def test_the_shared_mean_is_over_the_languages_that_both_have():
     assert not rows.duplicated(["model", "adapter", "method"]).any()
 
 
+def test_exact_match_is_what_the_paper_calls_em():
+    rows = published.published_beside("xquad", "exact_match", ["de", "ar"])
+    row = rows[(rows["model"] == "mdeberta") & (rows["method"] == "gu")].iloc[0]
+    assert (row["average"], row["table"], row["shared_languages"]) == (58.90, 16, "")
+
+
 def test_a_doubtful_cell_comes_with_its_doubt():
     rows = published.read("results_average")
     em = rows.query("table == 1 and dataset == 'xquad' and metric == 'em' and model == 'mbert'")

@@ -20,6 +20,15 @@ SIZES = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def recipe(bare_recipe, tokenizer, tmp_path):
+    """Without the library adapters."""
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model("xlm-roberta", **SIZES)).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return {**bare_recipe, "model": str(tmp_path / "encoder")}
+
+
 @pytest.fixture(params=["xlm-roberta", "bert", "qwen3"])
 def settings(request, recipe, tokenizer, tmp_path):
     torch.manual_seed(0)

@@ -14,42 +14,6 @@ STEPS = K * L + 2
 OPTIONS = {"fixed": {"permutation": 7}, "surgical": {"subset": [0, 5, -1]}, "fun": {"first": "select"}}
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """After every update: the names of the blocks whose parameters differ from before it in any bit, which have a
-    gradient while they update, and how many of their parameters have optimizer state."""
-    seen = []
-    real_update = loop.update
-
-    def update(job):
-        before = {n: p.detach().clone() for n, p in job.assembly.model.named_parameters()}
-        with_gradient = set()
-        optimizer_step = job.optimizer.step
-
-        def step(*arguments, **options):
-            with_gradient.update(n for n, p in job.assembly.parameters().items() if p.grad is not None)
-            return optimizer_step(*arguments, **options)
-
-        monkeypatch.setattr(job.optimizer, "step", step)
-        norm = real_update(job)
-        monkeypatch.setattr(job.optimizer, "step", optimizer_step)
-        moved = {
-            n for n, p in job.assembly.model.named_parameters() if not torch.equal(before[n], p.detach())
-        }
-        of = {n: b.name for b in job.assembly.blocks for n in b.parameters}
-        seen.append(
-            {
-                "moved": {of.get(n, n) for n in moved},
-                "gradient": {of[n] for n in with_gradient},
-                "state": {of[n] for n, p in job.assembly.parameters().items() if job.optimizer.state.get(p)},
-            }
-        )
-        return norm
-
-    monkeypatch.setattr(loop, "update", update)
-    return seen
-
-
 def expected_blocks(name: str, step: int, chosen_so_far: list[int]) -> set[int]:
     """Which blocks train in update `step`: by hand, for each schedule; fun and random as recorded."""
     events = min(step // K + 1, L)
