@@ -19,7 +19,7 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
 }  # fmt: skip
 # what says where and when a run was, not what it is
-_PLACE = ("run", "path", "recipe", "began", "last", "date")
+_PLACE = ("run", "path", "id", "recipe", "began", "last", "date")
 
 
 def listed(runs: Runs) -> pd.DataFrame:

@@ -24,7 +24,7 @@ FACTORS = ("task", "model", "adapter", "source", "examples")  # what a group is 
 # what the reader makes of a run, and which draw of the same thing it is
 _NOT_FACTORS = {
     "run", "path", "status", "attempts", "steps", "began", "last", "blocks", "best_step", "error", "damaged", "recipe",
-    "seed", "estimator_seed", "estimator_version",
+    "id", "seed", "estimator_seed", "estimator_version",
 }  # fmt: skip
 # How a run is kept, split up and watched, not what it is. Of tracking, what says which number is measured is in the
 # estimator's identity.

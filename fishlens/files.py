@@ -1,4 +1,4 @@
-"""Writing files and folders: whole or not at all, and never over what somebody else made.
+"""Opening and writing files and folders: whole or not at all, and never over what somebody else made.
 
 - A file is written beside its place and moved there when it is whole. It gets the mode that the umask gives, or keeps
   the one it had. What is not a regular file (a device, a pipe) is written to and never replaced.
@@ -7,17 +7,39 @@
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from fishlens.errors import InputError
 
 MARKER = ".made-by-fishlens"
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file opened for reading. Raises `OSError` for a pipe, a device or a folder, which could wait for ever."""
+    return _regular(os.open(path, os.O_RDONLY | _NONBLOCK), path, "rb")
+
+
+def open_to_append(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file of ours, made if there is none, opened to write at its end. Raises `OSError` for a link, and for what is
+    not a regular file."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NOFOLLOW | _NONBLOCK
+    return _regular(os.open(path, flags, 0o666), path, "ab")
+
+
+def _regular(descriptor: int, path: str | os.PathLike[str], mode: str) -> BinaryIO:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return cast(BinaryIO, os.fdopen(descriptor, mode, 2**20))
 
 
 def write_file(
@@ -40,6 +62,14 @@ def write_file(
         if sync:
             file.flush()
             os.fsync(file.fileno())
+
+
+def write_files(contents: Mapping[Path, str | bytes]) -> None:
+    """All of them or none: each is written beside its place first. Raises as `write_file`."""
+    with contextlib.ExitStack() as all_or_none:
+        for path, content in contents.items():
+            data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+            all_or_none.enter_context(writing(path)).write_bytes(data)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.files import open_regular
 from fishlens.journal import Runs
 
 
@@ -38,8 +39,9 @@ def _predictions(run: Path) -> dict[str, dict[str, str]]:
     found = {}
     for path in sorted((run / "predictions").glob("*.jsonl")):
         try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            with open_regular(path) as file:
+                records = [json.loads(line) for line in file.read().decode().splitlines()]
             found[path.stem] = {str(r["id"]): json.dumps(r["predicted"], ensure_ascii=False) for r in records}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is not a table of predictions: {error}") from error
     return found

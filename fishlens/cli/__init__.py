@@ -4,6 +4,7 @@ Nothing imported at the top of these modules may load torch, transformers, panda
 `fishlens --help` has to answer at once (tests/cli/test_start_up.py).
 """
 
+import errno
 import sys
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fishlens import __version__, own_code
 from fishlens.cli.check import check
 from fishlens.cli.cite import cite
 from fishlens.cli.evaluate import evaluate
+from fishlens.cli.figures_settings import ignore_those_of_the_working_directory
 from fishlens.cli.languages import pretrain, train_language_adapter
 from fishlens.cli.listing import runs
 from fishlens.cli.measure import measure
@@ -27,6 +29,12 @@ from fishlens.cli.sweep import sweep
 from fishlens.cli.track import SETTINGS as TRACK_SETTINGS
 from fishlens.cli.track import track
 from fishlens.errors import InputError
+
+# what a file system answers, whatever was asked of it
+_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.EMFILE,
+}  # fmt: skip
 
 app = typer.Typer(
     name="fishlens",
@@ -73,9 +81,18 @@ app.add_typer(pocket, name="pocket")
 def main() -> None:
     """Entry point: bad input is one sentence on standard error and exit status 2, never a traceback."""
     own_code.refuse_all()
+    ignore_those_of_the_working_directory()
     quiet_streams()
     try:
         app()
     except InputError as error:
         say(f"fishlens: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        say(
+            f"fishlens: {error.strerror}: {error.filename or 'a file that was being written or read'}",
+            err=True,
+        )
         sys.exit(2)

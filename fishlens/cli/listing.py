@@ -119,7 +119,10 @@ def _place_of(name: str, where: Sequence[str] | None) -> Path:
 def _date(began: Any) -> str | None:
     if began is None or began != began:
         return None
-    return datetime.fromtimestamp(float(began)).astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        return datetime.fromtimestamp(float(began)).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):  # an export says what it likes
+        return None
 
 
 def _words(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fishlens.cli.output import say
 from fishlens.errors import InputError
 
 
@@ -52,7 +53,7 @@ def power(
             }
         rows.append(row | {"method": size.method})
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, allow_nan=False, default=str))
+        say(json.dumps(rows, indent=1, allow_nan=False, default=str))
         return
     for row in rows:
         what = (
@@ -64,7 +65,7 @@ def power(
         text = f"{what}{effect:g} points are seen with {needed} seeds in {target:.0%} of studies"
         if seeds is not None:
             text += f"; with {seeds} seeds in {row['power']:.1%}"
-        typer.echo(text)
+        say(text)
 
 
 def _pilot(runs: list[str], baseline: str, outcome: str) -> dict[str, tuple[float, int | None]]:

@@ -1,5 +1,6 @@
 """`fishlens report`: runs in, one page (or tables) out."""
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,8 @@ import typer
 from fishlens import own_code
 from fishlens.cli.output import say
 from fishlens.errors import InputError
-from fishlens.files import write_file
+from fishlens.files import write_file, write_files
+from fishlens.names import colliding
 
 if TYPE_CHECKING:
     from fishlens.analysis.report import Picture, Report
@@ -171,9 +173,13 @@ def report(
     for run, reason in built.left_out.items():
         say(f"left out: {run} ({reason})", err=True)
     if figures is not None:
-        for shared, picture in built.pictures:
-            file = figures / f"{built.file_name(shared, picture)}.{figure_format.value}"
-            _write(_drawn(picture, figure_format.value, width, style), str(file))
+        drawn = {
+            figures / f"{built.file_name(shared, picture)}.{figure_format.value}": _drawn(
+                picture, figure_format.value, width, style
+            )
+            for shared, picture in built.pictures
+        }
+        _write_all(drawn)
     if figure is not None:
         _write(_drawn(_picture(built, figure), ending, width, style), str(output))
         return
@@ -264,8 +270,24 @@ def _write_csv(built: "Report", output: str | None, table: str | None) -> None:
         for name, text in files.items():
             say(f"# {name}\n{text}")
     else:
-        for name, text in files.items():
-            _write(text, str(Path(output) / name))
+        _write_all({Path(output) / name: text for name, text in files.items()})
+
+
+def _write_all(contents: Mapping[Path, str | bytes]) -> None:
+    """Files of one folder, all of them or none."""
+    if pair := colliding(path.name for path in contents):
+        raise InputError(
+            f"{pair[0]} and {pair[1]} are one file on some systems: choose one with --table or --figure"
+        )
+    try:
+        for folder in {path.parent for path in contents}:
+            folder.mkdir(parents=True, exist_ok=True)
+        write_files(contents)
+    except OSError as error:
+        where = error.filename or next(iter(contents)).parent
+        raise InputError(f"cannot write {where}: {error.strerror}") from None
+    for path in contents:
+        say(f"wrote {path}", err=True)
 
 
 def _write(content: str | bytes, output: str) -> None:

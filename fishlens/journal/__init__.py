@@ -11,7 +11,7 @@ from typing import Any
 from fishlens.journal.find import LeftOut, find_runs
 from fishlens.journal.kinds import FORMAT, KINDS
 from fishlens.journal.lease import RunHeld
-from fishlens.journal.reader import Run, attempts, begun, first_start, last_attempt, read_run
+from fishlens.journal.reader import Run, Standing, attempts, begun, first_start, read_run, standing
 from fishlens.journal.records import installed_versions
 from fishlens.journal.writer import JournalWriter
 
@@ -26,15 +26,16 @@ __all__ = [
     "Run",
     "RunHeld",
     "Runs",
+    "Standing",
     "attempts",
     "begun",
     "export_runs",
     "find_runs",
     "first_start",
     "installed_versions",
-    "last_attempt",
     "load_runs",
     "read_run",
+    "standing",
 ]
 
 

@@ -9,6 +9,7 @@ STATUSES = ("finished", "interrupted", "failed")
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LATEST = 1e11  # seconds since the epoch: a later time is not a time
 _MOST_STEPS = 2**53
+MOST_SETTINGS = 10_000
 _ROUNDING = 1e-6  # of a limit, or of 1: sums and square roots end a little beyond it
 
 
@@ -87,7 +88,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _are_settings(value: Any) -> bool:
-    return type(value) is dict and _is_plain(value)
+    return type(value) is dict and _is_plain(value) and _count(value) <= MOST_SETTINGS
+
+
+def _count(value: Any) -> int:
+    """Of names and values of any depth; each makes a column of a table."""
+    if type(value) is dict:
+        return len(value) + sum(map(_count, value.values()))
+    return 0
 
 
 NUMBER = Type("a number", is_number, "float64")

@@ -25,14 +25,20 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """Run directories, each once, and what was passed over."""
+    """Run directories and folders of exported runs, each once, and what was passed over."""
 
     runs: list[Path]
     left_out: list[LeftOut]
+    exports: list[Path]
+
+
+@dataclass(frozen=True)
+class _Export:
+    folder: Path
 
 
 def look_for_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Found:
-    """Run directories in or below a directory, matching a pattern, or of a list of either.
+    """Run directories and exports in or below a directory, matching a pattern, or of a list of either.
 
     Runs inside run directories and behind links are found too; a directory that is named or reached twice counts once.
     Raises `InputError` when something named does not exist.
@@ -41,12 +47,12 @@ def look_for_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str
     if not places:
         raise InputError("no run was named; expected at least one directory or pattern")
     seen: set[tuple[int, int]] = set()
-    runs: list[Path] = []
-    left_out: list[LeftOut] = []
-    for place in places:
-        for one in _below(os.fspath(place), seen):
-            (runs if isinstance(one, Path) else left_out).append(one)  # type: ignore[arg-type]
-    return Found(sorted(runs), left_out)
+    found = [one for place in places for one in _below(os.fspath(place), seen)]
+    return Found(
+        runs=sorted(one for one in found if isinstance(one, Path)),
+        left_out=[one for one in found if isinstance(one, LeftOut)],
+        exports=[one.folder for one in found if isinstance(one, _Export)],
+    )
 
 
 def find_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -60,12 +66,12 @@ def find_runs(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
 def no_runs(where: object, found: Found) -> InputError:
     passed = "; ".join(f"{one.path}: {one.reason}" for one in found.left_out[:3])
     return InputError(
-        f"{where} holds no run; expected a journal-1.jsonl in or below it"
+        f"{where} holds no run; expected a journal-1.jsonl, or exported runs, in or below it"
         + (f" ({passed})" if passed else "")
     )
 
 
-def _below(where: str, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
+def _below(where: str, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut | _Export]:
     if os.path.isdir(where):  # noqa: PTH112
         yield from _walk(Path(where), seen)
         return
@@ -76,7 +82,7 @@ def _below(where: str, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
         yield from _walk(Path(match), seen)
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut | _Export]:
     """Depth first without recursion: a folder, then its folders, then what links lead to."""
     waiting = [folder]
     while waiting:
@@ -98,8 +104,8 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut]:
             continue
         if is_run:
             yield here
-        if any(entry.name == EXPORT for entry in listed):
-            yield LeftOut(here / EXPORT, "exported runs, which are read alone")
+        if any(entry.name == EXPORT for entry in listed) and (here / EXPORT).is_file():
+            yield _Export(here)
         below = [here / entry.name for entry in listed if _may_hold_runs(entry, is_run)]
         waiting += reversed(below)
 

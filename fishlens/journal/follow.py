@@ -12,11 +12,10 @@ from typing import Generic, Protocol, TypeVar
 from pydantic_core import from_json
 
 from fishlens.errors import InputError
-from fishlens.journal.ends import open_regular
+from fishlens.files import open_regular
+from fishlens.journal.ends import LONGEST, NO_RECORD
 from fishlens.journal.kinds import MINOR
 from fishlens.journal.reader import Record, attempts, missing_attempts, not_begun, parse_record, start_of
-
-_CHUNK = 2**20
 
 
 class Taker(Protocol):
@@ -74,7 +73,10 @@ class Follower(Generic[Taken]):
             later = [one.get("resumed_from_step") for one in starts[number + 1 :]]
             until = min((-1 if step is None else step for step in later), default=None)
             taken.begin(start)
-            self._last = _Journal(path, newer=(start.get("minor") or 0) > MINOR)
+            try:
+                self._last = _Journal(path, newer=(start.get("minor") or 0) > MINOR)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror}") from None
             self._read(self._last, taken, until)
         return taken
 
@@ -132,17 +134,18 @@ class _Journal:
     def _new_lines(self) -> Iterator[bytes]:
         with open_regular(self.path) as file:
             file.seek(self._position, os.SEEK_SET)
-            rest = b""
-            while chunk := file.read(_CHUNK):
-                self.bytes_read += len(chunk)
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in whole:
-                    self._position += len(line) + 1
+            while line := file.readline(LONGEST):
+                self.bytes_read += len(line)
+                if line.endswith(b"\n"):
+                    self._position += len(line)
+                    yield line[:-1]
+                elif len(line) == LONGEST:
+                    self._position += len(line)
+                    yield NO_RECORD
+                elif _is_object(line):  # only its line break misses
+                    self._position += len(line)
+                    self._unbroken = True
                     yield line
-            if rest and _is_object(rest):  # only its line break misses
-                self._position += len(rest)
-                self._unbroken = True
-                yield rest
 
 
 def _is_object(line: bytes) -> bool:

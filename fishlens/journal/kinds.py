@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 1
-MINOR = 1
+MINOR = 2
 
 _COMMON = {
     "step": Field(

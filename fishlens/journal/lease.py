@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.files import open_regular, open_to_append
 from fishlens.journal.records import is_alive, this_process
 
 BEAT = 10.0  # seconds between two signs of life
@@ -44,7 +45,8 @@ def next_journal(journal: Path) -> Path:
 def signs(journal: Path) -> tuple[bytes, int]:
     """What changes while a holder lives: its number, and the length of its journal."""
     try:
-        number = alive_file(journal).read_bytes()[:64]
+        with open_regular(alive_file(journal)) as file:
+            number = file.read(64)
     except OSError:
         number = b""
     try:
@@ -114,13 +116,12 @@ class Heartbeat:
 
     def beat(self, number: int) -> None:
         """Written and closed, so that other machines see it (close-to-open consistency of NFS)."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-        with contextlib.suppress(OSError):  # a full disk: the journal's length is a sign too
-            descriptor = os.open(self._path, flags, 0o666)
-            try:
-                os.write(descriptor, b"%d %d\n" % (self._pid, number))
-            finally:
-                os.close(descriptor)
+        with (
+            contextlib.suppress(OSError),
+            open_to_append(self._path) as file,
+        ):  # a full disk: its length is a sign too
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), b"%d %d\n" % (self._pid, number))
 
     def stop(self) -> None:
         self._stopped.set()

@@ -7,7 +7,7 @@ float64, NaN where a record had none.
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from fishlens.errors import InputError
 from fishlens.journal.declarations import BLOCK, Column, Kind
 from fishlens.journal.ends import last_record
 from fishlens.journal.find import Found, LeftOut, look_for_runs, no_runs
+from fishlens.journal.joining import Source, joined_runs
 from fishlens.journal.kinds import FISHER, NOTE
-from fishlens.journal.parquet import is_export, read_export
+from fishlens.journal.parquet import read_export
 from fishlens.journal.reader import Record, Run, attempts, first_start, read_run, run_id
 from fishlens.journal.recipe_fields import fields_beside
 from fishlens.journal.records import number
@@ -41,7 +42,7 @@ def load_runs(
     strict: bool = False,
     copies: bool = False,
 ) -> Runs:
-    """Load every run in or below a directory, matching a glob, or of a list of either; or one folder of
+    """Load every run in or below a directory, matching a glob, or of a list of either: run directories, and folders of
     exported runs (`fishlens export`).
 
     `tables` names the frames wanted besides `runs`; the others stay empty, and leaving out `fisher` (and
@@ -61,15 +62,39 @@ def load_runs(
             f"load_runs has no table {sorted(unknown)[0]!r}; expected some of {', '.join(TABLES)}"
         )
     where = [where] if isinstance(where, str | os.PathLike) else list(where)
-    if exports := [folder for folder in where if is_export(folder) and not _holds_runs(folder)]:
-        if len(where) > 1:
-            raise InputError(
-                f"{exports[0]} holds exported runs, which are read alone: give nothing beside it"
-            )
-        return read_export(exports[0], tables)
     found = look_for_runs(where)
-    if not found.runs:
+    if not found.runs and not found.exports:
         raise no_runs(", ".join(map(str, where)), found)
+    if not found.runs and len(found.exports) == 1:
+        exported = read_export(found.exports[0], tables)
+        return replace(exported, left_out=(*found.left_out, *exported.left_out))
+    if not found.exports:
+        return _from_journals(found, tables, strict, copies)
+    return _from_several(found, tables, strict, copies)
+
+
+def _from_several(found: Found, tables: Collection[str], strict: bool, copies: bool) -> Runs:
+    """Exports, and journals beside them."""
+    sources: list[Source] = []
+    left_out = list(found.left_out)
+    if found.runs:
+        sources.append(Source(None, _from_journals(replace(found, left_out=[]), tables, strict, copies)))
+    for folder in found.exports:
+        try:
+            sources.append(Source(folder, read_export(folder, tables)))
+        except InputError as error:
+            if strict:
+                raise
+            left_out.append(LeftOut(folder, str(error)))
+    if strict and left_out:
+        raise InputError(f"{left_out[0].path}: {left_out[0].reason}")
+    if not sources:
+        raise InputError(f"none of {len(left_out)} exports can be read: {left_out[0].reason}")
+    joined = joined_runs(sources, copies)
+    return replace(joined, left_out=(*left_out, *joined.left_out))
+
+
+def _from_journals(found: Found, tables: Collection[str], strict: bool, copies: bool) -> Runs:
     paths, left_out = (found.runs, list(found.left_out)) if copies else _each_once(found, strict)
     kinds = {"start", "end"}.union(*(_READS[table] for table in tables))
     rows: list[dict[str, Any]] = []
@@ -93,10 +118,6 @@ def load_runs(
     frames = {table: parts.pop(table).frame(names) for table in TABLES}
     rows = [{"run": name, **row} for name, row in zip(names, rows, strict=True)]
     return Runs(_runs_frame(rows), **frames, left_out=tuple(left_out))
-
-
-def _holds_runs(folder: str | os.PathLike[str]) -> bool:
-    return bool(look_for_runs(folder).runs)
 
 
 def _each_once(found: Found, strict: bool) -> tuple[list[Path], list[LeftOut]]:
@@ -205,8 +226,10 @@ def _notes_chunk(run: Run) -> _Chunk:
         elif record["kind"] == "fisher" and record.get("lost"):
             of = f" in {record['language']}" if record.get("language") else ""
             notes.append({**record, "level": "warning", "text": f"probe lost{of}: {record['lost']}"})
+    more = [f"{run.more_damaged} more lines cannot be read"] if run.more_damaged else []
     notes += [
-        {"step": run.last_step, "time": run.last_time, "level": "error", "text": t} for t in run.damaged
+        {"step": run.last_step, "time": run.last_time, "level": "error", "text": text}
+        for text in (*run.damaged, *more)
     ]
     levels, texts = [note.get("level") for note in notes], [str(note.get("text")) for note in notes]
     return _when(notes) | {"level": _codes(levels), "text": np.array(texts, dtype=object)}
@@ -305,7 +328,8 @@ def _run_row(run: Run) -> dict[str, Any]:
         "blocks": len(run.blocks),
         "best_step": end.get("best_step"),
         "error": end.get("error"),
-        "damaged": len(run.damaged),
+        "damaged": len(run.damaged) + run.more_damaged,
+        "id": run.id,
     }
     factors = _over_attempts(run, "factors")
     factors |= {name: str(factors[name]) for name in _NAMED & factors.keys() if factors[name] is not None}

@@ -15,13 +15,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError, first_line
-from fishlens.files import writing
+from fishlens.files import open_regular, writing
 from fishlens.journal.declarations import Column
+from fishlens.journal.find import EXPORT
 from fishlens.journal.kinds import FORMAT, MINOR, problem_of_frame
 from fishlens.journal.runs import COLUMNS, KIND_OF, RUN_COLUMNS, TABLES, LeftOut, Runs
+from fishlens.names import one_line, printable
 
 _FILES = ("runs", *TABLES)
 _SINCE = {
@@ -31,13 +34,10 @@ _SINCE = {
 # what every table has before its own columns
 _WHEN = (Column("run", "", "category"), Column("step", "", "int64"), Column("time", "", "float64"))
 # in a file's metadata
+_CELLS = 50_000_000  # of a table that may be packed as tightly as it likes
+_UNPACKED = 2**30  # bytes, likewise
 _NAMES = b"fishlens.names"  # {column: its categories in order}; Parquet forgets the order
 _ABOUT = b"fishlens.export"  # {"format": …, "minor": …, "id": …, "left_out": [[path, reason], …]}
-
-
-def is_export(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds exported runs."""
-    return Path(folder, "runs.parquet").is_file()
 
 
 def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -94,7 +94,7 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
     Raises `InputError` naming the file that is missing, is no Parquet file, lacks a column, has one of another type, or
     belongs to another export than its neighbours.
     """
-    runs, about = _read(Path(folder, "runs.parquet"), RUN_COLUMNS)
+    runs, about = _read(Path(folder, EXPORT), RUN_COLUMNS)
     if about["format"] > FORMAT:
         raise InputError(
             f"{folder} has export format {about['format']}; expected at most {FORMAT}: upgrade fishlens"
@@ -108,16 +108,13 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
         if _SINCE.get(name, 0) > about["minor"]:
             continue
         path = Path(folder, f"{name}.parquet")
-        frame, its = _read(path, [*_WHEN, *(one for one in COLUMNS[name] if one.since <= about["minor"])])
+        frame, its = _read(path, [*_WHEN, *COLUMNS[name]])
         if its["id"] != about["id"]:
             raise InputError(
                 f"{path} is part of another export than runs.parquet beside it: export the runs again"
             )
         if problem := problem_of_frame(frame, COLUMNS[name], KIND_OF[name]):
             raise InputError(f"{path}, {problem}")
-        for one in COLUMNS[name]:
-            if one.name not in frame:
-                frame[one.name] = pd.Categorical([None] * len(frame)) if one.dtype == "category" else None
         frames[name] = frame if name in tables else frame.iloc[:0]
     left_out = tuple(LeftOut(Path(path), reason) for path, reason in about["left_out"])
     return Runs(**frames, left_out=left_out)
@@ -152,7 +149,12 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
+        open_regular(path).close()
+        file = parquet.ParquetFile(path)
+        _refuse_to_swell(path, file.metadata)
+        texts = [one.name for one in file.schema_arrow if str(one.type) in ("string", "large_string")]
+        file.close()
+        table = parquet.read_table(path, read_dictionary=texts)  # a text that stands there often is kept once
     except FileNotFoundError:
         raise InputError(f"{path} is missing; `fishlens export` writes it beside runs.parquet") from None
     except (OSError, pyarrow.ArrowException) as error:
@@ -175,11 +177,18 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
                     f"{path}: {name!r} is {strange.iloc[0]!r:.60}; expected one of the export's {len(known)} names"
                 )
             frame[name] = pd.Categorical(values, categories=known)
+        texts = [one_line(name) for name in texts if name not in names]
+        frame = _shown(frame)
+        for name in texts:  # after they were looked at, each once
+            frame[name] = _as_text(path, frame[name])
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} is not an export that can be read: {first_line(error)}") from None
     for one in expected:
+        if one.since > about["minor"]:
+            frame[one.name] = _nothing(one, len(frame)) if one.name not in frame else frame[one.name]
+            continue
         if one.name not in frame:
             raise InputError(f"{path} has no column {one.name!r}; expected an export of fishlens")
         try:
@@ -189,6 +198,57 @@ def _read(path: Path, expected: Collection[Column]) -> tuple[pd.DataFrame, dict[
                 f"{path}: column {one.name!r} is of type {frame[one.name].dtype}; expected {one.dtype}"
             ) from None
     return frame, about
+
+
+def _nothing(column: Column, rows: int) -> Any:
+    """A column that came with a later version."""
+    return pd.Categorical([None] * rows) if column.dtype == "category" else None
+
+
+def _refuse_to_swell(path: Path, about: Any) -> None:
+    """Raises `InputError` for a small file that says it is a huge table: a stranger's could take all memory."""
+    size = path.stat().st_size
+    cells = about.num_rows * max(1, about.num_columns)
+    unpacked = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    if cells > _CELLS + 50 * size or unpacked > _UNPACKED + 200 * size:
+        raise InputError(
+            f"{path} has {size} bytes and says that it is {about.num_rows} rows of {about.num_columns} columns; "
+            "expected an export of fishlens"
+        )
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every name and text in it printable, as journals are read."""
+    if not all(map(_is_fit, frame.columns)):
+        frame = frame.rename(columns=one_line)
+    for name in frame.columns:
+        column = frame[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            if not all(map(_is_fit, column.cat.categories)):
+                known = dict.fromkeys(map(one_line, column.cat.categories))
+                frame[name] = pd.Categorical(column.astype(object).map(one_line, "ignore"), list(known))
+        elif column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+            texts = column.astype(object)
+            frame[name] = texts.map(lambda value: printable(value) if isinstance(value, str) else value)
+    return frame
+
+
+def _as_text(path: Path, column: Any) -> Any:
+    """A column of texts that is a dictionary, as pandas makes it of a list. Raises `InputError` for a few texts in so
+    many rows that they would take all memory."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        lengths = column.cat.categories.astype(object).map(len).to_numpy(dtype=np.int64)
+        codes = column.cat.codes.to_numpy()
+        size = int(lengths[codes[codes >= 0]].sum())
+        if size > _UNPACKED:
+            raise InputError(
+                f"{path}: the texts of column {column.name!r} take {size} bytes; expected {_UNPACKED} at most"
+            )
+    return pd.Series(list(column.astype(object)), index=column.index)
+
+
+def _is_fit(text: Any) -> bool:
+    return not isinstance(text, str) or one_line(text) == text
 
 
 def _as(column: Any, dtype: str) -> Any:

@@ -2,13 +2,15 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from fishlens.journal.records import installed_versions
 from fishlens.own_code import CODE
 
+# programs that a repository's own settings can name, and what would fetch from its remotes
+_FOREIGN = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=never")
 _SECONDS = 5  # git may be on a slow file system; a run does not wait for it
 
 
@@ -25,24 +27,36 @@ def _state_of(folder: str) -> dict[str, Any] | None:
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changed = _git(
+        folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all",
+        settings=_without_filters(folder),
+    )  # fmt: skip
     return {"commit": commit, "changed": None if changed is None else bool(changed)}
 
 
-def _git(folder: str, *arguments: str) -> str | None:
-    """What git says; None where it is not installed, refuses or takes too long. It writes nothing, runs no hook."""
-    command = ["git", "-c", "core.fsmonitor=false", "-C", folder, *arguments]
+def _git(folder: str, *arguments: str, settings: Sequence[str] = ()) -> str | None:
+    """What git says; None where it is not installed, refuses or takes too long. It writes nothing and runs no program
+    that the repository names: it may be a stranger's (`_FOREIGN`)."""
+    named = [word for one in (*_FOREIGN, *settings) for word in ("-c", one)]
     try:
         found = subprocess.run(
-            command,
+            ["git", *named, "-C", folder, *arguments],
             capture_output=True,
             timeout=_SECONDS,
             check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.decode("utf-8", "replace").strip() if found.returncode == 0 else None
+
+
+def _without_filters(folder: str) -> list[str]:
+    """Settings that empty the programs through which git reads changed files (`filter.<name>.clean`, `process`)."""
+    names = _git(
+        folder, "config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|smudge|process|required)$"
+    )
+    return [f"{name}={'false' if name.endswith('.required') else ''}" for name in (names or "").splitlines()]
 
 
 def otherwise(start: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,8 @@ from typing import Any
 from pydantic_core import from_json  # four times as fast as json on numbers, and here with pydantic anyway
 
 from fishlens.errors import InputError
-from fishlens.journal.ends import first_line, open_regular
+from fishlens.files import open_regular
+from fishlens.journal.ends import first_line, last_record, lines_of
 from fishlens.journal.kinds import FORMAT, KINDS, MINOR, START, identity
 from fishlens.journal.records import is_alive
 from fishlens.names import printable
@@ -32,6 +33,7 @@ Record = dict[str, Any]
 _UNFIT = re.compile(
     rb"\\u|[\x00-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
+MOST_DAMAGED = 1000  # lines of one journal that are named one by one
 _NAME = re.compile(r"journal-([1-9]\d{0,5})\.jsonl")
 
 
@@ -45,6 +47,7 @@ class Attempt:
     last_step: int
     last_time: float
     damaged: list[str]
+    more_damaged: int = 0  # lines beyond `MOST_DAMAGED`
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Run:
     damaged: list[str] = field(default_factory=list)
     starts: list[Record] = field(default_factory=list)  # of the attempts that records are left of, in order
     id: str = ""
+    more_damaged: int = 0
 
     @property
     def blocks(self) -> list[str]:
@@ -96,10 +100,25 @@ def attempts(run_dir: str | Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), Path(run_dir, match[0])) for match in matches)
 
 
-def last_attempt(run_dir: str | Path) -> int:
-    """The number of the last journal there, begun or not; 0 where there is none."""
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is: its last journal, begun or not (0: none), and how that ended (None: it has no end)."""
+
+    attempt: int = 0
+    ended: str | None = None
+
+
+def standing(run_dir: str | Path) -> Standing:
+    """Asked before one chooses where to go on; `JournalWriter.open(after=…)` refuses where it has changed by then."""
     there = attempts(run_dir)
-    return there[-1][0] if there else 0
+    if not there:
+        return Standing()
+    number, path = there[-1]
+    try:
+        last = last_record(path) or {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    return Standing(number, str(last.get("status")) if last.get("kind") == "end" else None)
 
 
 def start_of(path: Path) -> Record | None:
@@ -190,6 +209,7 @@ def read_run(run_dir: str | Path, *, kinds: Collection[str] | None = None, stric
         damaged,
         starts,
         run_id(begun[0].start),
+        sum(attempt.more_damaged for attempt in begun),
     )
 
 
@@ -216,47 +236,66 @@ def _continue(earlier: list[Record], later: list[Record], step: float) -> list[R
 
 def read_attempt(path: Path, *, kinds: Collection[str] | None = None) -> Attempt | None:
     """Read one journal file; None when it holds no whole line yet (its writer has just begun, or died)."""
+    read = _Reading(path, KINDS.keys() if kinds is None else kinds)
     try:
         with open_regular(path) as file:
-            data = file.read()
+            for line in lines_of(file):
+                read.take(line)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    lines = data.split(b"\n")
-    torn = lines.pop()  # empty when the last record is whole
-    if torn and _is_whole(torn):
-        lines.append(torn)
-    if not lines:
-        return None
-    start = _start_record(path, lines[0])
-    skip = tuple(b'{"kind":"%s"' % kind.encode() for kind in KINDS.keys() - set(kinds)) if kinds else ()
-    records: list[Record] = []
-    damaged: list[str] = []
-    attempt = start["attempt"]
-    newer = (start.get("minor") or 0) > MINOR
-    last: Record = {"step": 0, "time": start.get("time")}
-    for position, line in enumerate(lines[1:], start=2):
-        if skip and line.startswith(skip) and position < len(lines):
-            continue
+    return read.attempt()
+
+
+class _Reading:
+    """A journal on its way to an `Attempt`, line by line."""
+
+    def __init__(self, path: Path, kinds: Collection[str]):
+        self._path, self._kinds = path, kinds
+        self._skip = tuple(b'{"kind":"%s"' % kind.encode() for kind in KINDS.keys() - set(kinds))
+        self._start: Record | None = None
+        self._lines, self._newer = 0, False
+        self._records: list[Record] = []
+        self._damaged: list[str] = []
+        self._more = 0
+        self._last: Record = {}
+        self._passed: bytes | None = None  # the line before, where its kind was not asked for
+
+    def take(self, line: bytes) -> None:
+        self._lines += 1
+        if self._start is None:
+            self._start = _start_record(self._path, line)
+            self._newer = (self._start.get("minor") or 0) > MINOR
+            self._last = {"step": 0, "time": self._start.get("time")}
+            return
+        self._passed = line if self._skip and line.startswith(self._skip) else None
+        if self._passed is None:
+            self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        assert self._start is not None
         try:
-            record = parse_record(line, newer)
+            record = parse_record(line, self._newer)
         except ValueError as problem:
-            damaged.append(f"{path}, line {position}: {problem}")
-            continue
+            if len(self._damaged) < MOST_DAMAGED:
+                self._damaged.append(f"{self._path}, line {self._lines}: {problem}")
+            else:
+                self._more += 1
+            return
         if record is None:
-            continue
-        last = record
-        if kinds is None or record["kind"] in kinds:
-            record["attempt"] = attempt
-            records.append(record)
-    return Attempt(path, start, records, last["step"], last.get("time") or 0.0, damaged)
+            return
+        self._last = record
+        if record["kind"] in self._kinds:
+            record["attempt"] = self._start["attempt"]
+            self._records.append(record)
 
-
-def _is_whole(line: bytes) -> bool:
-    """Does only the newline miss? A record is an object, so its closing brace is proof."""
-    try:
-        return isinstance(from_json(line), dict)
-    except ValueError:
-        return False
+    def attempt(self) -> Attempt | None:
+        if self._start is None:
+            return None
+        if self._passed is not None:  # the last line says how far the run is, whatever its kind
+            self._read(self._passed)
+        last = self._last
+        when = last.get("time") or 0.0
+        return Attempt(self._path, self._start, self._records, last["step"], when, self._damaged, self._more)
 
 
 def parse_record(line: bytes, newer: bool) -> Record | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from fishlens.files import open_regular
+
 SHORT = {
     "name": "recipe",  # names the data set where it is a bundled one's
     "task.name": "task",
@@ -43,12 +45,16 @@ def factor_name(field: str) -> str:
 def fields_beside(run: Path, factors: Mapping[str, Any]) -> dict[str, Any]:
     """What the recipe of a run says and its journal's `factors` do not; nothing where there is no recipe to read."""
     file = run / "recipe.yaml"
-    if ALWAYS in factors or not file.is_file():
+    if ALWAYS in factors:
         return {}
     try:
-        if file.stat().st_size > LARGEST:
+        with open_regular(file) as opened:
+            text = opened.read(LARGEST + 1)
+        if len(text) > LARGEST:
             return {}
-        read = yaml.load(file.read_bytes(), Loader=_LOADER)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
+            return {}  # a recipe of ours has none, and a stranger's may stand for more than there is memory
+        read = yaml.load(text, Loader=_LOADER)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
     if not isinstance(read, dict):

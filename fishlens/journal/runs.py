@@ -47,6 +47,7 @@ RUN_COLUMNS = [
     Column("best_step", "", "float64"),
     Column("error", "", "object"),
     Column("damaged", "", "int64"),
+    Column("id", "", "object", since=2),
 ]
 assert {kind.table for kind in KINDS.values() if kind.table} <= {*TABLES}
 

@@ -19,19 +19,19 @@ import sys
 import time
 import uuid
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.journal.creation import FLAGS, create
 from fishlens.journal.ends import last_record
 from fishlens.journal.kinds import FORMAT, KINDS, MINOR
 from fishlens.journal.lease import Heartbeat, RunHeld, next_journal, wait_until_gone
 from fishlens.journal.provenance import git_state
-from fishlens.journal.reader import attempts, run_id, start_of
+from fishlens.journal.reader import Standing, attempts, run_id, standing, start_of
 from fishlens.journal.records import check_status, encode, installed_versions, plain, this_process
 
-# O_RDWR, because what a replaced file lacks is read back from the old one
-_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
 WAITING_LIMIT = 64 * 2**20  # bytes kept while the disk refuses; further records are dropped, and counted
 
 
@@ -56,7 +56,7 @@ class JournalWriter:
         start: dict[str, Any] | None = None,
         resumed_from_step: int | None = None,
         fsync: bool = False,
-        after: int | None = None,
+        after: Standing | None = None,
     ) -> "JournalWriter":
         """Begin an attempt in `run_dir` (made when missing) and write its start record.
 
@@ -64,8 +64,8 @@ class JournalWriter:
         `versions` where the defaults, the directory's name and the installed versions, will not do).
         `resumed_from_step` None means a new run: no attempt may have begun in the directory. A number means another
         attempt of the same run, whose weights are those after that many updates (0: from the beginning
-        again); readers then drop what earlier attempts wrote after that step. `after`: the last attempt that the
-        caller knew of (0: none) when it chose where to go on; a later one means that somebody else went on.
+        again); readers then drop what earlier attempts wrote after that step. `after`: how the run stood when the
+        caller chose where to go on; where it stands otherwise, somebody else went on.
 
         Raises `InputError` when the directory cannot be written or already holds a run that is not resumed, and
         `RunHeld` when it is being written by a living process, here or on another machine; two processes that ask at
@@ -74,8 +74,9 @@ class JournalWriter:
         run_dir = Path(run_dir)
         earlier = attempts(run_dir)
         last = earlier[-1][0] if earlier else 0
-        started = [(path, found) for _, path in earlier if (found := start_of(path)) is not None]
-        if after is not None and last != after:
+        begun = {path: start_of(path) for _, path in earlier}
+        started = [(path, found) for path, found in begun.items() if found is not None]
+        if after is not None and last != after.attempt:
             raise RunHeld(f"another process has begun attempt {last} of {run_dir} meanwhile")
         if started and resumed_from_step is None:
             raise InputError(
@@ -101,16 +102,21 @@ class JournalWriter:
             "process": this_process(),
         }
         line = checked_line("start", record)
+        if after is not None and standing(run_dir) != after:  # the last moment before one's own journal
+            raise RunHeld(f"another process has gone on with {run_dir} meanwhile")
+        held = RunHeld(f"another process has just begun attempt {attempt} of {run_dir}")
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = create(path, line)
         except FileExistsError as error:
-            if error.filename != os.fspath(path):
+            if error.filename == os.fspath(run_dir):
                 raise InputError(f"{error.filename} is a file; a run needs a directory there") from None
-            raise RunHeld(f"another process has just begun attempt {attempt} of {run_dir}") from None
+            raise held from None
         except OSError as error:
             raise InputError(f"cannot write a journal in {run_dir}: {error.strerror}") from None
-        _write_first(path, descriptor, line)
+        if _was_overtaken(path, [one for one, found in begun.items() if found is None]):
+            os.close(descriptor)
+            raise held
         writer = cls(path, descriptor, fsync=fsync)
         writer._heartbeat = Heartbeat(path)
         if fsync:
@@ -220,7 +226,7 @@ class JournalWriter:
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            fresh = os.open(self.path, _FLAGS)
+            fresh = os.open(self.path, FLAGS)
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = fresh
@@ -241,7 +247,7 @@ class JournalWriter:
         except FileNotFoundError:
             if not self.path.parent.is_dir():
                 return
-        fresh = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
+        fresh = os.open(self.path, FLAGS | os.O_CREAT, 0o666)
         agrees = _carry_over(self._descriptor, fresh)
         os.close(self._descriptor)
         self._descriptor = fresh
@@ -276,17 +282,16 @@ def user_name() -> str | None:
         return None
 
 
-def _write_first(path: Path, descriptor: int, line: bytes) -> None:
-    """The start record, whole; or the file is removed again, and the same command works once there is room."""
-    left = memoryview(line)
-    try:
-        while left:
-            left = left[os.write(descriptor, left) :]
-    except OSError as error:
-        os.close(descriptor)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise InputError(f"cannot write a journal in {path.parent}: {error.strerror}") from None
+def _was_overtaken(path: Path, empty: Sequence[Path]) -> bool:
+    """Has another process begun beside this one? Only where journals appear empty (`creation`): one that was empty when
+    this process looked has a start record now, or another has found this one's empty. This one's is removed then."""
+    if next_journal(path).exists():
+        return True
+    if not any(start_of(one) is not None for one in empty):
+        return False
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return True
 
 
 def _carry_over(old: int, new: int) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fishlens.errors import InputError
+from fishlens.files import own_folder
 from fishlens.pocket.formats import write_tasks
 from fishlens.pocket.languages import DISTANCE_WEIGHTS, Family, make_family
 from fishlens.pocket.meanings import World
@@ -57,6 +58,7 @@ def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
         raise InputError(f"{output} is a file; expected a folder, or a new one")
     if plan.seed < 0:
         raise InputError(f"seed is {plan.seed}; expected 0 or more")
+    own_folder(output)
     family, world = make_family(plan.seed), World(plan.seed)
     write_family(output / "family.json", family, plan)
     write_tasks(output / "data", family, world, plan.seed)

@@ -27,6 +27,7 @@ from fishlens.pretraining.raw_text import (
     read_lines,
     read_parallel,
 )
+from fishlens.training.place import with_disk_errors_in_words
 
 Paths = Mapping[str, str | Path]
 
@@ -52,6 +53,7 @@ class Vocabulary:
     also: tuple[str, ...] = ()
 
 
+@with_disk_errors_in_words("output")
 def pretrain(
     texts: Paths,
     output: str | Path,

@@ -27,11 +27,13 @@ from fishlens.pretraining.masked_lm_model import load_masked_lm
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
 from fishlens.recipe.content import fingerprint
 from fishlens.training.checkpoint import CHECKPOINTS, remove_all_checkpoints
+from fishlens.training.place import with_disk_errors_in_words
 
 WEIGHTS = "adapter.safetensors"  # what adapters names them
 TRAINING = "training.json"
 
 
+@with_disk_errors_in_words("output")
 def train_language_adapter(
     model: str | Path,
     language: str,

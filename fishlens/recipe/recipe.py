@@ -162,7 +162,7 @@ class Tracking(Section):
     split: Literal["train", "validation"] = Field(
         "train", description="whose examples are measured, in the source language; of schedules' scores too"
     )
-    languages: str | list[str] = Field(
+    languages: str | list[Language] = Field(
         [],
         description="target languages that every probe measures too, without labels (docs/targets.md); targets: all of "
         "data.targets",
@@ -280,8 +280,6 @@ class Recipe(Section):
             return self
         if not self.tracked_languages:
             raise ValueError("tracking.languages is 'targets', but data.targets is empty")
-        if not all(language.strip() for language in self.tracked_languages):
-            raise ValueError("tracking.languages names a language without a name")
         if data.source in self.tracked_languages:
             raise ValueError(
                 f"tracking.languages names the source {data.source!r}, which is measured in any case: leave it out"

@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from fishlens.files import open_regular, open_to_append
+
 LOG = "output.log"  # what the run printed, beside its journal
 HELD = 75  # exit status of a run that another process is writing (EX_TEMPFAIL: try again later)
 
@@ -63,7 +65,7 @@ def start(
     environment = {**os.environ, **{name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with (folder / LOG).open("ab") as log:
+    with open_to_append(folder / LOG) as log:
         process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, str(folder.resolve()), *trust],
             cwd=cwd if cwd is not None and Path(cwd).is_dir() else None,
@@ -92,11 +94,21 @@ def outcome(name: str, folder: Path, process: subprocess.Popen[bytes], started: 
         return Outcome(name, seconds, None)
     if process.returncode == HELD:
         return Outcome(name, seconds, None, held=True)
-    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason = lines[-1].strip() if lines else "it printed nothing"
+    reason = _last_line(folder / LOG) or "it printed nothing"
     if process.returncode < 0:
         reason = f"killed by signal {-process.returncode} ({reason})"
     return Outcome(name, seconds, f"{reason} (see {folder / LOG})")
+
+
+def _last_line(log: Path) -> str:
+    """Read from the end: a log may be long."""
+    try:
+        with open_regular(log) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"
+    return lines[-1].strip() if lines else ""
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from fishlens.errors import InputError
+
 MARKER = ".complete"
 
 
@@ -50,7 +52,10 @@ class Mirror:
             self._sent = {path: seen for path, seen in self._sent.items() if path.parent != gone}
 
     def fetch(self) -> None:
-        """Brings the store's files here, whole checkpoints only; nothing happens where the store has none."""
+        """Brings the store's files here, whole checkpoints only; nothing happens where the store has none.
+
+        Raises `InputError` for a file whose name leads out of the run's directory.
+        """
         import fsspec
 
         system, root = fsspec.core.url_to_fs(self.remote)
@@ -60,6 +65,10 @@ class Mirror:
         paths = [PurePosixPath(str(found).removeprefix(prefix)) for found in system.find(root)]
         whole = {path.parent for path in paths if path.name == MARKER}
         for path in paths:
+            if path.is_absolute() or ".." in path.parts:
+                raise InputError(
+                    f"{self.remote} has a file {path}, which would be written outside {self.local}"
+                )
             if path.name == MARKER or (_is_checkpoint(path) and path.parent not in whole):
                 continue
             (self.local / path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +76,11 @@ class Mirror:
 
     def _files(self) -> set[PurePosixPath]:
         """Files to send, by their path in the run directory; those still being written are left out."""
-        found = (path.relative_to(self.local) for path in self.local.rglob("*") if path.is_file())
+        found = (
+            path.relative_to(self.local)
+            for path in self.local.rglob("*")
+            if path.is_file() and path.suffix != ".writing"
+        )
         paths = {PurePosixPath(path.as_posix()) for path in found}
         return {path for path in paths if not _is_checkpoint(path) or path.parts[1].startswith("step-")}
 

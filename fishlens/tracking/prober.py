@@ -14,6 +14,7 @@ from fishlens.files import own_folder, writing
 from fishlens.fisher import FisherEstimate, merge
 from fishlens.fisher.fingerprint import Weights
 from fishlens.fisher.observe import observing
+from fishlens.names import check_language
 from fishlens.tracking.destinations import Destinations
 from fishlens.tracking.instrument import Instrument, Measured
 from fishlens.tracking.measurement import summed_up
@@ -165,8 +166,8 @@ class Prober:
         journal = self._destinations.writer.path if self._destinations.writer is not None else None
         if journal is None or estimate.diagonal is None:
             return None
-        name = f"diagonals/step-{step}{f'-{language}' if language else ''}.safetensors"
         try:
+            name = f"diagonals/step-{step}{f'-{check_language(language)}' if language else ''}.safetensors"
             save_diagonal(journal.parent / name, estimate.diagonal)
         except Exception as error:  # safetensors has its own kinds for a refusing disk
             self._destinations.note(step, f"the diagonal of step {step} is lost: {first_line(error)}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.files import write_file
-from fishlens.journal import JournalWriter, RunHeld, attempts, read_run
+from fishlens.journal import JournalWriter, RunHeld, Standing, attempts, read_run
 from fishlens.journal.reader import first_start, run_id
 from fishlens.tracking.guard import say
 
@@ -115,7 +115,7 @@ def open_free(place: Path, start: dict[str, Any], resumed_from_step: int | None 
         if attempts(name):
             continue
         try:
-            return JournalWriter.open(name, start, resumed_from_step, after=0)
+            return JournalWriter.open(name, start, resumed_from_step, after=Standing())
         except RunHeld:
             continue  # taken since
     raise AssertionError("names never end")

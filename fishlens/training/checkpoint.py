@@ -138,6 +138,7 @@ def finish_checkpoint(place: Path, snapshot: Snapshot) -> Path:
 def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
     """Raises `InputError` naming the file that is missing or damaged."""
     try:
+        _check_regular(path)
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if not isinstance(state, dict):
             raise ValueError("state.json is not an object")
@@ -162,9 +163,17 @@ def read_checkpoint(path: Path, rank: int = 0) -> Snapshot:
 def read_weights(path: Path) -> Tensors:
     """Raises `InputError` naming the file that is missing or damaged."""
     try:
+        _check_regular(path)
         return load_file(path / "weights.safetensors")
     except Exception as error:  # safetensors raises its own kinds
         raise InputError(f"the checkpoint {path} cannot be read: {error}") from error
+
+
+def _check_regular(path: Path) -> None:
+    """Raises `ValueError` where a file is none that can be read to its end: a pipe would be waited for."""
+    for file in path.iterdir():
+        if not file.is_file():
+            raise ValueError(f"{file.name} is not a regular file")
 
 
 def remove_old_checkpoints(folder: Path, keep: int, best_step: int | None) -> None:

@@ -59,6 +59,7 @@ class Checkpoints:
 
     def _finish(self) -> None:
         job = self._job
+        self._journal.check_place()  # again: writing may have taken long
         if job.accelerator.is_main_process:
             finish_checkpoint(place_for(self._folder, job.trainer_state.step), snapshot_of(job))
             remove_old_checkpoints(self._folder, job.recipe.checkpoint.keep, job.trainer_state.best_step)

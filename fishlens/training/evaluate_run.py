@@ -19,6 +19,7 @@ from fishlens.training.evaluation import Evaluation
 from fishlens.training.finished import check_run, checkpoint_of, read_training, recipe_with, start_again
 from fishlens.training.loop import TrainerState
 from fishlens.training.model import assemble
+from fishlens.training.place import with_disk_errors_in_words
 from fishlens.training.preparation import make_accelerator, make_the_task
 from fishlens.training.reading import check_places, read_tests, rehearse
 from fishlens.training.results import RunResult, claim_folders, read_results, write_results
@@ -38,6 +39,7 @@ TESTS_CHANGE = (
 )
 
 
+@with_disk_errors_in_words("run_dir")
 def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResult:
     """Test the best weights of a run whose training is over, by its recipe with these overrides.
 
@@ -97,23 +99,41 @@ def _write(
     if not accelerator.is_main_process:
         return result
     with JournalWriter.open(place, start_again(place), resumed_from_step=last_step) as writer:
-        attempt = int(writer.path.stem.rpartition("-")[2])
-        for language, split in tests.items():
-            earlier = known.get(language, {}).get(task.headline)
-            again = "" if earlier is None else f", where {task.headline} was {earlier:.1f} before"
-            text = f"tested again: {language!r} on {split.source}{again}"
-            writer.write("note", best, level="info", text=text)
-            for note in split.notes:
-                writer.write("note", best, level="warning", text=note)
-                log.warning("%s", note)
-            for fields in score_records(task, split, found[language].scores):
-                writer.write("eval", best, **fields)
-            save_predictions(place, split, found[language], _predictions_folder(place, language, attempt))
-        if not (place / "adapter").exists() and not (place / "model").exists():
-            assembly.save(place)
-        write_results(result)
-        writer.close("finished", step=last_step, best_step=state.best_step)
+        try:
+            _write_tests(writer, place, task, tests, found, known, best)
+            if not (place / "adapter").exists() and not (place / "model").exists():
+                assembly.save(place)
+            write_results(result)
+        except BaseException as error:  # the training is over whatever becomes of this test
+            text = f"this test was not written whole: {type(error).__name__}: {error}"
+            writer.write("note", best, level="error", text=text)
+            raise
+        finally:
+            writer.close("finished", step=last_step, best_step=state.best_step)
     return result
+
+
+def _write_tests(
+    writer: JournalWriter,
+    place: Path,
+    task: Task,
+    tests: dict[str, Split],
+    found: dict[str, Evaluation],
+    known: dict[str, dict[str, float]],
+    best: int,
+) -> None:
+    attempt = int(writer.path.stem.rpartition("-")[2])
+    for language, split in tests.items():
+        earlier = known.get(language, {}).get(task.headline)
+        again = "" if earlier is None else f", where {task.headline} was {earlier:.1f} before"
+        text = f"tested again: {language!r} on {split.source}{again}"
+        writer.write("note", best, level="info", text=text)
+        for note in split.notes:
+            writer.write("note", best, level="warning", text=note)
+            log.warning("%s", note)
+        for fields in score_records(task, split, found[language].scores):
+            writer.write("eval", best, **fields)
+        save_predictions(place, split, found[language], _predictions_folder(place, language, attempt))
 
 
 def _predictions_folder(place: Path, language: str, attempt: int) -> str:

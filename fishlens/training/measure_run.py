@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fishlens.errors import InputError
-from fishlens.journal import JournalWriter, last_attempt, read_run
+from fishlens.journal import JournalWriter, read_run, standing
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, make_schedule
 from fishlens.tracking.unfreezing import Unfreezing
@@ -23,6 +23,7 @@ from fishlens.training.checkpoint import Snapshot, read_checkpoint
 from fishlens.training.finished import check_run, checkpoint_of, read_training, recipe_with, start_again
 from fishlens.training.model import assemble
 from fishlens.training.optimizer import make_optimizer, restore_optimizer
+from fishlens.training.place import with_disk_errors_in_words
 from fishlens.training.preparation import load_split, make_accelerator, make_the_task, prepare_schedule
 from fishlens.training.probes import Probes
 from fishlens.training.reading import check_places
@@ -58,6 +59,7 @@ class Kept:
         (self.notes if kind == "note" else self.records).append(fields)
 
 
+@with_disk_errors_in_words("run_dir")
 def measure_run(
     run_dir: str | Path,
     overrides: Sequence[str] = (),
@@ -79,8 +81,8 @@ def measure_run(
         raise InputError("a step and a checkpoint were given; expected one of them")
     recipe = recipe_with(place, [*ONCE, *overrides], MAY_CHANGE, RULE)
     newest, state = read_training(place)
-    attempt = last_attempt(place)
-    name = series or f"measured-{attempt + 1}"
+    seen = standing(place)
+    name = series or f"measured-{seen.attempt + 1}"
     best = newest.step if state.best_step is None else state.best_step
     where = (
         Path(checkpoint) if checkpoint is not None else checkpoint_of(place, best if step is None else step)
@@ -106,7 +108,7 @@ def measure_run(
     _refuse_another_kind(place, name, there, records)
     if write and accelerator.is_main_process:
         start = start_again(place)
-        with JournalWriter.open(place, start, resumed_from_step=newest.step, after=attempt) as writer:
+        with JournalWriter.open(place, start, resumed_from_step=newest.step, after=seen) as writer:
             for text in texts:
                 writer.write("note", snapshot.step, level="info", text=text)
             for record in records:

@@ -1,13 +1,17 @@
 """A run's directory before the run begins: what is there already, and may this run write here?"""
 
 import contextlib
+import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from fishlens.errors import InputError
+from safetensors import SafetensorError
+
+from fishlens.errors import InputError, first_line
 from fishlens.files import is_own
 from fishlens.journal import JournalWriter, begun, first_start, read_run
 from fishlens.journal.provenance import otherwise
@@ -17,6 +21,7 @@ from fishlens.recipe.recipe import Recipe
 from fishlens.training.results import FOLDERS, RESULTS, RunResult, read_results
 
 log = logging.getLogger(__name__)
+P, T = ParamSpec("P"), TypeVar("T")
 
 # files that a run writes in its directory, besides its journals
 FILES = ("recipe.yaml", RESULTS, "report.html")
@@ -27,14 +32,37 @@ def disk_errors_in_words(place: Path) -> Iterator[None]:
     """What the file system refuses, and no part of the run can go on without, as one sentence."""
     try:
         yield
+    except SafetensorError as error:
+        if "os error" not in str(error):
+            raise
+        raise _stopped(place, first_line(error)) from error
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError):
             raise
         which = f" ({error.filename})" if isinstance(error.filename, str) else ""
-        raise InputError(
-            f"the run in {place} stopped: {error.strerror}{which}; what was written is whole, and the same command "
-            "goes on"
-        ) from error
+        raise _stopped(place, f"{error.strerror}{which}") from error
+
+
+def with_disk_errors_in_words(folder: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """`disk_errors_in_words` around a function; `folder` is the name of its argument that is the run's folder."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        called = inspect.signature(function)
+
+        @wraps(function)
+        def told(*arguments: P.args, **named: P.kwargs) -> T:
+            with disk_errors_in_words(Path(called.bind(*arguments, **named).arguments[folder])):
+                return function(*arguments, **named)
+
+        return told
+
+    return decorate
+
+
+def _stopped(place: Path, why: str) -> InputError:
+    return InputError(
+        f"the run in {place} stopped: {why}; what was written is whole, and the same command goes on"
+    )
 
 
 def look_around(recipe: Recipe, place: Path, resume: str) -> RunResult | None:

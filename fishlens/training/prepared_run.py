@@ -5,7 +5,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from fishlens.journal import begun, first_start, last_attempt
+from fishlens.journal import Standing, begun, first_start
 from fishlens.journal.provenance import otherwise
 from fishlens.recipe.content import code_fingerprints
 from fishlens.recipe.recipe import Recipe
@@ -23,21 +23,27 @@ from fishlens.training.reading import Data, check_places, read_data, rehearse
 class PreparedRun:
     """A run that is about to begin, or to go on.
 
-    seen: the last attempt whose journal was there when the checkpoint was read. fresh: nothing is to be resumed.
+    seen: how the run stood before anything was read. fresh: nothing is to be resumed.
     changed: what is not as it was when the run began, one sentence each.
     """
 
     place: Path
     job: Job
     data: Data
-    seen: int
+    seen: Standing | None
     fresh: bool
     changed: tuple[str, ...]
 
 
-def prepare_run(recipe: Recipe, place: Path, accelerator: Accelerator, *, resume: bool = True) -> PreparedRun:
+def prepare_run(
+    recipe: Recipe,
+    place: Path,
+    accelerator: Accelerator,
+    *,
+    resume: bool = True,
+    seen: Standing | None = None,
+) -> PreparedRun:
     """Raises `InputError` for whatever the run must refuse."""
-    seen = last_attempt(place)  # before the checkpoint is read: whoever goes on meanwhile goes first
     again = begun(place) and resume
     changed = otherwise(first_start(place), code_fingerprints(recipe)) if again else ()
     check_reporters(recipe.report_to)

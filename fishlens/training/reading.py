@@ -62,6 +62,11 @@ def _check_place(what: str, named: str, file: str) -> None:
     if place.is_dir():
         if not (place / file).is_file():
             raise InputError(f"{what} {named!r} is a folder without {file}")
+        for one in place.iterdir():
+            if one.exists() and not one.is_file() and not one.is_dir():
+                raise InputError(
+                    f"{what} {named!r} has {one.name}, which is not a regular file; expected files to read"
+                )
     elif place.exists():
         raise InputError(f"{what} {named!r} is a file; expected a folder with {file}")
     elif _is_path(named):

@@ -54,7 +54,7 @@ def read_results(run_dir: Path) -> RunResult | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return TypeAdapter(RunResult).validate_python({**stored, "run_dir": run_dir})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is damaged ({type(error).__name__}: {error}): remove it, and the run is tested again from its "
             "best checkpoint"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fishlens.errors import InputError
 from fishlens.files import write_file
-from fishlens.journal import JournalWriter, begun
+from fishlens.journal import JournalWriter, begun, standing
 from fishlens.recipe.content import fingerprints
 from fishlens.recipe.loading import load_recipe, recipe_text
 from fishlens.recipe.recipe import Recipe
@@ -49,13 +49,14 @@ def train(
     place = Path(run_dir) if run_dir is not None else Path("runs") / recipe.name
     with disk_errors_in_words(place):
         accelerator = make_accelerator(recipe)
+        seen = standing(place)  # before anything is read: whoever goes on, or finishes, meanwhile goes first
         finished = look_around(recipe, place, resume)
         if finished is not None:
             return finished
         refuse_to_overwrite(recipe, place)
         if begun(place):
             claim_folders(place)
-        return _finish(prepare_run(recipe, place, accelerator), progress, on_step)
+        return _finish(prepare_run(recipe, place, accelerator, seen=seen), progress, on_step)
 
 
 def _finish(run: PreparedRun, progress: bool, on_step: Callable[[int], None] | None) -> RunResult:

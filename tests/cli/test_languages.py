@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from fishlens.cli import app
 from fishlens.errors import InputError
+from fishlens.pocket.build import PACKAGE
 from fishlens.pretraining.raw_text import Batches
 
 LINES = [
@@ -121,3 +122,29 @@ def test_show_says_every_meaning_in_every_language():
     lines = result.output.splitlines()
     assert sum(line.startswith("  tu  ") for line in lines) == 3
     assert sum(line.startswith("mu  Muro") for line in lines) == 1
+
+
+def test_nothing_that_lies_in_the_output_folder_is_removed_or_written_over(text, tmp_path):
+    """A week of training in `checkpoints`, a model in `model`, a family of languages: refused before any work."""
+    project = tmp_path / "project"
+    for name in ("checkpoints/my-week/model.bin", "model/config.json"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("mine")
+    trained = typed(
+        *(
+            "train-language-adapter",
+            "--model",
+            PACKAGE / "model",
+            "--language",
+            "xx",
+            "--text",
+            text / "aa.txt",
+        ),
+        *("-o", project, "--steps", 1, "--max-length", 16),
+    )
+    assert "checkpoints holds files that fishlens did not make" in str(trained.exception)
+    made = typed("pretrain", "--text", text, "-o", project, *SMALL)
+    assert "already holds" in str(made.exception)
+    built = typed("pocket", "build", "--quick", "-o", project)
+    assert "holds files that fishlens did not make" in str(built.exception)
+    assert {path.read_text() for path in project.rglob("*") if path.is_file()} == {"mine"}

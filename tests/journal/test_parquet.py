@@ -79,12 +79,6 @@ def test_a_missing_or_broken_file_is_named(runs_dir, tmp_path, content):
         load_runs(tmp_path / "data")
 
 
-def test_exported_runs_are_read_alone(runs_dir, tmp_path):
-    export_runs(load_runs(runs_dir), tmp_path / "data")
-    with pytest.raises(InputError, match="give nothing beside it"):
-        load_runs([tmp_path / "data", runs_dir])
-
-
 def test_a_file_that_cannot_be_written_leaves_the_old_one(runs_dir, tmp_path, monkeypatch):
     loaded = load_runs(runs_dir)
     export_runs(loaded, tmp_path / "data")

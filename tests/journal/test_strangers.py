@@ -129,11 +129,13 @@ def test_a_folder_that_cannot_be_read_is_named(runs):
         (runs / "gu-0").chmod(0o755)
 
 
-def test_exported_runs_among_runs_are_named_and_hide_none(runs):
+def test_exported_runs_among_runs_hide_none_and_count_once(runs):
     export_runs(load_runs(runs), runs)
     write_run(runs / "new", seed=9)
     loaded = load_runs(runs)
-    assert len(loaded.runs) == 4 and loaded.left_out[0].path == runs / "runs.parquet"
+    assert names(loaded) == ["gu-0", "gu-1", "gu-2", "new"]
+    ((path, reason),) = [(one.path, one.reason) for one in loaded.left_out]
+    assert path == runs / "runs.parquet" and reason.startswith("3 of its runs are counted once: gu-0 as ")
 
 
 def test_the_same_run_twice_counts_once_whichever_got_further(runs, tmp_path):

@@ -329,6 +329,11 @@ def test_going_on_with_a_long_journal_reads_its_ends_alone(tmp_path, monkeypatch
                 read[0] += len(data)
                 return data
 
+            def readline(self, *size):
+                line = file.readline(*size)
+                read[0] += len(line)
+                return line
+
             def seek(self, *where):
                 return file.seek(*where)
 

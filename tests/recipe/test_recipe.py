@@ -1,6 +1,7 @@
 """Recipes: what is bundled is what the paper says, and what is wrong is said in one sentence with the field's path."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,29 @@ def test_the_documentation_has_every_field_as_it_is():
 def test_a_run_is_called_by_the_name_of_one_folder(name):
     with pytest.raises(InputError, match="expected a name that can be a folder's"):
         load_recipe("quickstart", overrides=[f"name={name!r}"])
+
+
+@pytest.mark.parametrize(
+    "code", ["../../other/journal-1", "/absolute", "zh/Hant", "zh.Hant", "", "con", "\u202ede", "a b"]
+)
+def test_a_language_is_a_code_and_never_a_path(code):
+    """It names the adapter and a file of predictions."""
+    for field in ("data.targets=[{}]", "data.source={}", "tracking.languages=[{}]"):
+        with pytest.raises(InputError, match=r"expected the code of a language|expected a name") as told:
+            load_recipe(MINIMAL, overrides=[field.format(json.dumps(code))])
+        assert "\n" not in str(told.value) and "\u202e" not in str(told.value)
+    load_recipe(MINIMAL, overrides=['data.targets=["pt-BR", zh_Hant]'])
+
+
+def test_languages_that_are_one_file_on_some_systems_are_refused():
+    with pytest.raises(InputError, match="'de' and 'DE'"):
+        load_recipe(MINIMAL, overrides=["data.targets=[de, DE]"])
+
+
+def test_a_recipe_of_aliases_that_stand_for_millions_of_values_is_refused(tmp_path):
+    lines = ["name: x", "model: m", "task: {name: topic}", "train: {steps: 1}", "schedule:", "  name: fun"]
+    lines.append("  a0: &a0 [x, x, x, x, x, x, x, x, x, x]")
+    lines += [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="stand for more than 100,000 values"):
+        load_recipe(tmp_path / "bomb.yaml")

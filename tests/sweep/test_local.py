@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -25,7 +26,12 @@ def write(**what):
 
 
 def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path, monkeypatch):
-    """Each run reports to the dashboards of its recipe (here a module that stands for trackio)."""
+    """Each run reports to the dashboards of its recipe (here a module that stands for trackio). The folder in which the
+    sweep is started has files that are called as libraries are, and one run's own folder cannot be made."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("random", "adapters", "torch"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('a file of the user was imported')")
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "trackio.py").write_text(TRACKIO)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "library"))
@@ -37,7 +43,9 @@ def test_a_sweep_runs_what_is_missing_and_names_what_fails(study_file, tmp_path,
     assert {run.recipe["tracking"]["every"] for run in planned} == {4}
 
     planned[0].recipe["data"]["root"] = "/nowhere/to-be-found"
-    outcomes = {one.name: one.error for one in run_locally(planned[:2], jobs=1)}
+    planned[2] = replace(planned[2], folder=study_file / "below a file")
+    outcomes = {one.name: one.error for one in run_locally([planned[2], *planned[:2]], jobs=1)}
+    assert "Not a directory" in outcomes["toy-fun-seed0"]
     assert outcomes["toy-gu-seed1"] is None, "the failure of one run does not stop the others"
     assert "/nowhere/to-be-found" in outcomes["toy-gu-seed0"]
     assert "output.log" in outcomes["toy-gu-seed0"]
@@ -127,3 +135,23 @@ def alive(pid):
         return False
     with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_log_that_is_a_link_or_a_pipe_of_a_strangers_is_not_written_to(study_file, tmp_path):
+    (run,) = plan(load_study(study_file), tmp_path / "runs")[:1]
+    run.folder.mkdir(parents=True)
+    (tmp_path / "precious").write_text("mine")
+    (run.folder / "output.log").symlink_to(tmp_path / "precious")
+    (outcome,) = run_locally([run], jobs=1)
+    assert "symbolic link" in outcome.error and (tmp_path / "precious").read_text() == "mine"
+    (run.folder / "output.log").unlink()
+    os.mkfifo(run.folder / "output.log")
+    (outcome,) = run_locally([run], jobs=1)
+    assert "output.log" in outcome.error
+
+
+def test_values_of_any_length_give_folders_that_can_be_made(study_file, tmp_path):
+    study = load_study(study_file)
+    study.grids[0].vary["tracking.blocks"] = [{"x" * 300: ["*.adapters.*"]}, {"x" * 301: ["*.adapters.*"]}]
+    names = {run.name for run in plan(study, tmp_path / "runs")}
+    assert len(names) == 8 and all(len(name.encode()) <= 150 for name in names)

@@ -3,6 +3,7 @@
 import fsspec
 import pytest
 
+from fishlens.errors import InputError
 from fishlens.sweep.mirror import MARKER, Mirror
 
 
@@ -78,3 +79,14 @@ def test_a_checkpoint_still_being_written_is_left_out(tmp_path, remote):
 def test_fetching_a_run_that_was_never_kept_brings_nothing(tmp_path, remote):
     Mirror(tmp_path / "b", remote).fetch()
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("name", ["../../precious", "checkpoints/../../precious"])
+def test_a_store_whose_names_lead_out_of_the_run_is_refused(tmp_path, remote, monkeypatch, name):
+    write(tmp_path / "a", "recipe.yaml", "name: x")
+    Mirror(tmp_path / "a", remote).push()
+    system, root = fsspec.core.url_to_fs(remote)
+    monkeypatch.setattr(type(system), "find", lambda self, where: [f"{root}/recipe.yaml", f"{root}/{name}"])
+    with pytest.raises(InputError, match="would be written outside"):
+        Mirror(tmp_path / "b", remote).fetch()
+    assert not (tmp_path / "precious").exists()

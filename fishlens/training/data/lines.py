@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fishlens.errors import InputError
+from fishlens.files import open_regular
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -24,7 +25,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         InputError: the file is missing, is a folder, cannot be read, or a line is not UTF-8.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             for number, raw in enumerate(file, start=1):
                 line = _decode(raw, path, number).removesuffix("\n").removesuffix("\r")
                 yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line

@@ -1,5 +1,7 @@
 """MAD-X assembly: what is stacked, what trains, what is swapped, and what does not fit."""
 
+import contextlib
+import gc
 import math
 import shutil
 
@@ -59,6 +61,37 @@ def test_two_language_adapters_are_held_at_a_time_and_reading_one_disturbs_nothi
     assert held == {("de", "en", "topic"), ("en", "es", "topic")}
     assert torch.equal(torch.get_rng_state(), state)
     assert trainable(made.model) == set(made.parameters())
+
+
+def bytes_alive() -> int:
+    """Of all tensors that anything holds on to."""
+    gc.collect()
+    held = {}
+    for one in gc.get_objects():
+        with contextlib.suppress(ReferenceError):
+            if isinstance(one, torch.Tensor):
+                held[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+    return sum(held.values())
+
+
+def test_a_hundred_language_adapters_take_the_memory_of_two(recipe, language_adapters, data_root, tmp_path):
+    codes = [f"l{number}" for number in range(99)]
+    data = tmp_path / "data" / "sib200"
+    data.mkdir(parents=True)
+    for code, like, folder in [("en", "en", "eng_Latn"), *((code, "de", "deu_Latn") for code in codes)]:
+        (tmp_path / code).symlink_to(language_adapters / like)
+        (data / (folder if code == "en" else code)).symlink_to(data_root / "sib200" / folder)
+    one = sum(file.stat().st_size for file in (language_adapters / "de").glob("*.safetensors"))
+    told = {"root": str(tmp_path / "data"), "source": "en", "targets": codes}
+    made = assembled({**recipe, "language_adapters": f"{tmp_path}/{{language}}", "data": told})
+    for code in codes[:2]:
+        made.activate_language(code)
+    made.activate_language("en")
+    two = bytes_alive()
+    for code in codes:
+        made.activate_language(code)
+    made.activate_language("en")
+    assert bytes_alive() - two < one / 2, "of a hundred as of two"
 
 
 def test_swapping_the_language_changes_the_output_and_swapping_back_restores_it(recipe):

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from fishlens.errors import InputError
-from fishlens.journal import load_runs, read_run
-from fishlens.training import loop, run
+from fishlens.journal import RunHeld, attempts, load_runs, read_run
+from fishlens.training import loop, prepared_run, run
 from fishlens.training.checkpoint import list_checkpoints
 from fishlens.training.interrupt import watch_for_interruption
 from fishlens.training.run import train
@@ -273,3 +273,20 @@ def test_a_failing_run_says_why_in_its_journal(recipe, tmp_path, monkeypatch):
         train(recipe, tmp_path / "run")
     end = read_run(tmp_path / "run").end
     assert (end["status"], end["error"]) == ("failed", "ZeroDivisionError: made up")
+
+
+def test_a_run_that_another_process_finishes_while_this_one_reads_is_not_trained_again(
+    recipe, tmp_path, monkeypatch
+):
+    place, read = tmp_path / "run", prepared_run.read_data
+    train(recipe, place, on_step=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 4 else None)
+
+    def read_late(*arguments):
+        monkeypatch.setattr(prepared_run, "read_data", read)
+        assert train(recipe, place).status == "finished"
+        return read(*arguments)
+
+    monkeypatch.setattr(prepared_run, "read_data", read_late)
+    with pytest.raises(RunHeld, match="has begun attempt 2"):
+        train(recipe, place)
+    assert len(attempts(place)) == 2 and read_run(place).status == "finished"
