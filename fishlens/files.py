@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -65,11 +65,55 @@ def write_file(
 
 
 def write_files(contents: Mapping[Path, str | bytes]) -> None:
-    """All of them or none: each is written beside its place first. Raises as `write_file`."""
-    with contextlib.ExitStack() as all_or_none:
+    """All of them or none. Raises as `write_file`."""
+    with writing_all(list(contents)) as beside:
         for path, content in contents.items():
             data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
-            all_or_none.enter_context(writing(path)).write_bytes(data)
+            beside[path].write_bytes(data)
+
+
+@contextlib.contextmanager
+def writing_all(paths: Sequence[Path]) -> Iterator[dict[Path, Path]]:
+    """As `writing`, for several files: all take their places when the block ends well, or none does."""
+    with contextlib.ExitStack() as stack:
+        made = {path: stack.enter_context(_new_beside(path)) for path in paths}
+        beside = {path: new for path, (new, _) in made.items()}
+        yield beside
+        for new, mode in made.values():
+            new.chmod(mode)
+        kept = [(path, _keep(path, new)) for path, new in beside.items()]
+        placed: list[Path] = []
+        try:
+            for path, new in beside.items():
+                new.replace(path)
+                placed.append(path)
+        except BaseException:
+            for path, old in kept:
+                if path in placed:
+                    with contextlib.suppress(OSError):
+                        path.unlink() if old is None else old.replace(path)
+            raise
+        finally:
+            for _, old in kept:
+                if old is not None:
+                    _discard(old)
+
+
+def _keep(path: Path, new: Path) -> Path | None:
+    """The file that is at `path` under a second name, beside the new one; None where there is none."""
+    if not path.exists():
+        return None
+    old = new.with_suffix(".old")
+    try:
+        os.link(path, old)
+    except OSError:  # a file system without links
+        shutil.copy2(path, old)
+    return old
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -79,17 +123,24 @@ def writing(path: Path) -> Iterator[Path]:
     Whatever the block did to the file (libraries make their own, with modes of their own), its mode is the one the file
     had, or by the umask. Raises `InputError` where `path` is a link or no regular file.
     """
+    with _new_beside(path) as (beside, mode):
+        yield beside
+        beside.chmod(mode)
+        beside.replace(path)
+
+
+@contextlib.contextmanager
+def _new_beside(path: Path) -> Iterator[tuple[Path, int]]:
+    """A new file and the mode that it is to have; removed if it has not taken `path`'s place when the block ends."""
     mode = _refuse_irregular(path)
     beside = path.with_name(f".{uuid.uuid4().hex[:12]}.writing")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+    usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
     try:
-        usual = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        os.close(descriptor)
-        yield beside
-        beside.chmod(usual if mode is None else mode)
-        beside.replace(path)
+        yield beside, usual if mode is None else mode
     finally:
-        beside.unlink(missing_ok=True)
+        _discard(beside)
 
 
 def _is_special(path: Path) -> bool:

@@ -7,7 +7,6 @@ Every file carries the version of the format and the id of the export it is part
 folder are told apart, and a reader knows which columns it may expect.
 """
 
-import contextlib
 import json
 import os
 import uuid
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from fishlens.errors import InputError, first_line
-from fishlens.files import open_regular, writing
+from fishlens.files import open_regular, writing_all
 from fishlens.journal.declarations import Column
 from fishlens.journal.find import EXPORT
 from fishlens.journal.kinds import FORMAT, MINOR, problem_of_frame
@@ -65,9 +64,9 @@ def export_runs(runs: Runs, folder: str | os.PathLike[str]) -> dict[str, int]:
     for place in places.values():
         _refuse_foreign(place)
     try:
-        with contextlib.ExitStack() as all_or_none:
+        with writing_all(list(places.values())) as beside:
             for name, place in places.items():
-                _write(getattr(runs, name), all_or_none.enter_context(writing(place)), place, about)
+                _write(getattr(runs, name), beside[place], place, about)
     except OSError as error:
         raise InputError(f"{place} cannot be written: {error.strerror or error}") from None
     return {name: len(getattr(runs, name)) for name in _FILES}
