@@ -29,10 +29,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def open_to_append(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file of ours, made if there is none, opened to write at its end. Raises `OSError` for a link, and for what is
-    not a regular file."""
+    """A file of ours, made if there is none, opened to write at its end.
+
+    Raises `OSError` for a link of either kind, and for what is not a regular file.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NOFOLLOW | _NONBLOCK
-    return _regular(os.open(path, flags, 0o666), path, "ab")
+    file = _regular(os.open(path, flags, 0o666), path, "ab")
+    if os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise OSError(errno.EMLINK, "has another name too (a hard link)", os.fspath(path))
+    return file
 
 
 def _regular(descriptor: int, path: str | os.PathLike[str], mode: str) -> BinaryIO:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fishlens.errors import InputError
+from fishlens.errors import InputError, first_line
 from fishlens.files import write_file
 from fishlens.journal import JournalWriter, RunHeld, Standing, attempts, read_run
 from fishlens.journal.reader import first_start, run_id
@@ -36,12 +36,24 @@ def write_state(args: Any, state: Any, name: str, content: dict[str, Any]) -> No
 
 
 def read_state(args: Any, state: Any, name: str) -> dict[str, Any] | None:
-    """What `write_state` left at the checkpoint that training goes on from; None if there is none."""
+    """What `write_state` left at the checkpoint that training goes on from; None if there is none.
+
+    Raises `InputError` for a file that is damaged.
+    """
     for place in _checkpoints(args, state):
         if (place / name).is_file():
-            content = json.loads((place / name).read_text(encoding="utf-8"))
-            return {**content, "found_at": str(place)}
+            try:
+                content = json.loads((place / name).read_text(encoding="utf-8"))
+                return {**content, "found_at": str(place)}
+            except (OSError, ValueError, TypeError, RecursionError) as error:
+                raise damaged(place / name, error) from None
     return None
+
+
+def damaged(file: Path, error: BaseException) -> InputError:
+    return InputError(
+        f"{file} is damaged ({type(error).__name__}: {first_line(error)}); expected it as it was written"
+    )
 
 
 def write_run(args: Any, state: Any, run: Path) -> None:
@@ -71,8 +83,16 @@ def origin_of_checkpoint(args: Any, state: Any) -> Origin | None:
     Training goes on *in* it unless the checkpoint is a copy, or the run has finished after the checkpoint: the steps
     after it would be lost to every reader.
     """
-    stored = read_state(args, state, STATE_FILE)
-    if stored is None:
+    try:
+        stored = read_state(args, state, STATE_FILE)
+        if stored is not None and not all(_is_text(stored.get(name)) for name in _TOLD):
+            raise damaged(
+                Path(stored["found_at"]) / STATE_FILE, TypeError("a path or an id that is not text")
+            )
+    except InputError as error:
+        say(str(error))
+        return None
+    if stored is None or not stored.get("run"):
         return None
     here, written = Path(stored["found_at"]).resolve(), Path(stored["run"])
     places = [Path(os.path.normpath(here / stored["way"]))] if stored.get("way") else []
@@ -86,6 +106,19 @@ def origin_of_checkpoint(args: Any, state: Any) -> Origin | None:
     if found.status == "finished" and found.last_step > state.global_step:
         return Origin(run, f"the checkpoint is of step {state.global_step} and the run has finished")
     return Origin(run, None)
+
+
+_TOLD = ("run", "way", "id", "checkpoint")
+
+
+def _is_text(value: Any) -> bool:
+    """Can it be a path or an id?"""
+    if not isinstance(value, str):
+        return value is None
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_run(place: Path, number: str | None) -> bool:

@@ -8,6 +8,7 @@ holds every block.
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from fishlens.tracking.calls import at_first_call
 from fishlens.tracking.clock import Never
 from fishlens.tracking.processes import from_first, several_processes
 from fishlens.tracking.reporters import reported
-from fishlens.tracking.resumption import read_state, write_state
+from fishlens.tracking.resumption import damaged, read_state, write_state
 from fishlens.tracking.unfreezing import Unfreezing, unfreeze_record
 
 STATE_FILE = "fishlens-unfreezing.json"
@@ -223,12 +224,16 @@ class UnfreezeCallback(TrainerCallback):
                 f"training resumes at step {state.global_step}, but its checkpoint has no {STATE_FILE}: it was written "
                 "without UnfreezeCallback, or lies in another directory (set resume_from_checkpoint in the arguments)"
             )
-        if (stored["schedule"], stored["every"]) != (self.schedule, self.every):
+        try:
+            made_with, left = (stored["schedule"], stored["every"]), State.from_json(stored["state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(Path(stored["found_at"]) / STATE_FILE, error) from None
+        if made_with != (self.schedule, self.every):
             raise InputError(
-                f"the checkpoint was written with the schedule {stored['schedule']!r} every {stored['every']}; "
+                f"the checkpoint was written with the schedule {made_with[0]!r} every {made_with[1]}; "
                 f"expected {self.schedule!r} every {self.every}"
             )
-        return State.from_json(stored["state"])
+        return left
 
     def _scores(self, step: int, examples: int) -> Scores:
         assert self.unfreezing is not None

@@ -145,6 +145,10 @@ def test_a_log_that_is_a_link_or_a_pipe_of_a_strangers_is_not_written_to(study_f
     (outcome,) = run_locally([run], jobs=1)
     assert "symbolic link" in outcome.error and (tmp_path / "precious").read_text() == "mine"
     (run.folder / "output.log").unlink()
+    (run.folder / "output.log").hardlink_to(tmp_path / "precious")
+    (outcome,) = run_locally([run], jobs=1)
+    assert "hard link" in outcome.error and (tmp_path / "precious").read_text() == "mine"
+    (run.folder / "output.log").unlink()
     os.mkfifo(run.folder / "output.log")
     (outcome,) = run_locally([run], jobs=1)
     assert "output.log" in outcome.error
