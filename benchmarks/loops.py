@@ -2,9 +2,10 @@
 
     python benchmarks/loops.py              the table of docs/tracking.md; loops whose library is missing are left out
 
-Every loop of `examples/` in one process; in two (gloo) where it has such a form; and with a model sharded over the two
-(FSDP2 of its first layer, DeepSpeed's ZeRO 3). Bits: the final weights, tracked and not. Numbers: the probe of step 0
-against `estimate_fisher` on the initial model. Sharded models have to be refused by name in both processes.
+
+Every loop of `examples/` in one process; in two (gloo); and with a model sharded over the two (FSDP2 of its first
+layer). Bits: the final weights, tracked and not. Numbers: the probe of step 0 against `estimate_fisher` on the initial
+model. Sharded models have to be refused by name in both processes.
 """
 
 import importlib
@@ -73,20 +74,25 @@ def with_watching(run: str | None, several: bool) -> nn.Module:
     return plain(run, several=several)
 
 
-def of_example(name: str) -> Callable[[str | None, bool], nn.Module]:
+def of_example(name: str, *, told: bool = False) -> Callable[[str | None, bool], nn.Module]:
+    """`told`: its training is told of how many processes."""
+
     def train(run: str | None, several: bool) -> nn.Module:
-        return example(name).train(run)
+        return example(name).train(run, *([PROCESSES if several else 1] if told else []))
 
     return train
 
 
-# name -> (library, training, does it know several processes by itself)
-LOOPS: dict[str, tuple[str, Callable[[str | None, bool], nn.Module], bool]] = {
-    "plain loop, `Tracker`": ("torch", with_tracker, True),
-    "plain loop, `watching`": ("torch", with_watching, True),
-    "accelerate, `FisherTracker`": ("accelerate", of_example("accelerate_loop"), True),
-    "Lightning, `FisherCallback`": ("lightning", of_example("lightning_loop"), False),
-    "DeepSpeed's engine, `watching`": ("deepspeed", of_example("deepspeed_engine"), True),
+RAY = "Ray Train, `watching`"
+# name -> (library, training)
+LOOPS: dict[str, tuple[str, Callable[[str | None, bool], nn.Module]]] = {
+    "plain loop, `Tracker`": ("torch", with_tracker),
+    "plain loop, `watching`": ("torch", with_watching),
+    "accelerate, `FisherTracker`": ("accelerate", of_example("accelerate_loop")),
+    "Lightning, `FisherCallback`": ("lightning", of_example("lightning_loop", told=True)),
+    "Lightning Fabric, `watching`": ("lightning", of_example("fabric_loop", told=True)),
+    RAY: ("ray", of_example("ray_train")),
+    "DeepSpeed's engine, `watching`": ("deepspeed", of_example("deepspeed_engine")),
 }
 
 
@@ -113,6 +119,27 @@ def verdict(name: str, several: bool, folder: Path) -> str:
     found = dict(zip(at_start.block, at_start.trace, strict=True))
     gap = max(abs(found[block] - value) / value for block, value in right.items()) if found else float("inf")
     return f"{SAME if same else OTHER}, {'right' if gap < 1e-5 else f'**{gap:.0e}**'}"
+
+
+def in_ray(workers: int, folder: Path) -> str:
+    """What Ray's workers say; without any the training runs in this process."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    here, name = str(Path(__file__).parent), RAY
+
+    def in_a_worker(config: dict[str, Any]) -> None:
+        sys.path.insert(0, here)
+        rank = os.environ.get("RANK", "0")
+        answer = importlib.import_module("loops").verdict(name, workers > 1, folder)
+        (folder / f"answer-{rank}").write_text(answer)
+
+    TorchTrainer(
+        in_a_worker,
+        scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0),
+        run_config=RunConfig(storage_path=str(folder / "ray")),
+    ).fit()
+    return summed_up({number: (folder / f"answer-{number}").read_text() for number in range(workers)})
 
 
 def _forget_accelerate() -> None:
@@ -156,7 +183,10 @@ def member(task: str, name: str, rank: int, count: int, port: int, folder: Path,
     try:
         if task == "sharded" or (count > 1 and "plain" in name):
             dist.init_process_group("gloo", rank=rank, world_size=count)
-        answer = sharded(name, folder) if task == "sharded" else verdict(name, count > 1, folder)
+        if task == "ray":
+            answer = in_ray(int(name), folder)
+        else:
+            answer = sharded(name, folder) if task == "sharded" else verdict(name, count > 1, folder)
     except BaseException:
         answer = "**failed**"
         traceback.print_exc()
@@ -184,20 +214,25 @@ def asked(task: str, name: str, count: int) -> str:
         for process in members:
             process.join(5)
             process.kill()
+    return summed_up(found)
+
+
+def summed_up(found: dict[int, str]) -> str:
+    """What the first process says, and what others say that differs."""
     first = found.pop(0, "**no answer**")
     return " / ".join([first, *(answer for answer in dict.fromkeys(found.values()) if answer not in first)])
 
 
 def main() -> None:
     print("| loop | one process | two processes (DDP) | sharded |\n|---|---|---|---|")
-    for name, (library, _, several) in LOOPS.items():
+    for name, (library, _) in LOOPS.items():
         if importlib.util.find_spec(library) is None:
             continue
-        cells = [
-            asked("verdict", name, 1),
-            asked("verdict", name, PROCESSES) if several else "not tried",
-            asked("sharded", name, PROCESSES),
-        ]
+        if name == RAY:  # which starts its processes itself
+            trained = [asked("ray", str(workers), 1) for workers in (1, PROCESSES)]
+        else:
+            trained = [asked("verdict", name, count) for count in (1, PROCESSES)]
+        cells = [*trained, asked("sharded", name, PROCESSES)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

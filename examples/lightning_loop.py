@@ -30,7 +30,7 @@ class Classifier(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
-def train(run: str | None) -> nn.Module:
+def train(run: str | None, processes: int = 1) -> nn.Module:
     model = Classifier()
     callbacks = []
     if run is not None:  # the part of the module that predicts is called `net`
@@ -39,6 +39,7 @@ def train(run: str | None) -> nn.Module:
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
+        devices=processes,
         callbacks=callbacks,
         log_every_n_steps=4,
         logger=False,
