@@ -62,7 +62,7 @@ def _time_first(
 ) -> bool:
     """Whether the examples are the columns of the batch: the output for the first of them is the same without the
     others."""
-    if batch.columns is None:
+    if batch.columns is None or batch.columns == 1:
         return False
     column = batch.first_column()
     for pooled in (False, True):  # an output for a column, not for each of its tokens

@@ -1,6 +1,6 @@
 """Batches as the engine sees them: inputs for the model, labels apart, and how many examples."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,12 @@ class Batch:
     size: int
 
     def to(self, device: torch.device) -> "Batch":
-        def move(value: Any) -> Any:
-            return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True), self.size)
 
+    def _with(self, change: Callable[[Tensor], Tensor], size: int) -> "Batch":
+        """Every tensor changed, also in the mappings and sequences that the model takes."""
         return Batch(
-            tuple(move(a) for a in self.args),
-            {k: move(v) for k, v in self.inputs.items()},
-            {k: move(v) for k, v in self.labels.items()},
-            self.size,
+            _changed(self.args, change), _changed(self.inputs, change), _changed(self.labels, change), size
         )
 
     def example(self, n: int) -> "Batch":
@@ -42,23 +40,17 @@ class Batch:
         return self._rows(index, len(index))
 
     def _rows(self, index: Any, size: int) -> "Batch":
-        def rows(value: Any) -> Any:
-            per_example = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == self.size
-            if not per_example:
+        def rows(value: Tensor) -> Tensor:
+            if value.dim() == 0 or value.shape[0] != self.size:
                 return value
             return value[index.to(value.device) if isinstance(index, Tensor) else index]
 
-        return Batch(
-            tuple(rows(a) for a in self.args),
-            {k: rows(v) for k, v in self.inputs.items()},
-            {k: rows(v) for k, v in self.labels.items()},
-            size,
-        )
+        return self._with(rows, size)
 
     @property
     def columns(self) -> int | None:
         """The size of the second dimension of every tensor of the inputs; None where there are several, or none."""
-        tensors = [x for x in (*self.args, *self.inputs.values()) if isinstance(x, Tensor) and x.dim() > 0]
+        tensors = [x for x in tensors_in((self.args, self.inputs)) if x.dim() > 0]
         sizes = {x.shape[1] if x.dim() > 1 else None for x in tensors}
         return sizes.pop() if len(sizes) == 1 else None
 
@@ -66,16 +58,10 @@ class Batch:
         """The first of the `columns` of every tensor."""
         width = self.columns
 
-        def column(value: Any) -> Any:
-            wide = isinstance(value, Tensor) and value.dim() > 1 and value.shape[1] == width
-            return value[:, :1] if wide else value
+        def column(value: Tensor) -> Tensor:
+            return value[:, :1] if value.dim() > 1 and value.shape[1] == width else value
 
-        return Batch(
-            tuple(column(a) for a in self.args),
-            {k: column(v) for k, v in self.inputs.items()},
-            {k: column(v) for k, v in self.labels.items()},
-            self.size,
-        )
+        return self._with(column, self.size)
 
     @property
     def scored(self) -> bool:
@@ -90,6 +76,27 @@ class Batch:
         if isinstance(ids, Tensor):
             return ids.shape[-1]
         return embedded.shape[-2] if isinstance(embedded, Tensor) else 1
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested mappings and sequences."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(item)
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_changed(item, change) for item in value))
+    if type(value) in (tuple, list):
+        return type(value)(_changed(item, change) for item in value)
+    if type(value) is dict:
+        return {key: _changed(item, change) for key, item in value.items()}
+    return value
 
 
 def batches_of(data: Any) -> Iterator[Batch]:
@@ -169,6 +176,8 @@ def as_batch(item: Any) -> Batch:
             f"a batch is a {kind}; expected a mapping of tensors, a tensor, or a pair (inputs, labels)"
         )
     first = _first_tensor(args, inputs)
+    if first.is_nested:
+        raise InputError("a batch has a nested tensor; expected padded rows (to_padded_tensor) and a mask")
     if first.dim() == 0 or first.shape[0] == 0:
         raise InputError(f"a batch has an input of shape {list(first.shape)}; expected at least one example")
     if "input_ids" in inputs and first.dim() == 1:
@@ -191,9 +200,8 @@ def _first_tensor(args: tuple[Any, ...], inputs: Mapping[str, Any]) -> Tensor:
     for key in ("input_ids", "inputs_embeds", "pixel_values"):
         if isinstance(inputs.get(key), Tensor):
             return inputs[key]
-    for value in (*args, *inputs.values()):
-        if isinstance(value, Tensor):
-            return value
+    for value in tensors_in((args, inputs)):
+        return value
     raise InputError(
         f"a batch has no input tensor (keys: {', '.join(map(str, inputs)) or 'none'}); expected input_ids"
     )

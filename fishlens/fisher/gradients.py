@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 
+def flattened(x: Tensor) -> Tensor:
+    """`[N, …]` as `[N, D]`, also where each of the N has one number and no dimension."""
+    return x.reshape(len(x), -1)
+
+
 class PerExampleGradient(ABC):
     """The gradients of N examples with respect to one parameter of `shape`; float32 or wider."""
 
@@ -32,13 +37,13 @@ class PerExampleGradient(ABC):
 
     def squared_norms(self, chunk: int) -> Tensor:
         """‖s_n‖² of every example, `[N]`; at most `chunk` examples are materialised at a time."""
-        return torch.cat([square.flatten(1).sum(1) for square in self._chunks(chunk)])
+        return torch.cat([flattened(square).sum(1) for square in self._chunks(chunk)])
 
     def squares(self, chunk: int, diagonal: Tensor, weight: float = 1.0) -> Tensor:
         """‖s_n‖² of every example, and adds `weight` Σ_n s_n² to `diagonal` (of `shape`) in place."""
         norms = []
         for square in self._chunks(chunk):
-            norms.append(square.flatten(1).sum(1))
+            norms.append(flattened(square).sum(1))
             diagonal.add_(square.sum(0), alpha=weight)
         return torch.cat(norms)
 

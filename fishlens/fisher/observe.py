@@ -7,7 +7,7 @@ import sys
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import deferred_signals
+from fishlens.fisher.kept import kept
 from fishlens.fisher.walk import known, modules, named_parameters
 
 
@@ -87,16 +88,16 @@ def _set_flag(module: nn.Module, training: bool) -> None:
 def random_states_kept(data: Any = None) -> Iterator[None]:
     """Afterwards the random states of Python, numpy and torch on every device are as before.
 
-    And those of the generators of `data`, if it is a `DataLoader`: to read from one draws numbers, shuffled or
-    not.
+    And what `data` keeps, if it is a `DataLoader` or an iterable of somebody's: to read from it draws numbers, shuffled
+    or not, moves samplers, and starts workers that are to stay.
     """
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what must not move)
     python_state, cpu_state = random.getstate(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    own = [(generator, generator.get_state()) for generator in _generators(data)]
     try:
-        yield
+        with kept(*_readers(data)):
+            yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
@@ -105,19 +106,16 @@ def random_states_kept(data: Any = None) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)
-        for generator, state in own:
-            generator.set_state(state)
 
 
-def _generators(data: Any) -> list[torch.Generator]:
-    """The generators that a `DataLoader` and its samplers draw from."""
-    sampler = getattr(data, "sampler", None)
-    batch_sampler = getattr(data, "batch_sampler", None)
-    holders = (data, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = {
-        id(g): g for g in (getattr(h, "generator", None) for h in holders) if isinstance(g, torch.Generator)
-    }
-    return list(found.values())
+def _readers(data: Any) -> list[Any]:
+    """What keeps state while `data` is read: an iterable, and the parts of a `DataLoader`."""
+    if data is None or isinstance(data, (Tensor, list, tuple, Mapping)) or not hasattr(data, "__dict__"):
+        return []
+    names = ("dataset", "sampler", "batch_sampler", "collate_fn", "generator", "worker_init_fn")
+    parts = [getattr(data, name, None) for name in names]
+    parts += [getattr(part, "sampler", None) for part in parts]
+    return [thing for thing in (data, *parts) if thing is not None]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------

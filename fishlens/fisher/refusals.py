@@ -67,6 +67,8 @@ def _sharded(parameter: Tensor) -> str | None:
 
 
 def _refused_parameter(parameter: nn.Parameter) -> str | None:
+    if parameter.is_complex():
+        return f"is complex ({parameter.dtype}); expected real numbers: leave it out of the blocks"
     if not parameter.is_floating_point():
         return f"is of type {parameter.dtype} (quantised?), which has no gradient; expected floating point"
     if parameter.is_meta:

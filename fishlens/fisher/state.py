@@ -2,17 +2,15 @@
 
 `forward` is the model's code, and some models keep state in it. Every tensor that existed before a forward pass and
 is written to by it is copied just before the write, whoever holds it: a buffer, a parameter, an input of the batch.
-Attributes of modules, and of the plain objects and containers they hold, are compared and bound again.
+What modules hold, and what their code keeps outside of them (`kept`), is compared and put back.
 
 To watch every operation costs some microseconds each, so that only the first forward pass of a model is watched. If
 it writes nothing, later ones are only checked for what shows for free: attributes, counts of writes, storages.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import is_
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
+from fishlens.fisher.kept import Search
+from fishlens.fisher.places import Place, put_back, same_content
 from fishlens.fisher.walk import Held, Tree, tree_of
 
 Result = TypeVar("Result")
@@ -31,9 +31,6 @@ _NORMS = (
     "miopen_batch_norm",
 )  # write, and their schemas do not say so
 _FRESH = ("lift_fresh", "lift_fresh_copy")
-_PLAIN = (list, dict, set, deque)
-_VALUES = frozenset((int, float, bool, str, bytes, type(None)))
-_OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 
 
 class Writes(TorchDispatchMode):
@@ -105,13 +102,17 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a model keeps state: `others` are the attributes of the plain objects that its modules hold, and what
-    libraries keep on its tensors (bitsandbytes' scales, for one); `containers` the plain lists, dicts and sets in all
-    of these. It is right for as long as the attributes hold what they held: `attributes`."""
+    """Where a model keeps state: `others` are attributes that are not its modules' own, `containers` what they all hold
+    (see `Search`), `places` what else there is. It is right for as long as attributes and containers hold what they
+    held."""
 
     attributes: Held
     others: list[dict[str, Any]]
-    containers: list[Any]
+    contents: list[tuple[Any, Any]]
+    places: list[Place]
+
+    def holds(self) -> bool:
+        return all(same_content(container, before) for container, before in self.contents)
 
 
 def layout_of(tree: Tree) -> Layout:
@@ -120,7 +121,7 @@ def layout_of(tree: Tree) -> Layout:
     own = [vars(module) for module in tree.modules]
     if kept is not None:
         attributes = Held([*own, *kept.others])
-        if attributes.same_as(kept.attributes):
+        if attributes.same_as(kept.attributes) and kept.holds():
             return kept
     found = _found_layout(own, tree)
     # what a model puts into its attributes with every pass is not held on to from one probe to the next
@@ -129,31 +130,15 @@ def layout_of(tree: Tree) -> Layout:
 
 
 def _found_layout(own: list[dict[str, Any]], tree: Tree) -> Layout:
-    plain: dict[type, bool] = {}  # whether instances of a class are looked into
-    others: dict[int, dict[str, Any]] = {}
-    containers: dict[int, Any] = {}
-
-    def look(attributes: dict[str, Any], *, deeper: bool) -> None:
-        for name, value in attributes.items():
-            kind = type(value)
-            if kind in _VALUES or name in _OF_TORCH:
-                continue
-            if kind in _PLAIN:
-                containers[id(value)] = value
-            elif deeper:
-                if kind not in plain:
-                    plain[kind] = _is_plain_object(value)
-                if plain[kind] and id(vars(value)) not in others:
-                    others[id(vars(value))] = vars(value)
-                    look(vars(value), deeper=False)
-
-    tensors = [tensor for _, tensor in (*tree.named_parameters, *tree.named_buffers)]
-    on_tensors = [held for tensor in tensors if (held := getattr(tensor, "__dict__", None))]
-    for attributes in (*own, *on_tensors):
-        look(attributes, deeper=True)
-    others |= {id(held): held for held in on_tensors}
-    known = list(others.values())
-    return Layout(Held([*own, *known]), known, list(containers.values()))
+    search = Search()
+    search.look_at_modules(tree.modules)
+    for _, tensor in (*tree.named_parameters, *tree.named_buffers):
+        if held := getattr(tensor, "__dict__", None):  # what libraries keep on a tensor: bitsandbytes' scales
+            search.attributes[id(held)] = held
+            search.look_at(held)
+    others = list(search.attributes.values())
+    containers = [(container, container.copy()) for container in search.containers.values()]
+    return Layout(Held([*own, *others]), others, containers, list(search.places.values()))
 
 
 class State:
@@ -170,7 +155,8 @@ class State:
                 for kind in ("_modules", "_parameters", "_buffers")
             ]
         )
-        self.contents = [(container, container.copy()) for container in layout.containers]
+        self.contents = layout.contents
+        self.states = [(place, place.read()) for place in layout.places]
         self.tensors = [
             (name, tensor, tensor.detach(), tensor._version)
             for name, tensor in (*tree.named_parameters, *tree.named_buffers)
@@ -180,41 +166,15 @@ class State:
         """Puts back what is no longer the same object; whether there was anything."""
         changed = self.attributes.restore()
         changed = self.own.restore() or changed
-        for container, before in self.contents:
-            if not _same(container, before):
-                _refill(container, before)
-                changed = True
         for _, tensor, alias, _ in self.tensors:
             if _address(tensor) != _address(alias):
                 tensor.data = alias
                 changed = True
-        return changed
+        return put_back(self.contents, self.states) or changed
 
     def written(self) -> str | None:
         """The name of a parameter or buffer that has been written to since."""
         return next((name for name, tensor, _, version in self.tensors if tensor._version != version), None)
-
-
-def _is_plain_object(value: Any) -> bool:
-    """An instance of a class of somebody's that keeps its state in `__dict__`; the same for all of one class."""
-    if isinstance(value, (nn.Module, Tensor, type)) or callable(value):
-        return False
-    return hasattr(value, "__dict__") and not type(value).__module__.startswith(("torch", "builtins"))
-
-
-def _same(container: Any, before: Any) -> bool:
-    if len(container) != len(before):
-        return False
-    if isinstance(container, dict):
-        return all(map(is_, container.values(), before.values())) and list(container) == list(before)
-    if isinstance(container, set):
-        return container == before
-    return all(now is then for now, then in zip(container, before, strict=True))
-
-
-def _refill(container: Any, before: Any) -> None:
-    container.clear()
-    (container.extend if isinstance(container, (list, deque)) else container.update)(before)
 
 
 class Forwards:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
-from fishlens.fisher.gradients import PerExampleGradient
+from fishlens.fisher.gradients import PerExampleGradient, flattened
 from fishlens.fisher.labels import Draw
 from fishlens.fisher.transfer import widest
 
@@ -108,7 +108,7 @@ class Tally:
             into.add_(gradient.total().view(into.shape), alpha=self.weight)
         if self.want_spectrum:
             rows = slice(None) if example is None else slice(example, example + 1)
-            self.kept[names[0]][-1][number, rows] = gradient.dense().flatten(1) * self.weight**0.5
+            self.kept[names[0]][-1][number, rows] = flattened(gradient.dense()) * self.weight**0.5
         start = self.contributions + (example or 0)
         self.norms.append(Norms(names, start, self.weight, norms))
 
@@ -119,7 +119,7 @@ class Tally:
         summed = square.view(len(names), -1, *square.shape[1:]).sum(1)
         into = [self.squares.parts[name].view(gradient.shape) for name in names]
         torch._foreach_add_(into, list(summed.unbind(0)), alpha=self.weight)
-        return square.flatten(1).sum(1)
+        return flattened(square).sum(1)
 
     def end(self, examples: int) -> None:
         """After the gradients of a batch of `examples`."""

@@ -44,6 +44,7 @@ _PROBLEMS = {
     "single_label_classification": "classification",
 }
 
+UNTOLD = "assumed: no labels"
 Decision = tuple[str, str]
 """Name of the output, and how it was decided."""
 
@@ -79,12 +80,40 @@ class Undecided(Output):
 
     def predict(self, result: Any, inputs: Mapping[str, Any], labels: Mapping[str, Tensor]) -> BatchLogits:
         if self._chosen is None:
-            self._chosen = _decided(*self._decide(logits_in(result, self.name), given_labels(labels)))
+            logits = logits_in(result, self.name)
+            decided = _decided(*self._decide(logits, given_labels(labels)))
+            _refuse_other_numbers(result, logits, decided)
+            self._chosen = decided
         return self._chosen.predict(result, inputs, labels)
 
     def observed(self, labels: Mapping[str, Tensor], prediction: BatchLogits) -> tuple[Tensor, Tensor]:
         assert self._chosen is not None
         return self._chosen.observed(labels, prediction)
+
+
+def _refuse_other_numbers(result: Any, logits: Tensor, output: Output) -> None:
+    """`InputError` where what would be taken as logits may be something else: another of several tensors, or shares."""
+    if isinstance(result, (tuple, list)) and not hasattr(result, "logits"):
+        alike = [list(x.shape) for x in result if isinstance(x, Tensor) and _could_be_logits(x, len(logits))]
+        if len(alike) > 1:
+            shapes = ", ".join(map(str, alike))
+            raise InputError(
+                f"the model returned several tensors that could be its logits, of shapes {shapes}: give output= if the "
+                "first is meant, or return a mapping with 'logits'"
+            )
+    if output.name == "classification" and logits.dim() == 2 and _are_shares(logits.detach()):
+        raise InputError(
+            "the outputs of every row lie between 0 and 1 and sum to one (a softmax at the end?); expected logits, or "
+            "their log_softmax: give output='classification' if the loss takes them as logits, as CrossEntropyLoss does"
+        )
+
+
+def _could_be_logits(x: Tensor, examples: int) -> bool:
+    return x.is_floating_point() and x.dim() == 2 and x.shape[0] == examples and x.shape[1] > 1
+
+
+def _are_shares(x: Tensor) -> bool:
+    return bool(((x >= 0) & (x <= 1)).all() and ((x.sum(-1) - 1).abs() < 1e-3).all())
 
 
 def _decided(name: str, how: str) -> Output:
@@ -159,7 +188,7 @@ def _by_labels(logits: Tensor, labels: Tensor | None) -> Decision:
     """For a module of one's own: one whole number a row is a class; real numbers of the outputs' shape are targets of a
     regression if any lies outside 0 to 1. All else could mean several things, and is asked."""
     if labels is None:
-        return "classification", "assumed: no labels"
+        return "classification", UNTOLD
     shapes = f"labels of shape {list(labels.shape)} for outputs of shape {list(logits.shape)}"
     one_each = labels.numel() == len(logits)
     same = labels.numel() == logits.numel() and logits.dim() <= 2

@@ -191,7 +191,7 @@ def _parameters(model: nn.Module) -> list[inspect.Parameter]:
 def _kept(value: Any, name: str = "an argument") -> Any:
     """A copy that training can no longer change. Raises `InputError` for what cannot be copied without being called."""
     if isinstance(value, Tensor):
-        return value.detach().clone()
+        return _unwrapped(value).detach().clone()
     if isinstance(value, _PLAIN) or callable(value):
         return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -204,6 +204,18 @@ def _kept(value: Any, name: str = "an argument") -> Any:
         f"the model is called with {name!r}, a {type(value).__name__}, which cannot be kept for a probe; give data=, "
         "batches of your own"
     )
+
+
+def _unwrapped(value: Tensor) -> Tensor:
+    """The tensor inside of what torch.func.grad makes of it."""
+    while torch._C._functorch.is_gradtrackingtensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    if torch._C._functorch.is_batchedtensor(value):
+        raise InputError(
+            "the model is called inside torch.vmap, where it sees one example and not the batch; give data=, batches "
+            "of your own"
+        )
+    return value
 
 
 def _tensors(*parts: Any) -> list[Tensor]:

@@ -16,6 +16,7 @@ from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.fisher.refusals import refuse_sharded
 from fishlens.fisher.walk import Tree, walked_once
+from fishlens.fisher.which_output import UNTOLD
 from fishlens.tracking.languages import InLanguage, same_model
 from fishlens.tracking.measurement import unseen
 from fishlens.tracking.probe_set import ProbeSet
@@ -32,6 +33,11 @@ IDENTITY = (
     "normalisation",
     "preset",
     "version",
+)
+
+ASSUMED = (
+    "nothing says what the model's outputs mean, so they are measured as one softmax for each example; "
+    "where they are something else give output="
 )
 
 
@@ -60,6 +66,7 @@ class Instrument:
     passing: Callable[[], Iterable[nn.Parameter]] = tuple
     probe_set: ProbeSet = field(default_factory=lambda: ProbeSet([], None))
     targets: dict[str, ProbeSet] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()  # what nobody has said of the numbers, for the journal
     known: Measured = field(default_factory=lambda: Measured(None))
     _plan: Plan = field(default_factory=Plan)
     _tree: Tree | None = None
@@ -89,6 +96,7 @@ class Instrument:
         if NOTHING_SCORED in meta["notes"]:
             raise InputError(f"the probe set measures nothing: {NOTHING_SCORED}")
         self.options["output"] = meta["output"]  # what the labels mean never changes under way
+        self.assumed = (ASSUMED,) if meta["output_from"] == UNTOLD else ()
         for batch in kinds:
             if batch is not first:
                 self._estimate([batch])

@@ -71,7 +71,8 @@ class Prober:
         instrument.known.lost = fields["lost"]
         self._progress.probed(fields["seconds"], purpose, of_target=False)
         self._write(step, {**fields, "purpose": purpose})
-        for note in summed_up(estimate.meta["notes"]) if estimate is not None else ():
+        said = (*instrument.assumed, *summed_up(estimate.meta["notes"])) if estimate is not None else ()
+        for note in said:
             self._destinations.note(step, note, level="info")
         return estimate
 

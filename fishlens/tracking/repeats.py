@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fishlens.fisher.batches import Batch
+from fishlens.fisher.batches import Batch, tensors_in
 
 MASK = "attention_mask"
 
@@ -30,23 +29,13 @@ def examples_apart(batch: Batch) -> list[bytes]:
 
 def only_rows(batch: Batch, rows: list[int]) -> Batch:
     """The batch with these examples alone."""
-
-    def kept(value: Any) -> Any:
-        own = isinstance(value, Tensor) and value.dim() > 0 and len(value) == batch.size
-        return value[rows] if own else value
-
-    return Batch(
-        tuple(map(kept, batch.args)),
-        {key: kept(value) for key, value in batch.inputs.items()},
-        {key: kept(value) for key, value in batch.labels.items()},
-        len(rows),
-    )
+    return batch.take(torch.tensor(rows, dtype=torch.long))
 
 
 def _by_example(batch: Batch) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of everything that has one row for each example."""
     named = [*enumerate(batch.args), *batch.inputs.items(), *batch.labels.items()]
     for name, value in named:
-        dense = isinstance(value, Tensor) and value.layout == torch.strided
-        if dense and value.dim() > 0 and len(value) == batch.size:
-            yield str(name), value
+        for number, tensor in enumerate(tensors_in(value)):
+            if tensor.layout == torch.strided and tensor.dim() > 0 and len(tensor) == batch.size:
+                yield f"{name}.{number}" if number else str(name), tensor

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fishlens import InputError, estimate_fisher, find_blocks
-from fishlens.fisher.batches import as_batch, batches_of
+from fishlens.fisher.batches import Batch, as_batch, batches_of
 
 from .architectures import tiny
 from .models import sentences
@@ -169,3 +170,51 @@ def test_positions_of_padding_on_the_left_are_no_documents():
 def test_one_example_has_no_standard_error_and_a_note():
     found = estimate_fisher(tiny("Bert"), {k: v[:1] for k, v in sentences().items()})
     assert math.isnan(found.stderr["head"]) and "one example has no standard error" in found.meta["notes"]
+
+
+class Nested(nn.Module):
+    """Takes one argument that holds the tensors of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.scale, self.out = nn.Linear(4, 6), nn.Parameter(torch.randn(6)), nn.Linear(6, 3)
+
+    def forward(self, batch):
+        x, mask = (batch["x"], batch["more"]["mask"]) if isinstance(batch, dict) else batch
+        hidden = torch.tanh(self.inner(x)) * mask[..., None] * self.scale
+        return self.out(torch.sort(hidden, 1).values.mean(1))
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    mask: torch.Tensor
+
+
+@pytest.mark.parametrize("how", ["mapping", "list", "tuple", "named tuple"])
+def test_examples_in_nested_arguments_are_taken_out_one_by_one(how):
+    torch.manual_seed(0)
+    model = Nested().double()
+    x, mask = torch.randn(5, 7, 4).double(), torch.rand(5, 7).double()
+    given = {
+        "mapping": {"x": x, "more": {"mask": mask}}, "list": [x, mask], "tuple": (x, mask), "named tuple": Pair(x, mask)
+    }[how]  # fmt: skip
+    batch = Batch((given,), {}, {}, 5)
+    blocks = find_blocks(model, by="module")
+    found = estimate_fisher(model, batch, blocks=blocks, labels="exact")
+    for block in blocks:
+        for n in range(5):
+            log_p = model((x[n : n + 1], mask[n : n + 1])).log_softmax(-1)[0]
+            right = sum(
+                log_p[c].exp().item() * gradient.square().sum().item()
+                for c in range(3)
+                for gradient in torch.autograd.grad(
+                    log_p[c], list(block.parameters.values()), retain_graph=True
+                )
+            )
+            assert found.per_example[block.name][n].item() == pytest.approx(right, rel=1e-9)
+
+
+def test_a_nested_tensor_is_refused_in_one_sentence():
+    ragged = torch.nested.nested_tensor([torch.randn(3, 4), torch.randn(2, 4)])
+    with pytest.raises(InputError, match="nested tensor; expected padded rows"):
+        as_batch(ragged)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertForSequenceClassification
 
-from fishlens import InputError, Tracker, estimate_fisher, find_blocks
+from fishlens import InputError, Tracker, estimate_fisher, find_blocks, load_runs
 from fishlens.fisher import self_check
 from fishlens.fisher.batches import as_batch
 from fishlens.fisher.forward import predict
@@ -187,3 +187,54 @@ def test_the_self_check_finds_a_tagger_that_puts_time_first():
             assert "the rows of the batch depend on one another" in str(error)
         else:
             assert not check.passed and check.error > 0.01
+
+
+class Several(nn.Module):
+    """Returns what `how` makes of its hidden state and its output."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.hidden, self.out, self.how = nn.Linear(8, 6), nn.Linear(6, 3), how
+
+    def forward(self, x):
+        hidden = torch.tanh(self.hidden(x))
+        return self.how(hidden, self.out(hidden))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (lambda h, z: (h, z), r"several tensors that could be its logits, of shapes \[5, 6\], \[5, 3\]"),
+        (lambda h, z: (z, h[:, :4], h), "several tensors that could be its logits"),
+        (lambda h, z: z.softmax(-1), "lie between 0 and 1 and sum to one"),
+    ],
+)
+def test_what_may_not_be_the_logits_is_asked_for(how, says):
+    model, x = Several(how).double(), torch.randn(5, 8, dtype=torch.float64)
+    with pytest.raises(InputError, match=says):
+        measured(model, x)
+    assert measured(model, x, output="classification").meta["output"] == "classification"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [lambda h, z: z, lambda h, z: (z, h[:, :1]), lambda h, z: (z, h[None]), lambda h, z: z.log_softmax(-1)],
+)
+def test_logits_beside_other_things_or_as_log_probabilities_are_measured(how):
+    torch.manual_seed(0)
+    model, x = Several(how).double(), torch.randn(5, 8, dtype=torch.float64)
+    alone = Several(lambda h, z: z).double()
+    alone.load_state_dict(model.state_dict())
+    assert measured(model, x).trace == pytest.approx(measured(alone, x).trace, rel=1e-9)
+
+
+def test_what_nobody_has_said_is_in_the_journal_once(tmp_path):
+    for run, options in (("told", {"output": "classification"}), ("untold", {})):
+        with Tracker(
+            plain(), torch.randn(4, 8).double(), blocks="module", every=1, run=tmp_path / run, **options
+        ) as t:
+            t.step(0)
+            t.step(1)
+    said = [note for note in load_runs(tmp_path / "untold").notes.text if "nothing says what" in note]
+    assert len(said) == 1
+    assert not any("nothing says what" in note for note in load_runs(tmp_path / "told").notes.text)

@@ -177,6 +177,47 @@ def test_a_switch_of_a_patched_forward_does_not_keep_a_model_from_being_measured
     assert (load_runs(tmp_path / "run").fisher.trace > 0).any()
 
 
+def test_a_model_that_is_called_with_a_mapping_is_watched_over_several_updates(tmp_path):
+    class Taking(Net):
+        def forward(self, batch):
+            return super().forward(batch["x"])
+
+    model = Taking()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watching(model, every=1, examples=12, blocks="module", run=tmp_path / "run"):
+        for _ in range(4):
+            model({"x": torch.rand(4, 4)}).square().mean().backward()
+            optimizer.step()
+    assert load_runs(tmp_path / "run").fisher.groupby("step").examples.first().tolist() == [4, 8, 12, 12, 12]
+
+
+def test_a_model_inside_of_vmap_is_said_to_be_untracked_and_trains_on(tmp_path, capsys):
+    func = torch.func
+
+    def train(model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for seed in range(3):
+            x = torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
+
+            def loss(weights, row):
+                return func.functional_call(model, weights, (row[None],)).square().sum()
+
+            weights = {name: p.detach() for name, p in model.named_parameters()}
+            gradients = func.vmap(func.grad(loss), in_dims=(None, 0))(weights, x)
+            for name, parameter in model.named_parameters():
+                parameter.grad = gradients[name].mean(0)
+            optimizer.step()
+        return list(model.parameters())
+
+    model = Net()
+    model.drop.p = 0.0
+    plain = train(copy.deepcopy(model))
+    with watching(model, every=1, blocks="module", run=tmp_path / "run"):
+        tracked = train(model)
+    assert all(torch.equal(a, b) for a, b in zip(plain, tracked, strict=True))
+    assert "NOT TRACKED, because the model is called inside torch.vmap" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["Adam", "LBFGS"])
 def test_the_first_weights_are_measured_also_where_the_optimizers_closure_feeds_the_model(tmp_path, kind):
     def train(run):
