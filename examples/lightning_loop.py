@@ -40,6 +40,7 @@ def train(run: str | None, processes: int = 1) -> nn.Module:
         max_epochs=1,
         accelerator="cpu",
         devices=processes,
+        use_distributed_sampler=False,  # every process trains on all batches
         callbacks=callbacks,
         log_every_n_steps=4,
         logger=False,
