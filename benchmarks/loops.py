@@ -2,10 +2,9 @@
 
     python benchmarks/loops.py              the table of docs/tracking.md; loops whose library is missing are left out
 
-
 Every loop of `examples/` in one process; in two (gloo); and with a model sharded over the two (FSDP2 of its first
-layer). Bits: the final weights, tracked and not. Numbers: the probe of step 0 against `estimate_fisher` on the initial
-model. Sharded models have to be refused by name in both processes.
+layer; for DeepSpeed ZeRO 3). Bits: the final weights, tracked and not. Numbers: the probe of step 0 against
+`estimate_fisher` on the initial model. Sharded models have to be refused by name in both processes.
 """
 
 import importlib
@@ -151,22 +150,37 @@ def _forget_accelerate() -> None:
 def sharded(name: str, folder: Path) -> str:
     """What the ways that start from a model say to one that is sharded."""
     model = example("plain_loop").make_model()
+    if "DeepSpeed" in name:
+        return refused(lambda: watching(zero_3(model), run=folder / "sharded", **OPTIONS))
     fully_shard(model[0], mesh=init_device_mesh("cpu", (PROCESSES,)))
-    x = torch.zeros(4, 16)
+    if "Tracker`" in name and "accelerate" not in name:
+        return refused(lambda: Tracker(model, torch.zeros(4, 16), run=folder / "sharded", **OPTIONS))
+    if "accelerate" in name:
+        tracker = importlib.import_module("fishlens.accelerate").FisherTracker
+        return refused(lambda: tracker(model, run=folder / "sharded", **OPTIONS))
+    if "FisherCallback" in name:
+        callback = importlib.import_module("fishlens.lightning").FisherCallback(
+            run=folder / "sharded", **OPTIONS
+        )
+        return refused(lambda: callback.on_train_start(None, model))
+    return refused(lambda: watching(model, run=folder / "sharded", **OPTIONS))
+
+
+def zero_3(model: nn.Module) -> Any:
+    return importlib.import_module("deepspeed").initialize(
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
+        config={
+            "train_micro_batch_size_per_gpu": 8,
+            "zero_optimization": {"stage": 3},
+            "zero_allow_untested_optimizer": True,
+        },
+    )[0]
+
+
+def refused(track: Callable[[], Any]) -> str:
     try:
-        if "Tracker`" in name and "accelerate" not in name:
-            Tracker(model, x, run=folder / "sharded", **OPTIONS)
-        elif "accelerate" in name:
-            importlib.import_module("fishlens.accelerate").FisherTracker(
-                model, run=folder / "sharded", **OPTIONS
-            )
-        elif "Lightning" in name:
-            callback = importlib.import_module("fishlens.lightning").FisherCallback(
-                run=folder / "sharded", **OPTIONS
-            )
-            callback.on_train_start(None, model)
-        else:
-            watching(model, run=folder / "sharded", **OPTIONS)
+        track()
     except InputError as error:
         return "refused by name" if "'0.weight' is sharded" in str(error) else f"**{error}**"
     return "**not refused**"

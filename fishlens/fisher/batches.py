@@ -22,7 +22,11 @@ class Batch:
     size: int
 
     def to(self, device: torch.device) -> "Batch":
-        return self._with(lambda tensor: tensor.to(device, non_blocking=True), self.size)
+
+        def moved(tensor: Tensor) -> Tensor:  # (what inference mode made has no place in a graph)
+            return (tensor.clone() if tensor.is_inference() else tensor).to(device, non_blocking=True)
+
+        return self._with(moved, self.size)
 
     def _with(self, change: Callable[[Tensor], Tensor], size: int) -> "Batch":
         """Every tensor changed, also in the mappings and sequences that the model takes."""

@@ -71,6 +71,10 @@ def _refused_parameter(parameter: nn.Parameter) -> str | None:
         return f"is complex ({parameter.dtype}); expected real numbers: leave it out of the blocks"
     if not parameter.is_floating_point():
         return f"is of type {parameter.dtype} (quantised?), which has no gradient; expected floating point"
+    if parameter.element_size() < 2:
+        return f"is of type {parameter.dtype}, in which torch computes no gradient; expected 16 bits or more"
+    if parameter.is_inference():
+        return "was made in torch.inference_mode(), so that it has no gradient; make the model outside of it"
     if parameter.is_meta:
         return "has no data (meta device); load the weights first"
     if parameter.numel() == 0:

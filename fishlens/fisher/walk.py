@@ -12,7 +12,10 @@ from itertools import chain
 from operator import is_
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+from fishlens.errors import InputError
 
 Found = TypeVar("Found")
 
@@ -124,6 +127,10 @@ def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         if id(module) in seen:
             continue
         seen.add(id(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"module {name!r} is compiled by torch.jit, expected the module that it was made of"
+            )
         found.append((name, module))
         prefix = f"{name}." if name else ""
         children = [(prefix + key, child) for key, child in module._modules.items() if child is not None]

@@ -79,7 +79,13 @@ def unheard() -> Iterator[None]:
 
 def _heard_by(module: nn.Module) -> list[Listener]:
     model, listeners = _watched.get(id(module), (None, []))
-    if model is None or model() is not module or _ignoring or not torch.is_grad_enabled():
+    if (
+        model is None
+        or model() is not module
+        or _ignoring
+        or not torch.is_grad_enabled()
+        or torch.jit.is_tracing()
+    ):
         return []
     return list(listeners)
 

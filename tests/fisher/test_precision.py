@@ -110,3 +110,41 @@ def test_averaged_weights_that_are_swapped_in_are_measured_themselves():
         parameter.data.copy_(0.5 * parameter.data)
     expected = estimate_fisher(model, x, blocks=blocks, diagonal=True).trace
     assert tracker.measure(0).trace == pytest.approx(expected, rel=1e-9)
+
+
+def eight_bits():
+    model = nn.Sequential(nn.Linear(4, 3))
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.float8_e4m3fn))
+    return model
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return nn.Sequential(nn.Linear(4, 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (eight_bits, "'0.weight' of block '0' is of type torch.float8_e4m3fn"),
+        (made_in_inference_mode, r"'0.weight' of block '0' was made in torch.inference_mode\(\)"),
+        (lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 3))), "module '' is compiled by torch.jit"),
+        (lambda: nn.Sequential(torch.jit.script(nn.Linear(4, 3))), "module '0' is compiled by torch.jit"),
+    ],
+)
+def test_what_has_no_gradient_of_its_own_is_refused_by_name(make, says):
+    with pytest.raises(InputError, match=says):
+        model = make()
+        estimate_fisher(model, torch.randn(2, 4), blocks=find_blocks(model, by="module"))
+
+
+def test_inputs_that_were_made_in_inference_mode_are_measured():
+    model = nn.Sequential(nn.Linear(4, 3))
+    blocks = find_blocks(model, by="module")
+    with torch.inference_mode():
+        x = torch.randn(2, 4)
+    assert (
+        estimate_fisher(model, x, blocks=blocks).trace
+        == estimate_fisher(model, x.clone(), blocks=blocks).trace
+    )

@@ -191,6 +191,16 @@ def test_a_model_that_is_called_with_a_mapping_is_watched_over_several_updates(t
     assert load_runs(tmp_path / "run").fisher.groupby("step").examples.first().tolist() == [4, 8, 12, 12, 12]
 
 
+def test_a_watched_model_may_be_traced_copied_and_saved(tmp_path):
+    model, x = Net().eval(), torch.rand(4, 4)
+    with watching(model, every=1, blocks="module", run=tmp_path / "run"):
+        assert torch.equal(torch.jit.trace(model, x)(x), model(x))
+        torch.save(copy.deepcopy(model).state_dict(), tmp_path / "weights.pt")
+        model.train()
+        loop(model)
+    assert sorted(set(load_runs(tmp_path / "run").fisher.step)) == [0, 1, 2, 3]
+
+
 def test_a_model_inside_of_vmap_is_said_to_be_untracked_and_trains_on(tmp_path, capsys):
     func = torch.func
 
