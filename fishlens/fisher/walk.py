@@ -129,7 +129,7 @@ def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
         seen.add(id(module))
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError(
-                f"module {name!r} is compiled by torch.jit, expected the module that it was made of"
+                f"module {name!r} is compiled by torch.jit; expected the module that it was made of"
             )
         found.append((name, module))
         prefix = f"{name}." if name else ""

@@ -82,7 +82,8 @@ class Undecided(Output):
         if self._chosen is None:
             logits = logits_in(result, self.name)
             decided = _decided(*self._decide(logits, given_labels(labels)))
-            _refuse_other_numbers(result, logits, decided)
+            if self._decide is _by_labels:  # nobody else has said what is returned
+                _refuse_other_numbers(result, logits, decided)
             self._chosen = decided
         return self._chosen.predict(result, inputs, labels)
 
@@ -113,7 +114,7 @@ def _could_be_logits(x: Tensor, examples: int) -> bool:
 
 
 def _are_shares(x: Tensor) -> bool:
-    return bool(((x >= 0) & (x <= 1)).all() and ((x.sum(-1) - 1).abs() < 1e-3).all())
+    return bool(((x >= 0) & (x <= 1)).all() & ((x.sum(-1) - 1).abs() < 1e-3).all())
 
 
 def _decided(name: str, how: str) -> Output:
