@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# setuptools warns of every editable installation, also under --quiet
+SILENT := PYTHONWARNINGS=ignore
 
 .PHONY: environment quickstart test fuzz test-transformers-5 test-lowest lint types docs package clean
 
@@ -11,7 +13,7 @@ environment: $(STAMP)
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(SILENT) $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(STAMP)
 
 quickstart: environment
@@ -26,7 +28,7 @@ NEWEST := .venv-transformers-5
 $(NEWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
-	$(NEWEST)/bin/python -m pip install --quiet --editable '.[peft,test]' 'transformers>=5'
+	$(SILENT) $(NEWEST)/bin/python -m pip install --quiet --editable '.[peft,test]' 'transformers>=5'
 	@touch $@
 
 test-transformers-5: $(NEWEST)/.installed
@@ -40,7 +42,7 @@ $(LOWEST)/.installed: pyproject.toml | environment
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
 	$(LOWEST)/bin/python -m pip install --quiet --requirement build/lowest.txt
-	$(LOWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	$(SILENT) $(LOWEST)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 # (forked processes with threads of their own hang at times with torch 2.6: test_processes.py is left out)

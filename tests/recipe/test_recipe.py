@@ -259,3 +259,14 @@ def test_a_recipe_of_aliases_that_stand_for_millions_of_values_is_refused(tmp_pa
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     with pytest.raises(InputError, match="stand for more than 100,000 values"):
         load_recipe(tmp_path / "bomb.yaml")
+
+
+@pytest.mark.parametrize("field", ["model", "language_adapters", "data.root", "data.test"])
+def test_an_address_is_no_place(field):
+    for address in (
+        "http://example.org/{language}",
+        "HTTPS://example.org/{language}.zip",
+        "ftp://example.org/x",
+    ):
+        with pytest.raises(InputError, match="nothing is fetched"):
+            load_recipe(MINIMAL, overrides=[f"{field}={address!r}"])
