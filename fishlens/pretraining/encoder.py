@@ -182,14 +182,14 @@ def new_encoder(tokenizer: Any, shape: EncoderShape, seed: int) -> Any:
 def _existing(place: str | Path, seed: int, note: Note) -> tuple[Any, Any]:
     """(model, tokenizer) of an encoder whose training goes on."""
     import torch
-    from transformers import AutoTokenizer
 
     from fishlens.pretraining.masked_lm_model import load_masked_lm
     from fishlens.training.assembly import cut_at_positions
+    from fishlens.training.tokenizer import load_tokenizer
 
     torch.manual_seed(seed)
     model, missing = load_masked_lm(place, new_head=True)
-    tokenizer = AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+    tokenizer = load_tokenizer(place, str(place))
     cut_at_positions(tokenizer, model)
     if missing:
         note(f"{place} has no masked-LM head: a new one is trained")

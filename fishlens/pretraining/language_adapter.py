@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from fishlens.errors import InputError, first_line
+from fishlens.errors import InputError
 from fishlens.files import write_file, writing
 from fishlens.journal.records import installed_versions
 from fishlens.pretraining.masked_lm import (
@@ -62,7 +62,7 @@ def train_language_adapter(
         InputError: `output` holds a finished adapter, or the model has no masked-LM head or no fast tokenizer.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    from transformers import AutoTokenizer
+    from fishlens.training.tokenizer import load_tokenizer
 
     output = Path(output)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", language):
@@ -72,10 +72,7 @@ def train_language_adapter(
     if (output / WEIGHTS).exists():
         raise InputError(f"{output} already holds a finished adapter: give another folder")
     refuse_files_of_others(output, ("adapter_config.json", TRAINING, CURVE))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the model {str(model)!r} cannot be loaded: {first_line(error)}") from None
+    tokenizer = load_tokenizer(str(model), str(model))
     rows = encode_lines(tokenizer, read_lines(text), settings.max_length, join=join)
     held = encode_lines(tokenizer, read_lines(heldout), settings.max_length, join=join) if heldout else []
     learner = load_masked_lm(model)[0].to(Accelerator().device)

@@ -19,7 +19,6 @@ import transformers
 from adapters import AutoAdapterModel
 from adapters.composition import Stack
 from adapters.utils import pull_from_hub
-from transformers import AutoTokenizer
 
 from fishlens.errors import InputError, first_line
 from fishlens.files import writing_folder
@@ -35,6 +34,7 @@ from fishlens.training.assembly import (
 )
 from fishlens.training.language_adapters import LanguageAdapters
 from fishlens.training.tasks import Task
+from fishlens.training.tokenizer import load_tokenizer
 
 _LEGACY_ID = re.compile(r"[\w-]+/[\w-]+@[\w-]+")  # en/wiki@ukp
 
@@ -147,9 +147,9 @@ def load_encoder(name: str) -> tuple[Any, Any]:
             model, report = AutoAdapterModel.from_pretrained(
                 place, trust_remote_code=False, output_loading_info=True
             )
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
+    tokenizer = load_tokenizer(place, name)
     # heads are made anew for the task, and its head does not use the pooler
     lacking = [k for k in report["missing_keys"] if not k.startswith("heads.") and ".pooler." not in k]
     refuse_incomplete(model, name, lacking)

@@ -15,7 +15,7 @@ import torch
 import transformers
 import yaml
 from peft import LoraConfig, get_peft_model
-from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig
+from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from fishlens.errors import InputError, first_line
 from fishlens.files import writing_folder
@@ -26,6 +26,7 @@ from fishlens.training.assembly import Assembly, cut_at_positions, only_trainabl
 from fishlens.training.label_likelihood import LabelLikelihood, refuse_unless_causal
 from fishlens.training.tasks import Task
 from fishlens.training.tasks.likelihood import Likelihood
+from fishlens.training.tokenizer import load_tokenizer
 
 NAME = "default"  # what peft calls an adapter that was not named
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
@@ -117,7 +118,6 @@ def _load(name: str, task: Task) -> tuple[Any, Any, list[str]]:
     transformers.logging.set_verbosity_error()  # it warns of the new head
     try:
         _refuse_unknown(name, place)
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         model, report = getattr(transformers, kind).from_pretrained(
             place, trust_remote_code=False, output_loading_info=True, torch_dtype=torch.float32, **options
         )
@@ -125,6 +125,7 @@ def _load(name: str, task: Task) -> tuple[Any, Any, list[str]]:
         raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
+    tokenizer = load_tokenizer(place, name)
     if isinstance(task, Likelihood):
         refuse_incomplete(model, name, sorted(report["missing_keys"]))
         refuse_unless_causal(model, name)

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from fishlens.errors import InputError, first_line
 from fishlens.recipe.paths import resolve_path
 from fishlens.training.assembly import cut_at_positions
+from fishlens.training.tokenizer import load_tokenizer
 
 MASKED, CAUSAL = "masked_lm", "causal_lm"
 HEADS = {  # how an architecture ends -> the class that loads it, and what it does
@@ -71,7 +72,6 @@ class Pretrained:
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()  # of weights that are lacking it only warns
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
             model, report = getattr(transformers, loader).from_pretrained(
                 place, trust_remote_code=False, output_loading_info=True, torch_dtype=torch.float32
             )
@@ -79,6 +79,7 @@ class Pretrained:
             raise InputError(f"model {self.name!r} cannot be loaded: {first_line(error)}") from error
         finally:
             transformers.logging.set_verbosity(verbosity)
+        tokenizer = load_tokenizer(place, self.name)
         if missing := sorted(report["missing_keys"]):
             raise InputError(
                 f"model {self.name!r} lacks {len(missing)} weights, {missing[0]} among them, which would be drawn at "

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -248,6 +249,17 @@ def test_an_adapter_of_another_depth_or_width_does_not_fit(recipe, other, reques
 )
 def test_what_cannot_be_loaded_is_named(recipe, change, message):
     with pytest.raises(InputError, match=message.replace("[", r"\[")) as caught:
+        assembled({**recipe, **change})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("adapter", ["seq_bn", "peft:lora"])
+def test_a_folder_with_weights_and_without_a_tokenizer_is_one_sentence(recipe, adapter, tmp_path):
+    """transformers raises of every kind there, an AttributeError for XLM-R."""
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(Path(recipe["model"]) / name, tmp_path / name)
+    change = {"model": str(tmp_path), "adapter": adapter, "language_adapters": None}
+    with pytest.raises(InputError, match=r"has no tokenizer that can be loaded: .*; expected its files beside") as caught:
         assembled({**recipe, **change})
     assert "\n" not in str(caught.value)
 
