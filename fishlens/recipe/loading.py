@@ -175,8 +175,22 @@ def _is_union_member(word: str) -> bool:
     return word in ("str", "int", "[key]") or word.startswith(("dict[", "list[", "function-"))
 
 
+_ASKED_FOR = {
+    "stopping": "training ends after train.steps; what is tested is the best step on validation, see evaluate.every",
+    "patience": "training ends after train.steps; what is tested is the best step on validation, see evaluate.every",
+    "class_weight": "the loss has no class weights; task.headline=macro_f1 chooses by rare classes too",
+    "optimizer": "it is AdamW",
+    "max_steps": "it is called train.steps",
+}
+"""Part of the name of what people look for here and do not find -> what there is."""
+
+
 def _suggestion(path: str) -> str:
-    known = [field for field, *_ in describe_fields()]
+    name = path.rpartition(".")[2]
+    if told := next((there for part, there in _ASKED_FOR.items() if part in name), None):
+        return f": {told}"
+    fields = [field for field, *_ in describe_fields()]
+    known = [*fields, *dict.fromkeys(field.partition(".")[0] for field in fields)]
     close = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 

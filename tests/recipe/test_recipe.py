@@ -100,6 +100,13 @@ def test_overrides_reach_any_field_and_options_too():
         ("train.lr_schedule=cosine", "train.lr_schedule is 'cosine': input should be 'linear' or 'constant'"),
         ("data.targets=[false]", r"data.targets.0 is False: input should be a valid string"),
         ("speed=3", "there is no field speed"),
+        ("trian.steps=3", r"there is no field trian \(did you mean train\?\)"),
+        ("learning_rate=3", r"there is no field learning_rate \(did you mean train.learning_rate\?\)"),
+        (
+            "train.early_stopping=3",
+            "no field train.early_stopping: training ends after train.steps; what is tested",
+        ),
+        ("train.class_weights=[1, 2]", "no field train.class_weights: the loss has no class weights"),
         (
             "tracking.every=0",
             r"tracking.every is 0; expected a number of steps \(50\), a share of the training",

@@ -71,15 +71,19 @@ class ColumnTask(Task):
             self.hub = hub_places(
                 hub, named_by_language=any(LANGUAGE in name for name in self.columns.values())
             )
-        self.metrics = choose_metrics(self.name, self.offered, metrics, self.default_metrics)
+        default = self.default_metrics
+        if isinstance(headline, str) and headline in self.offered:
+            default = tuple(dict.fromkeys((*default, headline)))  # asked for, so it is computed
+        self.metrics = choose_metrics(self.name, self.offered, metrics, default)
         if headline is not None and not isinstance(headline, str):
             raise InputError(
                 f"headline is {headline!r:.100}; expected one of the metrics {', '.join(self.metrics)}"
             )
-        self.headline = headline or next(iter(self.metrics))  # type: ignore[misc]
+        # (module:function is called by its function's name)
+        self.headline = (headline or next(iter(self.metrics))).rpartition(":")[2]  # type: ignore[misc]
         if self.headline not in self.metrics:
             raise InputError(
-                f"headline is {headline!r}; expected one of the metrics {', '.join(self.metrics)}"
+                f"headline is {headline!r}; expected one of the metrics {', '.join(self.metrics)}: add it to metrics"
             )
 
     def _columns(self, given: Mapping[str, str]) -> dict[str, str]:

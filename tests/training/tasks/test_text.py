@@ -63,6 +63,18 @@ def test_the_same_rows_from_every_format(tmp_path, suffix):
     assert task.load(tmp_path, "test", "de").examples == EXPECTED
 
 
+def test_a_headline_alone_is_computed_beside_the_default_metrics():
+    of = {"labels": ["bad", "good"]}
+    task = make_task("text", headline="macro_f1", **of)
+    assert list(task.metrics) == ["accuracy", "macro_f1"] and task.headline == "macro_f1"
+    named = make_task("text", metrics=[f"{__name__}:divided"], headline=f"{__name__}:divided", **of)
+    assert named.headline == "divided"
+    with pytest.raises(
+        InputError, match="headline is 'matthews'; expected one of the metrics accuracy: add it to"
+    ):
+        make_task("text", metrics="accuracy", headline="matthews", **of)
+
+
 def divided(gold, predicted):
     return len(gold) / 0
 
