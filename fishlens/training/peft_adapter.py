@@ -106,7 +106,10 @@ def lora_settings(adapter: str) -> dict[str, Any]:
         raise InputError(f"adapter {adapter!r}: its options cannot be read: {first_line(error)}") from error
     for name in options:
         if name not in LoraConfig.__dataclass_fields__:
-            raise InputError(f"adapter {adapter!r}: peft's LoraConfig has no field {name!r}")
+            raise InputError(
+                f"adapter {adapter!r}: peft's LoraConfig has no field {name!r}; expected r, lora_alpha, lora_dropout, "
+                "target_modules or another of its fields"
+            )
     return {**METHODS[match[1]], **options}
 
 
