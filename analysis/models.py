@@ -2,7 +2,7 @@
 each having a level of their own, and languages a slope."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +14,9 @@ from scipy import stats
 from fishlens.errors import InputError
 
 from .inference.clusters import codes_of
+from .inference.exchange import ExchangeTest, exchange_test
 from .inference.layout import layout
+from .inference.permutation import Rearrangements, rearrange_whole
 from .inference.reml import Fit, columns_of, fit_reml, slopes
 from .results import NotEnough, not_enough
 
@@ -101,6 +103,8 @@ def mixed_model(
     by_language: Sequence[str] | str = AUTO,
     standardise: bool = True,
     level: float = 0.95,
+    resamples: int = 1999,
+    seed: int = 0,
 ) -> MixedModel | NotEnough:
     """outcome = β₀ + Σ (β_j + γ_j,language) predictor_j + u_language + v_schedule + s_seed + w_run + ε, by restricted
     maximum likelihood (`inference.reml`).
@@ -115,12 +119,15 @@ def mixed_model(
     `standardise` divides each predictor, before that, by its standard deviation: slopes are points per standard
     deviation of the feature.
 
-    p and interval are from t with Satterthwaite's degrees of freedom, and no more than containment leaves: n runs in a
-    layout of schedules and seeds of rank r, and q such predictors, leave n − r − q; a predictor that is constant within
-    schedules has schedules − 1 − q. With other random intercepts a predictor that varies mostly between their levels
-    (more than half of its variance) has the degrees of freedom of these.
+    p and interval of a predictor that is taken inside schedules and seeds let the scores of whole seeds change places
+    (`inference.exchange`): the model takes a seed to shift all schedules alike, the p does not. `freedom` is then NaN.
+    Elsewhere they are from t with Satterthwaite's degrees of freedom, and no more than containment leaves: a predictor
+    that is constant within schedules has schedules − 1 − q, q being the number of such predictors. With other random
+    intercepts a predictor that varies mostly between their levels (more than half of its variance) has the degrees of
+    freedom of these.
     Returns `NotEnough` when a random effect has fewer than 3 levels (a schedule or seed with fewer is fixed), there are
-    fewer than 10 rows, or fewer than 3 degrees of freedom are left. Raises `InputError` for an unknown column.
+    fewer than 10 rows, fewer than 3 degrees of freedom are left, or fewer than 4 seeds can change places. Raises
+    `InputError` for an unknown column.
     """
     names = tuple(random) if random is not None else _default_random(table)
     for name in (outcome, *predictors, *names):
@@ -140,7 +147,7 @@ def mixed_model(
     if standardise:
         values = (values - values.mean()) / values.std(ddof=1)
     around = [name for name in (*names, *fixed) if name in WITHIN]
-    rows[list(predictors)], gone = _inside(rows, values, around)
+    rows[list(predictors)], inside, gone = _inside(rows, values, around)
     if gone:
         why = f"{gone} does not vary within {' and '.join(around)}"
         return not_enough("mixed model", 1, 2, "different values", n=len(rows), why=why)
@@ -150,8 +157,15 @@ def mixed_model(
             return not_enough(
                 "mixed model", left, NEEDED_FREEDOM, f"degrees of freedom for {name}", n=len(rows)
             )
+    moves = None
+    if "seed" in around and inside:
+        moves = _exchanges(rows, around, resamples, seed)
+        few = moves.too_few("mixed model", "seeds", len(rows))
+        if few is not None:
+            return few
     made = _design(rows, predictors, outcome, names, fixed, by_language)
-    return _reported(fit_reml(made.y, made.x, list(made.effects.values())), made, levels, freedom, level)
+    found = _reported(fit_reml(made.y, made.x, list(made.effects.values())), made, levels, freedom, level)
+    return found if moves is None else _exchanged(found, rows, outcome, predictors, inside, around, moves)
 
 
 def _default_random(table: pd.DataFrame) -> tuple[str, ...]:
@@ -162,11 +176,14 @@ def _default_random(table: pd.DataFrame) -> tuple[str, ...]:
     return ("language", "schedule", "seed", "run") if shared else names
 
 
-def _inside(rows: pd.DataFrame, values: pd.DataFrame, around: list[str]) -> tuple[pd.DataFrame, str]:
-    """Predictors of runs less the additive fit of what is around the runs, and the name of one of which nothing is
-    left."""
+def _inside(
+    rows: pd.DataFrame, values: pd.DataFrame, around: list[str]
+) -> tuple[pd.DataFrame, list[str], str]:
+    """Predictors of runs less the additive fit of what is around the runs, their names, and the name of one of which
+    nothing is left."""
+    inside: list[str] = []
     if "run" not in rows or not around:
-        return values, ""
+        return values, inside, ""
     first = ~rows["run"].duplicated()
     factors = [codes_of(rows.loc[first, name].to_numpy(), int(first.sum())) for name in around]
     space, found = layout(factors), values.copy()
@@ -178,10 +195,56 @@ def _inside(rows: pd.DataFrame, values: pd.DataFrame, around: list[str]) -> tupl
         own = values.loc[first, name].to_numpy()
         left = space.residual(own)
         if np.linalg.norm(left) <= 1e-9 * max(np.linalg.norm(own - own.mean()), np.finfo(float).tiny):
-            return found, str(name)
+            return found, inside, str(name)
+        inside.append(name)
         of_run = pd.Series(left, index=rows.loc[first, "run"])
         found[name] = rows["run"].map(of_run).to_numpy(dtype=float)
-    return found, ""
+    return found, inside, ""
+
+
+def _exchanges(rows: pd.DataFrame, around: list[str], resamples: int, seed: int) -> Rearrangements:
+    """Whole seeds of runs, in the order of `codes_of(rows["run"])`."""
+    first = rows[~rows["run"].duplicated()]
+    strata = codes_of(
+        first["schedule"].to_numpy() if "schedule" in around else np.zeros(len(first)), len(first)
+    )
+    units = codes_of(first["seed"].to_numpy(), len(first))
+    return rearrange_whole(strata, units, resamples, np.random.default_rng(seed))
+
+
+def _exchanged(
+    found: MixedModel,
+    rows: pd.DataFrame,
+    outcome: str,
+    predictors: Sequence[str],
+    inside: list[str],
+    around: list[str],
+    moves: Rearrangements,
+) -> MixedModel:
+    """`found` with p and interval of the predictors `inside` from the exchange of whole seeds."""
+    n, fixed = len(rows), found.fixed.copy()
+    language = rows["language"].to_numpy() if "language" in rows else np.zeros(n)
+    cell = (codes_of(rows["run"].to_numpy(), n), codes_of(language, n))
+    factors = [*(codes_of(rows[name].to_numpy(), n) for name in around), cell[1]]
+    for name in inside:
+        others = rows[[other for other in predictors if other != name]].to_numpy(dtype=float)
+        test: ExchangeTest = exchange_test(
+            rows[outcome].to_numpy(dtype=float), rows[name].to_numpy(dtype=float), layout(factors, others),
+            cell, moves, found.variances.get(f"language × {name}", 0.0),
+        )  # fmt: skip
+        low, high = test.ends(found.level)
+        row = fixed.index[fixed["term"] == name][0]
+        value = float(
+            fixed.at[row, "estimate"]
+        )  # where runs lack languages the two estimates differ a little
+        fixed.loc[row, ["low", "high"]] = value + low - test.estimate, value + high - test.estimate
+        fixed.loc[row, ["p", "freedom"]] = test.p_value(), np.nan
+    drawn = f"{'all' if moves.exact else 'random'} {len(moves.index)}"
+    method = f"{found.method.split(';')[0]}; p and interval by exchange of whole seeds, {drawn}"
+    if len(inside) < len(predictors):
+        method += f" (others: {found.method.split('; ', 1)[1]})"
+    note = moves.said(found.level)
+    return replace(found, fixed=fixed, method=method, messages=(*found.messages, *filter(None, [note])))
 
 
 def _design(

@@ -1,7 +1,7 @@
 """Schedules against a baseline, paired by seed: differences with intervals and p-values, and equivalence.
 
 Two runs with the same seed share initialisation and data order; their difference is what the schedule did. With n
-seeds the smallest p a sign-flip test can give is 2 / 2ⁿ: four seeds never reach 0.05, six do.
+seeds the smallest p a sign-flip test can give is 2 / 2ⁿ: five seeds never reach 0.05, six do. With fewer there is no p.
 """
 
 import math
@@ -38,7 +38,8 @@ def paired_difference(
     """The mean of paired differences `[n]` (NaN left out), its interval and the two-sided sign-flip p-value.
 
     `interval`: "t" (Student; the default because with few pairs the bootstraps are too narrow, docs/statistics.md),
-    "bca" or "percentile" (paired bootstraps). The p-value is exact (all 2ⁿ sign patterns) up to 13 pairs.
+    "bca" or "percentile" (paired bootstraps). The p-value is exact (all 2ⁿ sign patterns) up to 13 pairs; NaN where no
+    pattern of so few could make it 1 − `level` (fewer than 6 for 95 %), and `note` says so.
     Returns `NotEnough` with fewer than three pairs. Raises `InputError` for an unknown interval.
     """
     if interval not in INTERVALS:
@@ -66,16 +67,26 @@ def paired_difference(
         "bca": "paired BCa bootstrap",
         "percentile": "paired percentile bootstrap",
     }
-    smallest = 2 / 2**n
-    notes = [f"with {n} pairs no p is below {smallest:.3g}"] if smallest > 1 - level else []
+    notes, tested = [], f"; sign-flip p, {'all' if exact else 'random'} {len(signs)}"
+    needed = pairs_needed(level)
+    if n < needed:
+        p, tested = math.nan, ""
+        notes.append(
+            f"no p: not enough seeds, {n} pairs of at least {needed} (none could be below {2 / 2**n:.3g})"
+        )
     if interval == "t" and (low > 0 or high < 0) and p >= 1 - level:
         notes.append(
             f"the interval leaves 0 out and p is {p:.3g}: the interval takes the differences as normal, the sign-flip "
             "test counts arrangements and takes them as symmetric only"
         )
     note = "; ".join(notes)
-    method = f"{how[interval]}; sign-flip p, {'all' if exact else 'random'} {len(signs)}"
+    method = f"{how[interval]}{tested}"
     return Estimate(quantity, mean, low, high, level, p, n, n, method, seed, note)
+
+
+def pairs_needed(level: float = 0.95) -> int:
+    """The fewest pairs of which a sign-flip p can be 1 − `level`."""
+    return math.ceil(1 - math.log2(1 - level) - 1e-9)
 
 
 def equivalence(differences: ArrayLike, margin: float, *, level: float = 0.95) -> Estimate | NotEnough:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fishlens.errors import InputError
 
 from .inference.clusters import codes_of
+from .inference.exchange import end_of
 from .results import NotEnough, not_enough
 
 Array = NDArray[np.float64]
@@ -23,7 +24,6 @@ NEEDED = 5  # clusters
 AUTO = "auto"
 _SIGNS_FROM = 11  # clusters from which on signs alone have arrangements in plenty
 _WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
-_FARTHEST = 1e4  # errors from the estimate: an end of the interval beyond is infinite
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def clustered_regression(
     for k, name in enumerate(predictors):
         test = _wild_test(y, x, k, codes, draws)
         estimate, error = float(fitted.params[k]), float(fitted.bse[k])
-        low, high = (_end(test, estimate, sign * error, 1 - level) for sign in (-1, 1))
+        low, high = (end_of(test, estimate, sign * error, 1 - level) for sign in (-1, 1))
         slopes.append([name, estimate, error, low, high, test(0.0), float(fitted.pvalues[k])])
     frame = pd.DataFrame(slopes, columns=["term", "estimate", "error", "low", "high", "p", "robust_p"])
     method = (
@@ -165,16 +165,3 @@ def _wild_test(
         return float((1 + large.sum()) / (1 + len(draws)))
 
     return p_value
-
-
-def _end(test: Callable[[float], float], estimate: float, step: float, alpha: float) -> float:
-    """Where, going from the estimate by `step`s, the test begins to reject; infinite where it never does."""
-    inside, outside = 0.0, 1.0
-    while test(estimate + outside * step) > alpha:
-        inside, outside = outside, 2 * outside
-        if outside > _FARTHEST:
-            return float(np.copysign(np.inf, step))
-    for _ in range(40):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if test(estimate + middle * step) > alpha else (inside, middle)
-    return estimate + inside * step

@@ -57,7 +57,7 @@ class Association:
     def moves(self, resamples: int, rng: np.random.Generator) -> Rearrangements:
         """Arrangements of whole units of y."""
         if self.crossed is not None:
-            return rearrange_whole(self.strata, self.crossed, resamples, rng, strata_too=True)
+            return rearrange_whole(self.strata, self.crossed, resamples, rng)
         if self.across:
             return rearrange_whole(self.strata, self.clusters, resamples, rng)
         return rearrange(self.clusters, self.strata, resamples, rng)

@@ -259,6 +259,9 @@ def _own(
     counts = np.isfinite(mine).sum(axis=1)
     testable = counts >= NEEDED_RUNS
     moves = _exchanges(n, strata, units, resamples, seed)
+    few_units = None if units is None else moves.too_few("lagged correlation", f"{crossed}s", n)
+    if few_units is not None:
+        return pd.DataFrame([{"lag": lag} | few_units.as_row() | {"p_max": math.nan} for lag in lags])
     padded = np.concatenate([z, np.full((*z.shape[:2], 1), np.nan)], axis=2)
     means = np.array([_means(one[np.arange(n), moves.index]) for one in padded])  # [lags, number]
     observed = np.where(testable, _means(mine), np.nan)
@@ -276,7 +279,7 @@ def _own(
             f"mean over runs on Fisher's z, {how}; p by exchange of whole {what}, "
             f"{'all' if moves.exact else 'random'} {len(moves.index)}"
         )
-        note = moves.said(level, what)
+        note = moves.said(level)
         clusters = int(counts[k]) if units is None else int(units.max()) + 1
         estimate = Estimate(
             "lagged correlation", math.tanh(float(observed[k])), low, high, level, p, int(counts[k]), clusters,
@@ -299,7 +302,7 @@ def _exchanges(
     layers = np.zeros(n, dtype=np.intp) if strata is None else strata
     if units is None:
         return rearrange(np.arange(n), layers, resamples, rng)
-    return rearrange_whole(layers, units, resamples, rng, strata_too=True)
+    return rearrange_whole(layers, units, resamples, rng)
 
 
 def _interval(

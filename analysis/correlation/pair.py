@@ -65,12 +65,11 @@ def correlation(
     is constant say nothing, and are left out of n.
 
     The p-value lets whole units of y change places: clusters of the same size and stratum; clusters that lie in several
-    strata, with their rows in all of them; crossed units likewise, and with fewer than four of them strata as well (the
-    note says that this takes units to shift all strata alike). Few arrangements are all tried: then p is exact, however
-    large it has to be. With controls y's residuals are permuted (Freedman & Lane 1983). Rows of different clusters
-    correspond by their order (languages, seeds).
-    Returns `NotEnough` with fewer than 6 clusters (plus one for each control), fewer than 3 degrees of freedom after
-    strata, crossed units and controls, or when a column is constant.
+    strata, with their rows in all of them; crossed units likewise. Few arrangements are all tried: then p is exact,
+    however large it has to be. With controls y's residuals are permuted (Freedman & Lane 1983). Rows of different
+    clusters correspond by their order (languages, seeds).
+    Returns `NotEnough` with fewer than 6 clusters (plus one for each control), fewer than 4 crossed units, fewer than 3
+    degrees of freedom after strata, crossed units and controls, or when a column is constant.
     Raises `InputError` for an unknown method or interval, or columns of different lengths.
     """
     _check(method, interval, controls, cluster, crossed)
@@ -95,6 +94,9 @@ def correlation(
     rng = np.random.default_rng(seed)
     mover = unit if units is None else crossed_unit
     moves = found.moves(resamples, rng)
+    few_units = None if units is None else moves.too_few(quantity, crossed_unit, len(found.x))
+    if few_units is not None:
+        return few_units
     p, tested, few = _p_value(found, moves, level, mover)
     if interval == "jackknife":
         low, high = found.interval(level, moves)
@@ -194,5 +196,4 @@ def _p_value(found: Association, moves: Rearrangements, level: float, unit: str)
             return p, f"jackknife t p ({moves.possible} permutations of unequal {unit} are too few)", ""
     p = moves.p_value(abs(found.value), np.abs(found.permuted(moves.index)))
     which = f"{'all' if moves.exact else 'random'} {len(moves.index)}"
-    what = f"{unit} and whole strata" if moves.strata_move else unit
-    return p, f"permutation p over {what}, {which}", moves.said(level, unit)
+    return p, f"permutation p over {unit}, {which}", moves.said(level)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from fishlens.errors import InputError
 
 from ..inference.clusters import codes_of
-from ..inference.layout import layout
-from ..inference.permutation import Rearrangements, rearrange, rearrange_whole
+from ..inference.layout import connected, layout
+from ..inference.permutation import TwoLevels, rearrange_levels
 from ..results import Estimate, NotEnough, not_enough
 
 Array = NDArray[np.float64]
@@ -80,11 +80,12 @@ def predict(
     time (leave-one-schedule-out), and with it the runs of the same `crossed` unit (seed; used where the table has it).
 
     A model of noise has an R² above 0 in many studies, and one that is above its chance level in few: p is the share of
-    arrangements (whole schedules and whole seeds change places in the predictors) with at least that R², and `chance`
-    the R² that 1 − `level` of them reach. One row per model: `model`, `predictors`, then as `Estimate` (without an
-    interval), `chance`, `rmse` (points), `gain`: R² above the baselines', with `gain_p`, for which what the baselines
-    do not explain of the features changes places. Rows with a NaN are left out of all models. With fewer than 4
-    groups, or fewer training rows than 3 plus two per predictor, a row says so.
+    arrangements of the predictors with at least that R², and `chance` the R² that 1 − `level` of them reach. In an
+    arrangement schedules exchange their levels, and what is left within them moves by whole seeds, each apart. One row
+    per model: `model`, `predictors`, then as `Estimate` (without an interval), `chance`, `rmse` (points), `gain`: R²
+    above the baselines', with `gain_p`, for which what the baselines do not explain of the features changes places.
+    Rows with a NaN are left out of all models. With fewer than 4 groups, or fewer training rows than 3 plus two per
+    predictor, a row says so.
     """
     for name in (outcome, group, *features, *baselines):
         if name not in table:
@@ -120,7 +121,7 @@ class _Study:
     groups: Codes
     units: Codes | None
     train: Array  # [n, n] 0/1: which rows a row's prediction is fitted to
-    moves: Rearrangements
+    moves: TwoLevels
 
     @classmethod
     def of(
@@ -130,11 +131,9 @@ class _Study:
         groups = codes_of(rows[group].astype(str).to_numpy(), n)
         units = None if crossed is None else codes_of(rows[crossed].astype(str).to_numpy(), n)
         train = groups[:, None] != groups
-        if units is None:
-            moves = rearrange(groups, np.zeros(n, dtype=np.intp), resamples, rng)
-        else:
+        if units is not None:
             train &= units[:, None] != units
-            moves = rearrange_whole(groups, units, resamples, rng, strata_too=True, both=True)
+        moves = rearrange_levels(groups, units, resamples, rng)
         return cls(rows[outcome].to_numpy(dtype=float), groups, units, train.astype(float), moves)
 
     def held_out(self, predictors: Array) -> HeldOut:
@@ -163,8 +162,18 @@ class _Study:
         """`columns` `[n, k]` with what `given` does not explain of them moved; `[number, n, k]`."""
         space = layout([np.zeros(len(self.y), dtype=np.intp)], given)
         left = space.residual(columns.T).T
-        padded = np.vstack([left, np.zeros((1, left.shape[1]))])
-        return columns - left + padded[self.moves.index]
+        level = self._levels(left)
+        return columns - left + self.moves.move(level, left - level[self.groups], self.groups)
+
+    def _levels(self, values: Array) -> Array:
+        """Of each group in the additive fit of groups and units (without units, or where the layout falls apart, its
+        mean); `[groups, k]`."""
+        levels = np.eye(int(self.groups.max()) + 1)[self.groups]
+        columns = levels
+        if self.units is not None and connected(self.groups, self.units).max() == 0:
+            units = np.eye(int(self.units.max()) + 1)[self.units]
+            columns = np.column_stack([levels, units[:, 1:] - units[:, :1]])
+        return np.linalg.lstsq(columns, values, rcond=1e-10)[0][: levels.shape[1]]
 
 
 def _shortage(
@@ -203,12 +212,12 @@ def _scored(
     result = study.held_out(x)
     value = float(result.r_squared()[0])
     permuted = study.r_squared(study.rearranged(x, nothing))
-    p = study.moves.p_value(value, permuted)
+    p = study.moves.within.p_value(value, permuted)
     without = group if crossed is None else f"{group} and one {crossed}"
-    method = f"least squares leaving out one {without} at a time; one-sided p of whole {group}s"
-    method += f" and whole {crossed}s changing places, " if crossed else " changing places, "
-    method += f"{'all' if study.moves.exact else 'random'} {len(study.moves.index)}"
-    possible = study.moves.possible
+    method = f"least squares leaving out one {without} at a time; one-sided p of the levels of {group}s"
+    method += f" and, within them, {'whole ' + crossed + 's' if crossed else 'runs'} changing places, "
+    method += f"{'all' if study.moves.within.exact else 'random'} {len(study.moves.within.index)}"
+    possible = study.moves.within.possible
     few = f"with {possible} arrangements no p is below {1 / possible:.3g}" if 1 / possible > 1 - level else ""
     lost = f"{dropped} rows left out: no value" if dropped else ""
     note = "; ".join(filter(None, [lost, few, NO_INTERVAL]))
@@ -230,5 +239,5 @@ def _scored(
         moved = study.rearranged(rows[own].to_numpy(dtype=float), base)
         if set(baselines) <= set(predictors):
             moved = np.concatenate([np.broadcast_to(base, (len(moved), *base.shape)), moved], axis=2)
-        row["gain_p"] = study.moves.p_value(value - known, study.r_squared(moved) - known)
+        row["gain_p"] = study.moves.within.p_value(value - known, study.r_squared(moved) - known)
     return row

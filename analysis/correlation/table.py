@@ -187,7 +187,7 @@ def _moves(
     n, rng = len(table), np.random.default_rng(seed)
     layers = strata_codes(_labels(table, strata), n)
     if crossed:
-        return rearrange_whole(layers, codes_of(_labels(table, crossed), n), resamples, rng, strata_too=True)
+        return rearrange_whole(layers, codes_of(_labels(table, crossed), n), resamples, rng)
     groups = codes_of(_labels(table, cluster), n)
     if any(len(set(layers[groups == g].tolist())) > 1 for g in range(groups.max() + 1)):
         return rearrange_whole(layers, groups, resamples, rng)

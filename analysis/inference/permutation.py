@@ -4,19 +4,20 @@ flip."""
 import itertools
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
 
+from ..results import NotEnough, not_enough
 from .clusters import codes_of
 from .layout import connected
 
 Array = NDArray[np.float64]
 AMPLE = 100  # arrangements of complete units: enough for a test at 5 % without moving the incomplete ones
-ENOUGH = 20  # arrangements of units: a test at 5 % exists without moving strata as well (four seeds have 24)
+ENOUGH = 20  # arrangements: with fewer no p can be .05 (three seeds have six, four have 24)
+FEWEST = 4  # units of one kind that have so many
 _TIE = 1e-9  # statistics this close, relative to the largest, are equal: rounding must not decide a p-value
 
 
@@ -27,19 +28,20 @@ class Rearrangements:
     index: NDArray[np.intp]  # n stands for "no row": what is moved there is 0
     exact: bool
     possible: int  # how many different ones there are
-    what: str = "clusters"  # that change places
+    alike: int = 0  # the most crossed units that change places with each other
 
-    @property
-    def strata_move(self) -> bool:
-        return self.what == "units and strata"
-
-    def said(self, level: float, unit: str) -> str:
-        """What is to be said of a p-value from these, `unit` being what the units are called."""
-        if self.strata_move:
-            return f"so few {unit} are taken to shift all strata alike"
+    def said(self, level: float) -> str:
+        """What is to be said of a p-value from these."""
         if self.possible < 1 / (1 - level):  # an int, maybe 300!: too large to become a float
             return f"with {self.possible} arrangements no p is below {1 / self.possible:.3g}"
         return ""
+
+    def too_few(self, quantity: str, unit: str, n: int) -> NotEnough | None:
+        """The answer where crossed units, called `unit`, change places in so few ways that no p is .05."""
+        if self.possible >= ENOUGH:
+            return None
+        why = f"they change places in {self.possible} ways, so that no p is below {1 / self.possible:.3g}"
+        return not_enough(quantity, self.alike, FEWEST, f"{unit} that cross", n=n, why=why)
 
     def p_value(self, observed: float, statistics: Array) -> float:
         """Share of statistics at least as large as the observed one (which counts once more when drawn at random)."""
@@ -85,22 +87,14 @@ def rearrange(
 
 
 def rearrange_whole(
-    strata: NDArray[np.intp],
-    units: NDArray[np.intp],
-    resamples: int,
-    rng: np.random.Generator,
-    *,
-    strata_too: bool = False,
-    both: bool = False,
+    strata: NDArray[np.intp], units: NDArray[np.intp], resamples: int, rng: np.random.Generator
 ) -> Rearrangements:
     """Permute units that cross the strata (seeds in schedules) whole: a unit's rows in all strata move together.
 
     Units with rows in the same strata change places, when there are `AMPLE` ways; this is exact whatever the strata do
     to the rows of a unit, as long as units are draws of one kind. Otherwise all units of a connected part of the layout
     do, and a row that the other unit does not have becomes 0 (of residuals: their mean), which is an approximation.
-    With `strata_too` and fewer than `ENOUGH` arrangements of units (three seeds), strata also change places whole; that
-    needs strata alike in spread, and units that shift all of them alike: where seeds shift some schedules more than
-    others it rejects in 20–30 % of studies without a correlation. `both`: they always do.
+    Strata never move: a seed that shifts some schedules more than others would then look like a correlation.
     Rows of one unit in one stratum correspond by their order.
     """
     place = _occurrence(strata, units)
@@ -109,29 +103,56 @@ def rearrange_whole(
     table = np.full((int(lines.max()) + 1, count), n, dtype=np.intp)
     table[lines, units] = np.arange(n)
     patterns = codes_of([(column < n).tobytes() for column in table.T], count)
-    parts = np.zeros(count, dtype=np.intp)
-    parts[units] = connected(lines, units)
-    columns = _members(patterns)
-    if _ways(columns) < AMPLE:
-        columns = _members(parts)
-    rows = [[line] for line in range(len(table))]
-    what = "units"
-    if strata_too and (both or _ways(columns) < ENOUGH):
-        of_line = np.zeros(len(table), dtype=np.intp)
-        of_line[lines] = parts[units]
-        rows, what = _members(of_line), "units and strata"
-    columns, rows = ([group for group in groups if len(group) > 1] for groups in (columns, rows))
-    sets = [*columns, *rows]
+    sets = _members(patterns)
+    if _ways(sets) < AMPLE:
+        parts = np.zeros(count, dtype=np.intp)
+        parts[units] = connected(lines, units)
+        sets = _members(parts)
+    sets = [group for group in sets if len(group) > 1]
     possible = _ways(sets)
     exact = possible <= resamples + 1
     number = possible if exact else resamples
-    draw = _all_orders if exact else partial(_random_all, number=number, rng=rng)
-    orders = draw(sets) if sets else []
-    moved = [np.tile(np.arange(size), (number, 1)) for size in (count, len(table))]
-    for k, (group, order) in enumerate(zip(sets, orders, strict=True)):
-        moved[k >= len(columns)][:, group] = np.array(group)[order]
-    index = table[moved[1][:, lines], moved[0][:, units]]
-    return Rearrangements(index, exact, possible, what)
+    orders = (_all_orders(sets) if exact else _random_all(sets, number, rng)) if sets else []
+    moved = np.tile(np.arange(count), (number, 1))
+    for group, order in zip(sets, orders, strict=True):
+        moved[:, group] = np.array(group)[order]
+    alike = max(map(len, sets), default=1)
+    return Rearrangements(table[lines, moved[:, units]], exact, possible, alike)
+
+
+@dataclass(frozen=True)
+class TwoLevels:
+    """Arrangements of strata, and of what lies within them. `strata` `[number, strata]`: whose level each stratum gets;
+    `within.index`: as in `Rearrangements`."""
+
+    strata: NDArray[np.intp]
+    within: Rearrangements
+
+    def move(self, level: Array, rest: Array, codes: NDArray[np.intp]) -> Array:
+        """Levels of strata `[strata, k]` and what is left of each row `[n, k]`, moved apart; `[number, n, k]`."""
+        padded = np.vstack([rest, np.zeros((1, rest.shape[1]))])
+        return level[self.strata[:, codes]] + padded[self.within.index]
+
+
+def rearrange_levels(
+    strata: NDArray[np.intp], units: NDArray[np.intp] | None, resamples: int, rng: np.random.Generator
+) -> TwoLevels:
+    """Strata exchange their levels, and what is left within them moves by whole units (`rearrange_whole`; without
+    units row by row inside each stratum). Rows keep their stratum, whose spread may differ from another's."""
+    n, count = len(strata), int(strata.max()) + 1
+    if units is None:
+        within = rearrange(np.arange(n), strata, resamples, rng)
+    else:
+        within = rearrange_whole(strata, units, resamples, rng)
+    possible = math.factorial(count) * within.possible
+    exact = possible <= resamples + 1
+    if exact:
+        orders = np.array(list(itertools.permutations(range(count))), dtype=np.intp)
+        index = np.repeat(within.index, len(orders), axis=0)
+        return TwoLevels(np.tile(orders, (len(within.index), 1)), Rearrangements(index, True, possible))
+    orders = _random_orders(count, resamples, rng)
+    index = within.index[rng.integers(len(within.index), size=resamples)] if within.exact else within.index
+    return TwoLevels(orders, Rearrangements(index, False, possible))
 
 
 def _random_all(sets: list[list[int]], number: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:

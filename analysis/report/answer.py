@@ -147,15 +147,23 @@ def about_schedules(comparison: Comparison) -> Statement:
         return Statement(f"{claim}.", text + (f" {rest} more not told apart from it." if rest else ""))
     first = max(known, key=lambda row: abs(row["estimate"]))
     pairs = int(first["n"])
+    tested = [row for row in known if row["p"] == row["p"]]
+    p = f", p {_equals(first['p'])}" if first["p"] == first["p"] else ""
     text = (
         f"Largest difference of the {comparison.outcome.noun}: {first['schedule']}, "
-        f"{_signed(first['estimate'], 1)} points{_interval(first['low'], first['high'], 1)} over {pairs} shared seeds, "
-        f"p {_equals(first['p'])}{', ' + first['note'] if first['note'] else ''}."
+        f"{_signed(first['estimate'], 1)} points{_interval(first['low'], first['high'], 1)} over {pairs} shared seeds"
+        f"{p}{'; ' + first['note'] if first['note'] else ''}."
     )
     left = [row["schedule"] for row in rows if row not in known]
     if left:
         text += f" Too few shared seeds for {', '.join(left)}."
+    if not tested:
+        return Statement(f"Whether a schedule differs from {baseline} cannot be said:", _lowered(text))
     return Statement(f"No schedule was shown to differ from {baseline}.", text)
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def about_collapse(shares: pd.DataFrame) -> Statement | None:

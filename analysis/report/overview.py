@@ -175,6 +175,8 @@ def _schedules_over(studies: Sequence[Study]) -> Statement:
         f"{names} differ{'s' if len(sure) == 1 else ''} from {baseline} on average over groups."
         if sure
         else f"No schedule was shown to differ from {baseline} on average over groups."
+        if any(row["p"] == row["p"] for row in rows)
+        else f"Whether a schedule differs from {baseline} over all groups cannot be said."
     )
     return Statement(claim, f"{'' if sure else 'Largest difference: '}{words}.")
 
@@ -184,5 +186,5 @@ def _row_words(row: Row) -> str:
     ends = f"[{plain_text(row['low'], 1)}, {plain_text(row['high'], 1)}]"
     return (
         f"{row['schedule']}, {sign}{plain_text(row['estimate'], 1)} points {ends} over {row['groups']} groups and "
-        f"{row['n']} seeds, p {p_text(row['p'])}"
+        f"{row['n']} seeds{', p ' + p_text(row['p']) if row['p'] == row['p'] else ', ' + row['note']}"
     )

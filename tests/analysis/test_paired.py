@@ -59,11 +59,12 @@ def test_the_paired_bootstraps_agree_with_scipys(interval, name):
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.03)
 
 
-def test_four_seeds_cannot_be_significant_and_it_says_so():
-    found = paired_difference([1.0, 1.1, 0.9, 1.2])
-    assert found.p == 0.125
-    assert found.note.startswith("with 4 pairs no p is below 0.125; the interval leaves 0 out and p is 0.125")
+def test_five_seeds_have_an_interval_and_no_p_since_none_could_be_005():
+    found = paired_difference([1.0, 1.1, 0.9, 1.2, 1.0])
+    assert math.isnan(found.p) and found.low > 0.8
+    assert found.note == "no p: not enough seeds, 5 pairs of at least 6 (none could be below 0.0625)"
     assert paired_difference([1.0, 1.1, 0.9, 1.2, 1.0, 1.1]).p == pytest.approx(2 / 64)
+    assert paired_difference([1.0, 1.1, 0.9, 1.2], level=0.8).p == 0.125
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1.0, np.nan, 2.0]])

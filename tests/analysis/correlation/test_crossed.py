@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fishlens.analysis.correlation.pair import correlation
 from fishlens.analysis.inference.correction import westfall_young
+from fishlens.analysis.inference.permutation import rearrange_levels
 from fishlens.analysis.inference.reml import fit_reml, slopes
 from statsmodels.regression.linear_model import OLS
 
@@ -67,12 +68,37 @@ def test_with_four_seeds_the_interval_leaves_out_0_in_one_of_24_exchanges(method
     assert sum(outside) == 1
 
 
-def test_three_seeds_need_schedules_to_change_places_and_the_note_says_what_that_takes():
+def test_three_seeds_are_not_enough_and_the_answer_says_how_many_are():
     rng = np.random.default_rng(5)
     schedule, seed = (part.ravel() for part in np.indices((6, 3)))
     found = correlation(*rng.standard_normal((2, 18)), strata=schedule, crossed=seed)
-    assert "over seeds and whole strata" in found.method
-    assert "so few seeds are taken to shift all strata alike" in found.note
+    assert str(found) == (
+        "not enough seeds that cross for spearman: 3 seeds that cross, at least 4 are needed (they change places in 6 "
+        "ways, so that no p is below 0.167)"
+    )
+
+
+def test_three_seeds_of_each_of_two_tasks_change_places_in_36_ways_and_that_is_enough():
+    rng = np.random.default_rng(6)
+    task, schedule, seed = (part.ravel() for part in np.indices((2, 4, 3)))
+    found = correlation(
+        *rng.standard_normal((2, 24)), strata=10 * task + schedule, crossed=10 * task + seed, method="pearson"
+    )
+    assert found.enough and "all 36" in found.method and found.p * 36 == pytest.approx(round(found.p * 36))
+
+
+def test_schedules_exchange_their_levels_and_seeds_what_is_left_apart():
+    """Rows keep their schedule, so that one with a wide spread keeps it."""
+    schedule, seed = (part.ravel() for part in np.indices((4, 3)))
+    moves = rearrange_levels(schedule, seed, 199, np.random.default_rng(0))
+    assert moves.within.exact and moves.within.possible == 24 * 6 == len(moves.strata)
+    level, rest = np.array([[1.0], [2], [3], [4]]), (np.arange(12.0) / 100)[:, None]
+    moved = moves.move(level, rest, schedule)[..., 0].reshape(-1, 4, 3)
+    assert len(np.unique(moved.round(6), axis=0)) == 144
+    for one in moved:
+        assert sorted(np.floor(one[:, 0])) == [1, 2, 3, 4]
+        left = (one - np.floor(one)) * 100 - 3 * np.arange(4)[:, None]
+        assert (left.round(6) == left[0].round(6)).all() and sorted(left[0].round(6)) == [0, 1, 2]
 
 
 def test_a_stratum_in_which_the_feature_is_constant_is_left_out_of_n():
