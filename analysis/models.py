@@ -1,7 +1,7 @@
 """Linear mixed models of the score in every language: the feature's slope, with languages, schedules, seeds and runs
 each having a level of their own, and languages a slope."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -14,7 +14,7 @@ from scipy import stats
 from fishlens.errors import InputError
 
 from .inference.clusters import codes_of
-from .inference.exchange import ExchangeTest, exchange_test
+from .inference.exchange import Cells, exchange_test
 from .inference.layout import layout
 from .inference.permutation import Rearrangements, rearrange_whole
 from .inference.reml import Fit, columns_of, fit_reml, slopes
@@ -126,8 +126,9 @@ def mixed_model(
     intercepts a predictor that varies mostly between their levels (more than half of its variance) has the degrees of
     freedom of these.
     Returns `NotEnough` when a random effect has fewer than 3 levels (a schedule or seed with fewer is fixed), there are
-    fewer than 10 rows, fewer than 3 degrees of freedom are left, or fewer than 4 seeds can change places. Raises
-    `InputError` for an unknown column.
+    fewer than 10 rows, fewer than 3 degrees of freedom are left, or fewer than 4 seeds can change places and every
+    predictor needs that (otherwise the others keep their p, and `messages` say what has none). Raises `InputError` for
+    an unknown column.
     """
     names = tuple(random) if random is not None else _default_random(table)
     for name in (outcome, *predictors, *names):
@@ -161,11 +162,11 @@ def mixed_model(
     if "seed" in around and inside:
         moves = _exchanges(rows, around, resamples, seed)
         few = moves.too_few("mixed model", "seeds", len(rows))
-        if few is not None:
+        if few is not None and len(inside) == len(predictors):
             return few
     made = _design(rows, predictors, outcome, names, fixed, by_language)
     found = _reported(fit_reml(made.y, made.x, list(made.effects.values())), made, levels, freedom, level)
-    return found if moves is None else _exchanged(found, rows, outcome, predictors, inside, around, moves)
+    return found if moves is None else _exchanged(found, rows, predictors, inside, around, moves)
 
 
 def _default_random(table: pd.DataFrame) -> tuple[str, ...]:
@@ -212,32 +213,55 @@ def _exchanges(rows: pd.DataFrame, around: list[str], resamples: int, seed: int)
     return rearrange_whole(strata, units, resamples, np.random.default_rng(seed))
 
 
+def _solver(made: Design, ratios: Array) -> Callable[[Array], Array]:
+    """V⁻¹ times columns, V the covariance of y in residual variances: X − Z (D⁻¹ + ZᵀZ)⁻¹ ZᵀX."""
+    parts = [
+        np.sqrt(ratio) * columns_of(effect)
+        for ratio, effect in zip(ratios, made.effects.values(), strict=True)
+        if ratio > 1e-12
+    ]
+    if not parts:
+        return lambda columns: columns
+    z = np.column_stack(parts)
+    inner = np.linalg.inv(np.eye(z.shape[1]) + z.T @ z)
+    return lambda columns: columns - z @ (inner @ (z.T @ columns))
+
+
 def _exchanged(
     found: MixedModel,
     rows: pd.DataFrame,
-    outcome: str,
     predictors: Sequence[str],
     inside: list[str],
     around: list[str],
     moves: Rearrangements,
 ) -> MixedModel:
     """`found` with p and interval of the predictors `inside` from the exchange of whole seeds."""
-    n, fixed = len(rows), found.fixed.copy()
+    few = moves.too_few("p and interval", "seeds", found.n)
+    if few is not None:
+        within = found.fixed["term"].isin(inside)
+        fixed = found.fixed.copy()
+        fixed.loc[within, ["low", "high", "p", "freedom"]] = np.nan
+        return replace(found, fixed=fixed, messages=(*found.messages, f"{', '.join(inside)}: {few}"))
+    fixed, n, made = found.fixed.copy(), len(rows), found.design
+    assert made is not None
+    solved = _solver(
+        made, np.array([found.variances[name] for name in made.effects]) / found.variances["residual"]
+    )
     language = rows["language"].to_numpy() if "language" in rows else np.zeros(n)
-    cell = (codes_of(rows["run"].to_numpy(), n), codes_of(language, n))
-    factors = [*(codes_of(rows[name].to_numpy(), n) for name in around), cell[1]]
+    cells = Cells(
+        codes_of(rows["run"].to_numpy(), n), codes_of(language, n),
+        [codes_of(rows[name].to_numpy(), n) for name in around],
+    )  # fmt: skip
     for name in inside:
-        others = rows[[other for other in predictors if other != name]].to_numpy(dtype=float)
-        test: ExchangeTest = exchange_test(
-            rows[outcome].to_numpy(dtype=float), rows[name].to_numpy(dtype=float), layout(factors, others),
-            cell, moves, found.variances.get(f"language × {name}", 0.0),
-        )  # fmt: skip
-        low, high = test.ends(found.level)
+        place = made.terms.index(name)
+        others, own = np.delete(made.x, place, axis=1), made.x[:, place]
+        pulled = solved(others)
+        y, x = (v - others @ np.linalg.solve(others.T @ pulled, pulled.T @ v) for v in (made.y, own))
+        whole = solved(made.x)
+        weights = np.linalg.solve(made.x.T @ whole, whole.T)[place]
+        test = exchange_test(y, x, weights, cells, moves, found.variances.get(f"language × {name}", 0.0))
         row = fixed.index[fixed["term"] == name][0]
-        value = float(
-            fixed.at[row, "estimate"]
-        )  # where runs lack languages the two estimates differ a little
-        fixed.loc[row, ["low", "high"]] = value + low - test.estimate, value + high - test.estimate
+        fixed.loc[row, ["low", "high"]] = test.ends(found.level)
         fixed.loc[row, ["p", "freedom"]] = test.p_value(), np.nan
     drawn = f"{'all' if moves.exact else 'random'} {len(moves.index)}"
     method = f"{found.method.split(';')[0]}; p and interval by exchange of whole seeds, {drawn}"

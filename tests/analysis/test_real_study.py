@@ -41,13 +41,19 @@ def test_every_table_of_the_page_is_made_by_the_command(study):
     assert named == set(study["tables"].TABLES)
 
 
-def test_a_run_takes_off_where_its_score_passes_the_middle_and_never_if_it_guesses(study):
+def test_a_run_takes_off_where_its_score_passes_the_middle(study):
     scores = pd.Series({20: 33.0, 40: 49.0, 60: 51.0, 80: 66.0})
     assert study["confirmatory"].take_off(scores, "nli") == 60  # the middle of 33.3 and 66 is 49.7
-    guessing = pd.Series({20: 33.0, 40: 36.0})
-    assert study["confirmatory"].diverged(guessing, "nli") and pd.isna(
-        study["confirmatory"].take_off(guessing, "nli")
-    )
+
+
+def test_whether_a_run_diverged_is_the_librarys_rule(study):
+    from fishlens.analysis import collapsed_runs
+
+    task = study["nli"]
+    states = collapsed_runs(task.runs).set_index("run")["state"]
+    gone = set(task.table.loc[task.table["diverged"], "run"])
+    assert gone == set(states.index[states == "diverged"]) and len(gone) == 3
+    assert task.table.loc[task.table["diverged"], "take_off"].isna().all()
 
 
 def test_the_difference_at_equal_source_scores_is_the_intercept(study):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fishlens.analysis import features, run_baselines, scored_runs, targets
+from fishlens.analysis import collapsed_runs, features, run_baselines, scored_runs, targets
 
 from fishlens.journal import Runs, load_runs
 
@@ -19,7 +19,7 @@ class Task:
     """One task's confirmatory runs.
 
     table: one row per run: schedule, seed, source and average test score (points), the features of its tr(F) curve,
-        baselines of the source, `take_off`, `rise` and `diverged`.
+        baselines of the source, `state` (`collapsed_runs`), `diverged`, `take_off` (NaN if diverged) and `rise`.
     curves: step × run, tr(F) over the blocks without the head. validation: step × run, the source's score.
     gradients, losses: step × run, the norm of the gradient of what trained, and the loss of the batches.
     points: run × language × step: the target's score, and what was measured of it.
@@ -46,8 +46,13 @@ def read(name: str) -> Task:
     gradients, losses = (_training(runs, name) for name in ("gradient_norm", "loss"))
     table = scored_runs(runs).merge(features(runs).drop(columns="reason"), on="run")
     table = table.merge(run_baselines(runs), on="run", suffixes=("", "_baseline"))
-    table["diverged"] = [diverged(validation[run], name) for run in table["run"]]
-    table["take_off"] = [take_off(validation[run], name) for run in table["run"]]
+    states = collapsed_runs(runs, CHANCE[name]).set_index("run")["state"]
+    table["state"] = table["run"].map(states)
+    table["diverged"] = table["state"] == "diverged"
+    table["take_off"] = [
+        np.nan if gone else take_off(validation[run], name)
+        for run, gone in zip(table["run"], table["diverged"], strict=True)
+    ]
     table["rise"] = [steepest_rise(curves[run]) for run in table["run"]]
     table["passed"] = [passes_its_middle(np.log(curves[run])) for run in table["run"]]
     table["passed_gradient"] = [passes_its_middle(np.log(gradients[run])) for run in table["run"]]
@@ -57,22 +62,9 @@ def read(name: str) -> Task:
     return Task(name, runs, table, curves, validation, gradients, losses, points)
 
 
-def diverged(validation: pd.Series, task: str) -> bool:
-    """The source's last score lies within two standard errors of guessing (of as many examples as were scored)."""
-    chance = CHANCE[task] / 100
-    error = np.sqrt(chance * (1 - chance) / EXAMPLES[task])
-    return bool(validation.dropna().iloc[-1] / 100 <= chance + 2 * error)
-
-
-EXAMPLES = {"nli": 1000, "topic": 99}
-"""Validation examples of the source."""
-
-
 def take_off(validation: pd.Series, task: str) -> float:
-    """The first step at which the source's score is past the middle between guessing and its last value; NaN if the run
-    diverged."""
-    if diverged(validation, task):
-        return np.nan
+    """The first step at which the source's score is past the middle between guessing and its last value, of a run that
+    did not diverge."""
     scores = validation.dropna()
     return float(scores.index[(scores >= (CHANCE[task] + scores.iloc[-1]) / 2).to_numpy()][0])
 

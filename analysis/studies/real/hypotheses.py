@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from confirmatory import CHANCE, Task  # type: ignore[import-not-found]
-from fishlens.analysis import compare, correlate, paired_difference, predict, targets
+from confirmatory import Task  # type: ignore[import-not-found]
+from fishlens.analysis import collapse_shares, compare, correlate, paired_difference, predict, targets
 from fishlens.analysis.power import correlation_power, paired_power
 from scipy import stats
 
@@ -50,20 +50,8 @@ def at_equal_source(differences: np.ndarray, source: np.ndarray) -> dict[str, fl
 
 
 def shares(task: Task) -> pd.DataFrame:
-    """H1: how many runs of each schedule diverged on the source, and how many kept it and lost the targets (Wilson)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    chance = CHANCE[task.name] / 100
-    at_guessing = 100 * (chance + 2 * math.sqrt(chance * (1 - chance) / 1000))
-    rows = []
-    for name, own in task.table.groupby("schedule"):
-        row: dict[str, object] = {"schedule": name, "runs": len(own)}
-        lost = {"diverged": own["diverged"], "collapsed": ~own["diverged"] & (own["average"] <= at_guessing)}
-        for what, which in lost.items():
-            low, high = proportion_confint(int(which.sum()), len(own), method="wilson")
-            row |= {what: int(which.sum()), f"{what}_low": 100 * low, f"{what}_high": 100 * high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    """H1: how many runs of each schedule diverged on the source, and how many of the others lost the targets."""
+    return collapse_shares(task.table)
 
 
 def curve_features(task: Task) -> pd.DataFrame:

@@ -90,12 +90,14 @@ def shares(task: Task) -> str:
     rows = []
     for name in (name for name in ORDER if name in found.index):
         row = found.loc[name]
+        runs, gone, lost = (int(row[what]) for what in ("runs", "diverged", "collapsed"))
+        ends = [100 * row[what] for what in ("diverged_low", "diverged_high", "low", "high")]
         cells = [
-            f"{int(row[what])} of {int(row['runs'])} [{row[f'{what}_low']:.0f}, {row[f'{what}_high']:.0f} %]"
-            for what in ("diverged", "collapsed")
+            f"{gone} of {runs} [{ends[0]:.0f}, {ends[1]:.0f} %]",
+            f"{lost} of {runs - gone} [{ends[2]:.0f}, {ends[3]:.0f} %]",
         ]
         rows.append([name, *cells])
-    return markdown(["schedule", "diverged on the source", "kept the source, lost the targets"], rows)
+    return markdown(["schedule", "diverged on the source", "of the others, lost the targets"], rows)
 
 
 def curve(task: Task) -> str:

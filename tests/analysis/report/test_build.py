@@ -253,18 +253,28 @@ def test_the_average_over_shared_languages_is_over_those_alone_on_our_side_too(t
 def test_seeds_of_a_schedule_are_no_independent_evidence(tmp_path, write):
     """Coefficients over schedules count schedules; those within schedules compare runs of one schedule only."""
     for number in range(6):
-        for seed in range(3):
+        for seed in range(4):
             write(tmp_path, f"way{number}", seed)
     found = items(build_report(load_runs(tmp_path), baseline="way0"), Table)
     over, within = found["correlations"], found["correlations-within"]
     assert {(row["n"], row["clusters"]) for row in over.rows if row["estimate"] == row["estimate"]} == {
-        (18, 6)
+        (24, 6)
     }
     assert "over schedules" in over.title and "jackknife over schedules" in over.note
     assert "within schedules" in within.title and "jackknife over runs" in within.note
     assert "6 schedules, at least 8 are needed" in over.note  # given two baselines
     lag = found["lead-lag"]
     assert all(row["p"] != row["p"] for row in lag.rows if row["course"] == "whole")
+
+
+def test_three_seeds_have_no_coefficient_within_schedules_and_the_report_says_how_many_have(tmp_path, write):
+    for number in range(6):
+        for seed in range(3):
+            write(tmp_path, f"way{number}", seed)
+    said = [str(item) for item in items(build_report(load_runs(tmp_path), baseline="way0"), Missing).values()]
+    assert any(
+        "within schedules" in one and "3 seeds that cross, at least 4 are needed" in one for one in said
+    )
 
 
 def test_a_data_set_of_the_paper_in_other_languages_is_not_put_beside_it(tmp_path, write):
