@@ -52,7 +52,7 @@ def collapsed_runs(
         tasks = table["run"].map(factors["task"]) if "task" in factors else pd.Series(None, index=table.index)
         both = pd.concat([scored, validated.reset_index()])
         plain = both.groupby("run")["metric"].agg(lambda m: set(m) == {"accuracy"})
-        known = table["run"].map(plain).fillna(False).to_numpy(dtype=bool)
+        known = table["run"].isin(plain.index[plain.to_numpy(dtype=bool)]).to_numpy()
         table["guess"] = tasks.map(GUESS).astype(float).where(known)
     else:
         table["guess"] = float(guess)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import linalg, sparse, stats
 
 from fishlens.errors import InputError
 
@@ -216,15 +216,21 @@ def _exchanges(rows: pd.DataFrame, around: list[str], resamples: int, seed: int)
 def _solver(made: Design, ratios: Array) -> Callable[[Array], Array]:
     """V⁻¹ times columns, V the covariance of y in residual variances: X − Z (D⁻¹ + ZᵀZ)⁻¹ ZᵀX."""
     parts = [
-        np.sqrt(ratio) * columns_of(effect)
+        np.sqrt(ratio) * _sparse(effect)
         for ratio, effect in zip(ratios, made.effects.values(), strict=True)
         if ratio > 1e-12
     ]
     if not parts:
         return lambda columns: columns
-    z = np.column_stack(parts)
-    inner = np.linalg.inv(np.eye(z.shape[1]) + z.T @ z)
-    return lambda columns: columns - z @ (inner @ (z.T @ columns))
+    z = sparse.hstack(parts, format="csr")
+    inner = linalg.cho_factor(np.eye(z.shape[1]) + (z.T @ z).toarray())
+    return lambda columns: columns - z @ linalg.cho_solve(inner, z.T @ columns)
+
+
+def _sparse(effect: NDArray) -> sparse.csr_array:
+    if effect.ndim == 1:
+        return sparse.csr_array((np.ones(len(effect)), (np.arange(len(effect)), effect)))
+    return sparse.csr_array(effect)
 
 
 def _exchanged(

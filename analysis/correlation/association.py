@@ -70,9 +70,11 @@ class Association:
         moved = np.r_[self.y, 0.0]
         found = []
         for part in np.array_split(index, 1 + index.size // 4_000_000):
-            rows = self.space.residual(moved[part])
-            length = np.sqrt((rows**2).sum(axis=1))
-            found.append(rows @ x / np.where(length > 0, length, np.inf))
+            rows = moved[part]  # x is a residual already: only the length needs the projection
+            explained = ((rows @ self.space.basis) ** 2).sum(axis=1)
+            whole = (rows**2).sum(axis=1)
+            left = np.where(whole - explained > 1e-12 * whole, whole - explained, np.inf)
+            found.append(rows @ x / np.sqrt(left))
         return np.concatenate(found)
 
     def deleted(self, units: Codes) -> Array:

@@ -152,7 +152,7 @@ def lead_lag(
     within: str | None = AUTO,
     crossed: str | None = AUTO,
     level: float = 0.95,
-    resamples: int = 9999,
+    resamples: int = 1999,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row per course and lag: the mean over runs of each run's r (on Fisher's z).

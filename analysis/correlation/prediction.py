@@ -120,7 +120,6 @@ class _Study:
     y: Array
     groups: Codes
     units: Codes | None
-    train: Array  # [n, n] 0/1: which rows a row's prediction is fitted to
     moves: TwoLevels
 
     @classmethod
@@ -130,29 +129,35 @@ class _Study:
         n, rng = len(rows), np.random.default_rng(seed)
         groups = codes_of(rows[group].astype(str).to_numpy(), n)
         units = None if crossed is None else codes_of(rows[crossed].astype(str).to_numpy(), n)
-        train = groups[:, None] != groups
-        if units is not None:
-            train &= units[:, None] != units
         moves = rearrange_levels(groups, units, resamples, rng)
-        return cls(rows[outcome].to_numpy(dtype=float), groups, units, train.astype(float), moves)
+        return cls(rows[outcome].to_numpy(dtype=float), groups, units, moves)
 
     def held_out(self, predictors: Array) -> HeldOut:
         return hold_out(predictors, self.y, self.groups, self.units)
 
+    def trained(self, values: Array) -> Array:
+        """For each row the sum of `values` `[b, n, k]` over the rows its prediction is fitted to: all, less those of
+        its group, less those of its unit, plus those of both."""
+        total = values.sum(axis=1, keepdims=True) - _shared(values, self.groups)
+        if self.units is None:
+            return total
+        cell = self.groups * (int(self.units.max()) + 1) + self.units
+        return total - _shared(values, self.units) + _shared(values, codes_of(cell, len(cell)))
+
     def r_squared(self, predictors: Array) -> Array:
         """Of many sets of predictors `[b, n, k]` at once; `[b]`."""
-        count = self.train.sum(axis=1)[:, None]
-        mean_y = self.train @ self.y / count[:, 0]
+        count = self.trained(np.ones((1, len(self.y), 1)))[0]
+        mean_y = self.trained(self.y[None, :, None])[0, :, 0] / count[:, 0]
         x = predictors - predictors.mean(axis=1, keepdims=True)
         scale = np.sqrt((x**2).mean(axis=1, keepdims=True))
         x = x / np.where(scale > 0, scale, 1.0)
-        mean_x = self.train @ x / count
+        mean_x = self.trained(x) / count
         products = (x[:, :, :, None] * x[:, :, None, :]).reshape(*x.shape[:2], -1)
         k = x.shape[2]
-        xx = (self.train @ products).reshape(*x.shape, k) - count[:, :, None] * (
+        xx = self.trained(products).reshape(*x.shape, k) - count[:, :, None] * (
             mean_x[:, :, :, None] * mean_x[:, :, None, :]
         )
-        xy = self.train @ (x * self.y[:, None]) - count * mean_x * mean_y[:, None]
+        xy = self.trained(x * self.y[:, None]) - count * mean_x * mean_y[:, None]
         xx = xx + 1e-9 * count[:, :, None] * np.eye(k)  # as good as no weight where nothing is determined
         slope = np.linalg.solve(xx, xy[..., None])[..., 0]
         predicted = mean_y + ((x - mean_x) * slope).sum(axis=2)
@@ -174,6 +179,13 @@ class _Study:
             units = np.eye(int(self.units.max()) + 1)[self.units]
             columns = np.column_stack([levels, units[:, 1:] - units[:, :1]])
         return np.linalg.lstsq(columns, values, rcond=1e-10)[0][: levels.shape[1]]
+
+
+def _shared(values: Array, codes: Codes) -> Array:
+    """For each row the sum over the rows of its code; `[b, n, k]`."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0])
+    return np.add.reduceat(values[:, order], starts, axis=1)[:, codes]
 
 
 def _shortage(

@@ -20,7 +20,6 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
 _FARTHEST = 1e4  # errors from the estimate: an end of the interval beyond is infinite
 _TIE = 1e-9
-_AT_ONCE = 4_000_000  # numbers held at a time
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,10 @@ class Cells:
 
     def moved(self, values: Array, weights: Array, moves: Rearrangements) -> Array:
         """Σ weights · values, the runs' values being moved (language by language; 0 where a run lacks one)."""
-        table = np.full((int(self.run.max()) + 2, int(self.language.max()) + 1), len(values), dtype=np.intp)
-        table[self.run, self.language] = np.arange(len(values))
-        padded = np.r_[values, 0.0]
-        parts = np.array_split(moves.index, 1 + len(moves.index) * len(values) // _AT_ONCE)
-        return np.concatenate([padded[table[part[:, self.run], self.language]] @ weights for part in parts])
+        shape = (int(self.run.max()) + 1, int(self.language.max()) + 1)
+        ours, theirs = np.zeros(shape), np.zeros((shape[0] + 1, shape[1]))
+        ours[self.run, self.language], theirs[self.run, self.language] = weights, values
+        return (ours @ theirs.T)[np.arange(shape[0]), moves.index].sum(axis=1)
 
 
 def exchange_test(

@@ -6,6 +6,7 @@ its run in every schedule. Both are factors with one level each, and both cost d
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,7 @@ def layout(factors: list[Codes], controls: Array | None = None, n: int | None = 
     Controls are centred on the factors and scaled first, so that their units do not decide what counts as rounding.
     """
     size = len(factors[0]) if factors else int(n or 0)
-    columns = [np.ones((size, 1)), *[np.eye(codes.max() + 1)[codes] for codes in factors]]
-    basis = _orthonormal(np.column_stack(columns))
+    basis = _levels(size, tuple(codes.astype(np.int64).tobytes() for codes in factors))
     if controls is not None and controls.shape[1]:
         rest = controls - basis @ (basis.T @ controls)
         spread = np.sqrt((rest**2).sum(axis=0))
@@ -74,6 +74,15 @@ def layout(factors: list[Codes], controls: Array | None = None, n: int | None = 
         if alive.any():
             basis = np.column_stack([basis, _orthonormal(rest[:, alive] / spread[alive])])
     return Layout(basis)
+
+
+@lru_cache(maxsize=8)  # a report asks for the same layout for every feature
+def _levels(size: int, factors: tuple[bytes, ...]) -> Array:
+    """Of a common mean and a level for each code."""
+    codes = [np.frombuffer(factor, dtype=np.int64) for factor in factors]
+    basis = _orthonormal(np.column_stack([np.ones((size, 1)), *[np.eye(c.max() + 1)[c] for c in codes]]))
+    basis.flags.writeable = False
+    return basis
 
 
 def _orthonormal(columns: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from numbers import Real
 from typing import Any
@@ -12,14 +13,19 @@ from markupsafe import Markup
 from ..figures.fonts import SHOWN_ELSEWHERE
 from ..figures.svg import inline_svg
 from .cells import cell_text, is_nothing, is_number
-from .parts import ALL_GROUPS, Column, Group, Missing, Picture, Report, Table
+from .parts import ALL_GROUPS, Column, Group, Missing, Picture, Report, Section, Table
 
 WORDS = 30  # characters from which on a cell is read, not looked up
+MOST_WHOLE = 24  # groups that a page shows whole
 MOST_ROWS = 1000  # of one table; the rest stands in the CSV
 
 
 def to_html(report: Report) -> str:
-    """The whole page. Every text is escaped; what is not comes from this package's own templates or matplotlib."""
+    """The whole page. Every text is escaped; what is not comes from this package's own templates or matplotlib.
+
+    Of more than `MOST_WHOLE` groups the page has no figures and no folded tables: the other formats have the tables.
+    """
+    report = _lean(report)
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -42,6 +48,29 @@ def to_html(report: Report) -> str:
         script=Markup(_template("report.js")),
     )
     return templates.get_template("report.html.jinja").render(report=report)
+
+
+def _lean(report: Report) -> Report:
+    if len(report.groups) <= MOST_WHOLE:
+        return report
+    groups = [
+        replace(group, sections=list(filter(None, map(_tables_only, group.sections))))
+        for group in report.groups
+    ]
+    said = (
+        f"Of {len(groups)} groups the page has the answer and the main tables. One alone (--where FIELD=VALUE) has its "
+        "figures too; --format csv has every table."
+    )
+    return replace(report, groups=groups, warnings=[*report.warnings, said])
+
+
+def _tables_only(section: Section) -> Section | None:
+    items = [
+        item
+        for item in section.items
+        if isinstance(item, Missing) or (isinstance(item, Table) and not item.folded)
+    ]
+    return replace(section, text="", items=items) if items else None
 
 
 def _template(name: str) -> str:
