@@ -1,6 +1,7 @@
 """What transfer is regressed on elsewhere, one number per language: distance from the source, and how the tokenizer
 cuts its text. Fisher information is judged beside these."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ ISO3 = {
 def language_distances(source: str, targets: Iterable[str], kinds: Sequence[str] = DISTANCES) -> pd.DataFrame:
     """URIEL+'s distances of each target from the source, 0 (same) … 1: language and one column per kind.
 
-    Languages by two letters or ISO 639-3. Raises `InputError` without the package urielplus, for an unknown language,
-    or a kind of distance that there is not.
+    Languages by two letters or ISO 639-3. A pair for which URIEL+ has no feature in common (phonology and inventory of
+    many languages) has an empty cell, NaN, and a `UserWarning` names it. Raises `InputError` without the package
+    urielplus, for an unknown language, or a kind of distance that there is not.
     """
     for kind in kinds:
         if kind not in DISTANCES:
@@ -40,12 +42,21 @@ def language_distances(source: str, targets: Iterable[str], kinds: Sequence[str]
     rows = []
     for target in targets:
         pair = [_iso3(source), _iso3(target)]
-        try:
-            found = [float(known.new_distance(kind, pair)) for kind in kinds]
-        except (SystemExit, Exception) as why:
-            raise InputError(f"urielplus has no distance between {pair[0]} and {pair[1]}: {why}") from None
-        rows.append([target, *found])
+        rows.append([target, *(_distance(known, kind, pair) for kind in kinds)])
     return pd.DataFrame(rows, columns=["language", *kinds])
+
+
+def _distance(known: Any, kind: str, pair: list[str]) -> float:
+    try:
+        return float(known.new_distance(kind, pair))
+    except (SystemExit, Exception) as why:
+        if not str(why).startswith("No shared"):
+            raise InputError(f"urielplus has no distance between {pair[0]} and {pair[1]}: {why}") from None
+    warnings.warn(
+        f"URIEL+ knows no {kind} feature of both {pair[0]} and {pair[1]}: that cell is left empty",
+        stacklevel=3,
+    )
+    return float("nan")
 
 
 def read_covariates(path: str | Path) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What transfer is regressed on elsewhere: by hand, and refused with a sentence where a package is missing."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,33 @@ def test_a_relative_is_nearer_than_a_stranger():
     found = language_distances("en", ["de", "sw"], ["genetic", "geographic"]).set_index("language")
     assert found.loc["de", "genetic"] < found.loc["sw", "genetic"]
     assert found.loc["de", "geographic"] < found.loc["sw", "geographic"]
+
+
+def test_a_pair_without_a_feature_in_common_has_an_empty_cell_that_is_named(monkeypatch):
+    class Known:
+        def new_distance(self, kind, pair):
+            if pair[1] == "zzz":
+                raise ValueError("Unknown languages: zzz.")
+            if (kind, pair[1]) == ("phonological", "quy"):
+                raise ValueError("No shared phonological features between eng and quy.")
+            return 0.5
+
+    monkeypatch.setitem(sys.modules, "urielplus", SimpleNamespace(urielplus=SimpleNamespace(URIELPlus=Known)))
+    with pytest.warns(
+        UserWarning, match="no phonological feature of both eng and quy: that cell is left empty"
+    ):
+        found = language_distances("en", ["de", "qu"], ["genetic", "phonological"]).set_index("language")
+    assert found["genetic"].tolist() == [0.5, 0.5] and found.loc["de", "phonological"] == 0.5
+    assert np.isnan(found.loc["qu", "phonological"])
+    with pytest.raises(InputError, match="Unknown languages: zzz"):
+        language_distances("en", ["zzz"])
+
+
+def test_with_the_package_itself_a_pair_without_a_feature_in_common_has_an_empty_cell():
+    pytest.importorskip("urielplus")
+    with pytest.warns(UserWarning, match="eng and quy"):
+        found = language_distances("en", ["qu"], ["inventory", "phonological"])
+    assert np.isnan(found.loc[0, "phonological"]) and 0 < found.loc[0, "inventory"] < 1
 
 
 def test_a_number_of_languages_is_judged_by_as_many_observations_as_languages():

@@ -286,6 +286,9 @@ def _covariates(study: Study, evidence: Evidence) -> list[Table | Missing]:
         if not remark and "remark" in beside:
             remark = f"beside the others: {beside['remark']}"
         languages = int(long.dropna(subset=[name])["language"].nunique())
+        without = sorted(set(long.loc[long[name].isna(), "language"]))
+        if without:
+            remark = "; ".join(filter(None, [f"no number for {', '.join(without)}", remark]))
         both = alone | {f"beside_{key}": value for key, value in beside.items()}
         rows.append({"covariate": name, "languages": languages, **both, "remark": remark})
     title = "What else transfer is regressed on"
