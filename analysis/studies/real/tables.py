@@ -105,7 +105,7 @@ def curve(task: Task) -> str:
         [
             NAMES.get(row["feature"], row["feature"]),
             str(row["n"]),
-            interval(row),
+            interval(row) if row["needed"] == 0 else f"not enough: {row['note'].split(' (')[0]}",
             p_value(row["p"]),
             p_value(row["p_max"]),
         ]
