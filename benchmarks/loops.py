@@ -213,7 +213,7 @@ def asked(task: str, name: str, count: int) -> str:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("fork")  # they need not import everything again
         answers = context.Queue()
         members = [
             context.Process(target=member, args=(task, name, rank, count, port, Path(folder), answers))
@@ -222,9 +222,9 @@ def asked(task: str, name: str, count: int) -> str:
         for process in members:
             process.start()
         try:
-            found = dict(answers.get(timeout=300) for _ in members)
+            found = dict(answers.get(timeout=600) for _ in members)
         except Exception:
-            found = {0: "**no answer in five minutes**"}
+            found = {0: "**no answer in ten minutes**"}
         for process in members:
             process.join(5)
             process.kill()

@@ -84,6 +84,17 @@ def test_children_are_reached_and_keep_their_own_sitecustomize(tmp_path):
 # -- the Trainers it makes -----------------------------------------------------------------------------------------
 
 
+def test_a_python_without_fishlens_says_nothing(tmp_path):
+    """A child of another environment: the interpreter that this environment was made from."""
+    startup = Path(attach.__file__).parent / "startup"
+    place = {"PYTHONPATH": str(startup), "FISHLENS_TRACK": '{"process": 0}', "PATH": os.environ["PATH"]}
+    other = [sys._base_executable, "-c", "import sys; print('fishlens' in sys.modules)"]
+    done = subprocess.run(other, env=place, cwd=tmp_path, capture_output=True, text=True, check=True)
+    if "True" in done.stdout:
+        pytest.skip("that interpreter has fishlens, too")
+    assert done.stderr == ""
+
+
 @pytest.fixture
 def attached(tmp_path, monkeypatch):
     """This process as `fishlens track --run <tmp>/run` would have made it; gives the function that attaches."""

@@ -169,6 +169,31 @@ def test_two_trainings_of_one_output_directory_are_two_runs(tmp_path, monkeypatc
     assert set(load_runs("runs").runs.status) == {"finished"}
 
 
+def test_a_callback_of_an_interrupted_training_measures_the_model_of_the_next_one(
+    tmp_path, monkeypatch, make_model, make_trainer
+):
+    """A notebook whose cells are run again."""
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    mine = FisherCallback(every=4)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(make_model(), [mine, Stop()], output="first").train()
+    model = make_model(layers=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    make_trainer(model, [mine], output="second").train()
+    table = load_runs(tmp_path / "runs" / "second").fisher
+    assert set(table.block) == {"layer.0", "layer.1", "head"}
+    alone = make_model(layers=2)
+    alone.load_state_dict(before)
+    make_trainer(alone, [FisherCallback(every=4)], output="third").train()
+    expected = load_runs(tmp_path / "runs" / "third").fisher
+    assert table.trace.tolist() == expected.trace.tolist()
+
+
 def test_what_cannot_be_right_is_said_before_training(tmp_path, make_model, make_trainer):
     with pytest.raises(InputError, match="zebra"):
         FisherCallback(zebra=1)

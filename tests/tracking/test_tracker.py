@@ -179,6 +179,14 @@ def test_what_can_be_known_to_fail_is_raised_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists() and not (tmp_path / "a").exists()
 
 
+def test_a_batch_of_another_kind_is_tried_when_the_tracker_is_made(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    wrong = [{"input": torch.rand(4, 4)}, {"input": torch.rand(2, 4, 4)}]
+    with pytest.raises(InputError, match="expects logits of 2 dimensions"):
+        Tracker(model, wrong, run=tmp_path / "run", blocks="module", output="classification")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_measurement_leaves_no_trace_in_the_model(model, batches):
     train_one_step(model, batches[0])
     model(**batches[1]).loss.backward()
