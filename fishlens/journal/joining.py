@@ -5,7 +5,7 @@ when its last attempt began.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def _each_once(sources: Sequence[Source]) -> tuple[list[list[str]], list[LeftOut
     return [[name for _, name in sorted(names)] for names in kept], left_out
 
 
-def _identities(row: dict[str, Any]) -> list[tuple[str, Any]]:
+def _identities(row: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     if isinstance(row.get("id"), str):
         found.append(("id", row["id"]))

@@ -21,7 +21,8 @@ from fishlens.recipe.recipe import Recipe
 from fishlens.training.results import FOLDERS, RESULTS, RunResult, read_results
 
 log = logging.getLogger(__name__)
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # files that a run writes in its directory, besides its journals
 FILES = ("recipe.yaml", RESULTS, "report.html")
