@@ -1,5 +1,6 @@
 """The page stands alone, and names are text whatever is in them."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from fishlens.analysis.report import build_report, to_html
@@ -60,3 +61,14 @@ def test_names_with_markup_are_text(tmp_path, write):
     assert not [a for tag, a in Elements(page).found if tag == "img" or "onerror" in a]
     assert [tag for tag, _ in Elements(page).found].count("script") == 1  # ours
     assert "<code>&lt;img src=x onerror=alert(1)&gt;$x_1$ &amp; co</code>" in page
+
+
+def test_a_page_of_many_groups_has_their_answers_and_main_tables_and_says_where_the_rest_is(report):
+    one = report.groups[0]
+    many = replace(report, groups=[replace(one, name=f"g{k}", title=f"group {k}") for k in range(80)])
+    page = to_html(many)
+    assert "<svg" not in page and page.count("<h3>Transfer by schedule</h3>") == 80
+    assert "Features by run" not in page and page.count(one.answer[0].claim) >= 80
+    assert "Of 80 groups the page has the answer and the main tables" in page
+    assert "Features by run" in to_html(replace(many, groups=many.groups[:1]))
+    assert len(page) < 5e6
