@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import adapters
 import peft
 import torch
 import transformers
@@ -112,6 +111,8 @@ def make(family: str, trained: str) -> Any:
         options = {"r": 2, "target_modules": TARGETS, "use_dora": trained.startswith("DoRA")}
         model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", **options))
     elif trained != "all weights":
+        import adapters  # not beside transformers 5
+
         chosen = {
             "bottleneck": adapters.SeqBnConfig(reduction_factor=4),
             "LoRA (adapters)": adapters.LoRAConfig(r=2),

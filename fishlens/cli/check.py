@@ -18,6 +18,13 @@ def check(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a field, e.g. -s seed=3.")
     ] = None,
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Check every parameter for itself, on all examples of a batch: slower by their number.",
+        ),
+    ] = False,
     trust: Annotated[bool, Trust] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,13 +38,13 @@ def check(
     allow_code(settings.own_code, trust)
     from fishlens.training.check import check_recipe
 
-    found = check_recipe(settings)
+    found = check_recipe(settings, apart=all_)
     if as_json:
         print_json(found.to_json())
     else:
         _print_splits(found.splits)
         _print_blocks(found.check)
-        _print_prices(found.check.coverage)
+        _print_prices(found.check.prices)
         _print_cost(found, settings)
     if not found.check.passed:
         raise typer.Exit(1)
@@ -89,14 +96,17 @@ def _print_blocks(found: Any) -> None:
         say(f"{block}: {len(used)} parameters ({named}); {verdict} plain autograd to {one.error:.1e}")
 
 
-def _print_prices(rows: Sequence[Any]) -> None:
-    """What the parameters cost for which there is no rule."""
+def _print_prices(prices: Sequence[Any]) -> None:
+    """What the parameters cost for which there is no rule, as counted."""
     from fishlens.fisher.coverage import PRICES
 
-    for rule, price in PRICES.items():
-        if names := [row.parameter for row in rows if row.rule == rule]:
-            shown = ", ".join([*names[:3], *(["…"] if len(names) > 3 else [])])
-            say(f"{len(names)} parameters by {rule} ({shown}): {price}")
+    for one in prices:
+        names = one.parameters
+        shown = ", ".join([*names[:3], *(["…"] if len(names) > 3 else [])])
+        say(
+            f"{len(names)} parameters by {one.rule} ({shown}): a probe of {one.examples} examples takes "
+            f"{one.operations} operations instead of {one.without}; {PRICES[one.rule]}"
+        )
 
 
 def _print_cost(found: Any, settings: "Recipe") -> None:

@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from fishlens.fisher import Block, Coverage, Plan, SelfCheck, coverage, estimate_fisher, self_check
+from fishlens.fisher import (
+    Block,
+    Coverage,
+    Plan,
+    Price,
+    SelfCheck,
+    coverage,
+    estimate_fisher,
+    prices,
+    self_checks,
+)
 from fishlens.tracking.memory import peak_of
 from fishlens.tracking.probe_set import ProbeSet
 
@@ -37,11 +47,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Check:
-    """coverage: one row per parameter, bottom to top. self_checks: one per block. forecast: None if not priced."""
+    """coverage: one row per parameter, bottom to top. self_checks: one per block. forecast: None if not priced.
+
+    prices: of what no rule measures."""
 
     coverage: Sequence[Coverage]
     self_checks: Sequence[SelfCheck]
     forecast: Forecast | None
+    prices: Sequence[Price] = ()
 
     @property
     def passed(self) -> bool:
@@ -52,6 +65,7 @@ class Check:
             "passed": self.passed,
             "coverage": [asdict(row) for row in self.coverage],
             "self_checks": [{**asdict(one), "passed": one.passed} for one in self.self_checks],
+            "prices": [asdict(one) for one in self.prices],
             "forecast": asdict(self.forecast) if self.forecast is not None else None,
         }
 
@@ -68,11 +82,13 @@ def check(
     probe_examples: int = 0,
     parts: float = 1.0,
     priced: bool = True,
+    apart: bool = False,
 ) -> Check:
     """Examine a model: `data` is the probe set, `update` one training batch with labels. Nothing is trained.
 
     `probe` is what will be measured, of `probe_examples` examples; without it a probe of all of `data` with its
-    diagonal is priced. An update is `parts` times the batch `update`. Raises `InputError` for what cannot be measured.
+    diagonal is priced. `apart`: check every parameter for itself, on all examples of the first batch. An update is
+    `parts` times the batch `update`. Raises `InputError` for what cannot be measured.
     """
     probe_set = ProbeSet.of(data)
     first = probe_set.batches[0]
@@ -85,14 +101,12 @@ def check(
         def probe() -> Any:
             return estimate_fisher(model, probe_set.batches, diagonal=True, **options)
 
-    return Check(
-        coverage(model, blocks, first, output=output),
-        [
-            self_check(model, first, blocks=blocks, block=block.name, labels=labels, output=output)
-            for block in blocks
-        ],
-        _forecast(model, probe, probe_examples, update, parts) if priced else None,
+    rows = coverage(model, blocks, first, output=output)
+    checked = self_checks(
+        model, first, blocks=blocks, labels=labels, output=output, examples=None if apart else 2, apart=apart
     )
+    forecast = _forecast(model, probe, probe_examples, update, parts) if priced else None
+    return Check(rows, checked, forecast, prices(model, blocks, first, rows, labels=labels, output=output))
 
 
 def _forecast(

@@ -36,8 +36,12 @@ class RecipeCheck:
         }
 
 
-def check_recipe(recipe: Recipe) -> RecipeCheck:
-    """Prepare a run as `train` would, and examine it. Raises `InputError` for whatever `train` would refuse."""
+def check_recipe(recipe: Recipe, apart: bool = False) -> RecipeCheck:
+    """Prepare a run as `train` would, and examine it.
+
+    `apart`: check every parameter for itself, on all examples of a batch. Raises `InputError` for whatever `train`
+    would refuse.
+    """
     run = prepare_run(recipe, Path("runs") / recipe.name, make_accelerator(recipe), resume=False)
     job, tokenizer = run.job, run.job.assembly.tokenizer
     tracker = job.probes.tracker
@@ -61,6 +65,7 @@ def check_recipe(recipe: Recipe) -> RecipeCheck:
             probe_examples=0 if tracker is None else tracker.examples_per_probe,
             parts=len(first) / len(part),
             priced=tracker is not None,
+            apart=apart,
         )
     splits = [run.data.train, run.data.validation, *run.data.tests.values()]
     rows = [survey(job.task, split, tokenizer, length, recipe.seed) for split in splits]

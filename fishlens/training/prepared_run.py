@@ -14,7 +14,7 @@ from fishlens.training.checkpoint import CHECKPOINTS, newest_checkpoint, read_ch
 from fishlens.training.distributed import same_everywhere
 from fishlens.training.job import make_job
 from fishlens.training.loop import Job
-from fishlens.training.model import assemble
+from fishlens.training.model import assemble, check_library
 from fishlens.training.preparation import prepare_task
 from fishlens.training.reading import Data, check_places, read_data, rehearse
 
@@ -47,6 +47,7 @@ def prepare_run(
     again = begun(place) and resume
     changed = otherwise(first_start(place), code_fingerprints(recipe)) if again else ()
     check_reporters(recipe.report_to)
+    check_library(recipe)
     task = prepare_task(recipe)
     check_places(recipe)
     data = read_data(recipe, task)

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fishlens import InputError, estimate_fisher, find_blocks
-from fishlens.fisher import coverage, proof, self_check
-from fishlens.fisher.coverage import AGAIN, ONE_AT_A_TIME, Coverage
+from fishlens.fisher import Plan, coverage, prices, proof, self_check, self_checks
+from fishlens.fisher.coverage import ONE_AT_A_TIME
 from fishlens.fisher.extensions import LinearRule
 from fishlens.fisher.gradients import Dense, OuterSum
 from fishlens.fisher.tolerance import Tolerance
@@ -135,12 +136,65 @@ def test_gradient_checkpointing_in_train_mode_is_refused():
     assert estimate_fisher(model, sentences()).trace == estimate_fisher(mad_x(), sentences()).trace
 
 
-def test_what_no_rule_measures_says_what_it_costs(capsys):
+@pytest.mark.parametrize("count", [3, 6])
+def test_what_no_rule_measures_says_what_it_costs_as_counted(count, capsys):
     from fishlens.cli.check import _print_prices
 
-    rules = {"a": ONE_AT_A_TIME, "b": "linear", "c": AGAIN, "d": AGAIN}
-    _print_prices([Coverage("layer.0", name, (2,), "Odd", rule) for name, rule in rules.items()])
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("1 parameters by one example at a time (a): each example costs")
-    assert told[1].startswith("2 parameters by its module again for each example (c, d): each example costs")
-    assert len(told) == 2
+    torch.manual_seed(0)
+    model = TimeFirst().double()
+    blocks, batch = find_blocks(model, by="module"), {"input_ids": torch.randint(20, (count, 4))}
+    table = coverage(model, blocks, batch)
+    slow = {row.parameter for row in table if row.rule == ONE_AT_A_TIME}
+    (price,) = prices(model, blocks, batch, table)
+    assert {*price.parameters} == slow == {"inner.weight", "inner.bias"}
+    counted = []
+    for measured in (blocks, [block for block in blocks if block.name != "inner"]):
+        plan = Plan()
+        estimate_fisher(model, batch, blocks=measured, plan=plan)
+        with Counting() as counting:
+            estimate_fisher(model, batch, blocks=measured, plan=plan)
+        counted.append(counting.count)
+    assert [price.operations, price.without] == counted
+    assert (price.operations - price.without) / count > 10  # a pass of the network for each example
+    _print_prices([price])
+    told = capsys.readouterr().out
+    assert (
+        f"a probe of {count} examples takes {counted[0]} operations instead of {counted[1]}; each example"
+        in told
+    )
+
+
+def test_a_model_with_rules_for_everything_has_no_price():
+    model = mad_x()
+    blocks = find_blocks(model)
+    assert prices(model, blocks, sentences(), coverage(model, blocks, sentences())) == []
+
+
+class Counting(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_every_block_and_every_parameter_is_checked_in_one_go():
+    model = mad_x("double_seq_bn")
+    checks = self_checks(model, sentences())
+    assert [one.block for one in checks] == ["layer.0", "layer.1", "head"]
+    assert all(one.passed and one.examples == 2 for one in checks)
+    apart = self_checks(model.float(), sentences(), examples=None, apart=True)
+    assert all(one.passed and one.examples == len(sentences()["labels"]) for one in apart)
+
+
+def test_a_wrong_rule_for_biases_alone_is_found_apart(monkeypatch):
+    right = LinearRule.gradients
+
+    def wrong_biases(self, module, a, g):
+        found = right(self, module, a, g)
+        return {**found, "bias": Dense(0 * g.sum(1))} if "bias" in found else found
+
+    model = mad_x()
+    monkeypatch.setattr(LinearRule, "gradients", wrong_biases)
+    monkeypatch.setattr(proof, "CLAIM", Tolerance({}, math.inf))
+    assert not all(one.passed for one in self_checks(model, sentences(), apart=True))

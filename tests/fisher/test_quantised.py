@@ -126,3 +126,49 @@ def test_lora_of_peft_on_four_bits_of_bitsandbytes():
     before = copy.deepcopy(model)
     agree(model, find_blocks(model), sentences())
     torch.testing.assert_close(model(**sentences()).logits, before(**sentences()).logits)
+
+
+def lora_on_queries(model):
+    options = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"], init_lora_weights=False)
+    return peft.get_peft_model(model, options).eval()
+
+
+def refused(model, says):
+    with pytest.raises(InputError, match=rf"q_proj.base_layer.weight.* {says}"):
+        estimate_fisher(model, sentences(), blocks=find_blocks(model, by="*q_proj.base_layer.weight"))
+
+
+def test_lora_of_peft_on_eight_bits_of_bitsandbytes():
+    library = pytest.importorskip("bitsandbytes")
+    model = tiny("Qwen3", hidden_size=64, head_dim=32)
+    for layer in model.model.layers:
+        dense = layer.self_attn.q_proj
+        made = library.nn.Linear8bitLt(
+            dense.in_features, dense.out_features, bias=False, has_fp16_weights=False
+        )
+        made.weight = library.nn.Int8Params(
+            dense.weight.detach(), requires_grad=False, has_fp16_weights=False
+        )
+        layer.self_attn.q_proj = made.to("cpu")  # which quantises
+    model = lora_on_queries(model)
+    before = model(**sentences()).logits
+    agree(model, find_blocks(model), sentences())
+    assert torch.equal(model(**sentences()).logits, before)
+    refused(model, "torch.int8")
+
+
+def test_lora_of_peft_on_eight_bits_of_torchao():
+    library = pytest.importorskip("torchao.quantization")
+    model = tiny("Qwen3", hidden_size=64, head_dim=32)
+    library.quantize_(model.model, library.Int8WeightOnlyConfig())
+    model = lora_on_queries(model)
+    agree(model, find_blocks(model), sentences())
+    refused(model, "is a Int8Tensor that holds integers")
+
+
+def test_activations_that_torchao_rounds_to_eight_bits_let_no_gradient_through_and_are_refused():
+    library = pytest.importorskip("torchao.quantization")
+    model = tiny("Qwen3", hidden_size=64, head_dim=32)
+    library.quantize_(model.model, library.Int8DynamicActivationInt8WeightConfig())
+    with pytest.raises(InputError, match=r"no gradient reaches it .*quantised weights"):
+        estimate_fisher(lora_on_queries(model), sentences())

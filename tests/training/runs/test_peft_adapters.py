@@ -127,3 +127,17 @@ def test_a_library_that_is_not_installed_is_named_with_the_command(recipe, adapt
     resolved = load_recipe({**recipe, "adapter": adapter, "language_adapters": None})
     with pytest.raises(InputError, match=rf"needs the library {library}.*pip install 'fishlens\[{extra}\]'"):
         assemble(resolved, prepare_task(resolved))
+
+
+def test_who_asks_for_xnli_without_the_extra_is_told_what_to_install_before_anything_else(monkeypatch, tmp_path):
+    from fishlens.training import assembly
+
+    monkeypatch.chdir(tmp_path)  # no data here either
+    monkeypatch.setattr(assembly, "find_spec", lambda name: None)
+    monkeypatch.delitem(assembly.sys.modules, "adapters", raising=False)
+    with pytest.raises(InputError) as told:
+        train("xnli")
+    assert str(told.value) == (
+        "recipe 'xnli' needs the library adapters, which is not installed: pip install 'fishlens[madx]'"
+    )
+    assert not list(tmp_path.iterdir())
