@@ -12,6 +12,7 @@ from fishlens.errors import InputError
 from fishlens.fisher.coverage import AGAIN, ONE_AT_A_TIME
 from fishlens.journal import load_runs
 from fishlens.recipe import load_recipe
+from fishlens.recipe.loading import recipe_text
 from fishlens.training.check import check_recipe
 from fishlens.training.model import assemble
 from fishlens.training.preparation import load_split, prepare_task
@@ -106,6 +107,19 @@ def test_every_parameter_that_trains_has_a_rule_and_every_block_agrees_with_auto
     found = check_recipe(bundled(name)).check
     assert found.passed and len(found.self_checks) == (3 if name == "xnli-qwen3" else 4)
     assert not {row.rule for row in found.coverage} & {ONE_AT_A_TIME, AGAIN}
+
+
+def test_check_all_checks_every_parameter_for_itself_on_every_example(bundled, tmp_path):
+    from typer.testing import CliRunner
+
+    from fishlens.cli import app
+
+    recipe = bundled("xnli-qwen3")
+    (tmp_path / "recipe.yaml").write_text(recipe_text(recipe), encoding="utf-8")
+    said = CliRunner().invoke(app, ["check", str(tmp_path / "recipe.yaml"), "--all", "--json"])
+    checks = json.loads(said.stdout)["self_checks"]
+    assert said.exit_code == 0 and all(one["passed"] for one in checks)
+    assert {one["block"]: one["examples"] for one in checks} == {f"layer.{i}": 16 for i in range(3)}
 
 
 @pytest.mark.parametrize("schedule", ["fun", "standard", "random", "gu-reverse", "auto-rgn"])
