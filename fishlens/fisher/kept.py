@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from fishlens.fisher.places import (
+    LARGEST,
     Place,
     attributes_of,
     content,
@@ -58,6 +59,7 @@ class Search:
         self.places: dict[Any, Place] = {}
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no identity is used twice
         self._classes: set[type] = set()
+        self._bytes = 0  # of the arrays found
 
     def look_at_modules(self, modules: Sequence[nn.Module]) -> None:
         """At the attributes of these modules, which are kept elsewhere, and at their classes."""
@@ -90,7 +92,9 @@ class Search:
         elif isinstance(value, tuple):
             self._items(value, depth)
         elif (place := whole(value)) is not None:
-            self.places[id(value)] = place
+            self._bytes += getattr(value, "nbytes", 0)
+            if self._bytes <= LARGEST:
+                self.places[id(value)] = place
         elif isinstance(value, types.FunctionType):
             self._function(value, depth)
         elif isinstance(value, types.MethodType):

@@ -17,7 +17,7 @@ import torch
 from fishlens.errors import InputError
 
 LARGEST = 64 * 2**20
-"""Bytes of an array that is kept."""
+"""Bytes of all arrays together that are kept."""
 ABSENT = object()
 _ITERATORS = (type(iter([])), type(iter(())), type(iter(range(0))))
 

@@ -247,3 +247,11 @@ def test_a_loader_that_is_given_as_probe_data_reads_the_same_afterwards(options)
     plain, read, at = epochs(tracked=False)
     tracked, read_then, at_then = epochs(tracked=True)
     assert same(plain, tracked) and read == read_then and at == at_then
+
+
+def test_arrays_are_kept_up_to_a_bound_of_them_all(monkeypatch):
+    monkeypatch.setattr(kept, "LARGEST", 100)
+    held = types.SimpleNamespace(arrays=[np.zeros(10) for _ in range(5)])
+    search = kept.Search()
+    search.look(held, 0)
+    assert len(search.places) == 1
