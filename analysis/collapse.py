@@ -25,10 +25,11 @@ def collapsed_runs(
     """One row per run: run, schedule, seed, source, source_limit, average (over targets), limit, guess, state.
 
     `source` is the last validation score in the source language, which chose nothing and is not an outcome; the test
-    score where there is none. `guess`: points that guessing scores; by default known for accuracy on nli, choice and topic.
-    Limits are guess + 2 √(guess (100 − guess) / examples), of the examples that were scored. `state`: "diverged" where
-    the source is not above its limit or the loss was not finite at the end, else "collapsed in the targets" where the
-    average is not above its own, else "trained"; "not known" without scores, a known guess or the number of examples.
+    score where there is none. `guess`: points that guessing scores; by default known for accuracy on nli, choice and
+    topic. Limits are guess + 2 √(guess (100 − guess) / examples), of the examples that were scored. `state`: "diverged"
+    where the source is not above its limit or the loss was not finite at the end, else "collapsed in the targets" where
+    the average is not above its own, else "trained"; "not known" without scores, a known guess or the number of
+    examples.
     Raises `InputError` for a guess outside 0 to 100.
     """
     if guess is not None and not 0 < guess < 100:
