@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+VALUES = "different values"  # what a column that is constant lacks: counting them says nothing
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -61,5 +63,6 @@ class NotEnough:
 
 def not_enough(quantity: str, have: int, needed: int, unit: str, *, n: int, why: str = "") -> NotEnough:
     """`NotEnough` with its sentence written out."""
-    reason = f"{have} {unit}, at least {needed} are needed" + (f" ({why})" if why else "")
+    counted = f"{have} {unit}, at least {needed} are needed" + (f" ({why})" if why else "")
+    reason = why if why and unit == VALUES else counted
     return NotEnough(quantity, n=n, clusters=have, needed=needed, unit=unit, note=reason)
