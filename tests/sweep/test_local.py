@@ -103,6 +103,8 @@ def test_a_run_does_not_outlive_the_sweep_that_started_it(study_file, tmp_path, 
     )
     pid = int(sweep.stdout.readline())
     wait_until(lambda: state_of(run.folder)[0] is Status.INTERRUPTED)  # its journal is open
+    (held,) = run_locally([run], jobs=1)  # another sweep finds it
+    assert held.held and held.error is None
     sweep.kill()
     wait_until(lambda: not alive(pid))
 
