@@ -181,7 +181,7 @@ def only(runs: Runs, names: Iterable[str]) -> Runs:
     for table in ("runs", *TABLES):
         frame = getattr(runs, table)
         frames[table] = frame[frame["run"].isin(wanted).to_numpy()].reset_index(drop=True)
-    return replace(runs, **frames)
+    return runs.with_frames(frames)
 
 
 def _refusal(names: pd.Series, values: pd.Series, differing: list[str]) -> str:

@@ -182,7 +182,7 @@ class Kind:
     `identity`: the fields that, with kind and step, tell two records apart; of equal ones the last attempt's is kept.
     `table`, `columns`: the frame made of these records, after run, step and time; a string is the field of that name.
     `each`: the field whose items make a row each (columns `block` and `position`), or None: a row a record.
-    `needs`: a record has at least one of these.
+    `needs`: a record has at least one of these. `since`: the minor version that added the kind.
     """
 
     name: str
@@ -193,6 +193,7 @@ class Kind:
     columns: tuple[str | Column, ...] = ()
     each: str | None = None
     needs: tuple[str, ...] = field(default=())
+    since: int = 0
 
     def problem(self, record: Mapping[str, Any]) -> str | None:
         """What is wrong with a record of this kind, in words; None for a good one. Unknown fields are allowed."""

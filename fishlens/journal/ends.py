@@ -1,4 +1,4 @@
-"""Both ends of a journal, read without what lies between: enough to know whose it is and how it stands."""
+"""Both ends of a journal, read without what lies between: enough to know whose it is and whether it has ended."""
 
 import os
 from collections.abc import Iterator

@@ -52,7 +52,7 @@ def joined_runs(sources: Sequence[Source], copies: bool = False) -> Runs:
         parts = [_of(getattr(one.runs, table), new) for one, new in zip(sources, new_names, strict=True)]
         frames[table] = _stacked(parts, known)
     told = [one for source in sources for one in source.runs.left_out]
-    return Runs(**frames, left_out=(*told, *left_out))
+    return Runs.of(frames, (*told, *left_out))
 
 
 def _each_once(sources: Sequence[Source]) -> tuple[list[list[str]], list[LeftOut]]:

@@ -44,7 +44,7 @@ MINOR = 2
 
 _COMMON = {
     "step": Field(
-        COUNT, "completed optimizer updates: the record speaks of the weights after so many", "updates", True
+        COUNT, "completed optimizer updates: the record is about the weights after so many", "updates", True
     ),
     "time": Field(TIME, "when it was written; a label only, order is the order of lines", "s"),
 }

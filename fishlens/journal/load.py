@@ -117,7 +117,7 @@ def _from_journals(found: Found, tables: Collection[str], strict: bool, copies: 
     names = _distinct_names(read)
     frames = {table: parts.pop(table).frame(names) for table in TABLES}
     rows = [{"run": name, **row} for name, row in zip(names, rows, strict=True)]
-    return Runs(_runs_frame(rows), **frames, left_out=tuple(left_out))
+    return Runs.of({"runs": _runs_frame(rows), **frames}, tuple(left_out))
 
 
 def _each_once(found: Found, strict: bool) -> tuple[list[Path], list[LeftOut]]:

@@ -26,10 +26,8 @@ from fishlens.journal.runs import COLUMNS, KIND_OF, RUN_COLUMNS, TABLES, LeftOut
 from fishlens.names import one_line, printable
 
 _FILES = ("runs", *TABLES)
-_SINCE = {
-    "fisher_series": 1,
-    "probes": 1,
-}  # tables that older exports do not have: the minor version that added them
+# tables that older exports do not have: the minor version that added them
+_SINCE = {name: kind.since for name, kind in KIND_OF.items()} | {"fisher_series": 1, "probes": 1}
 # what every table has before its own columns
 _WHEN = (Column("run", "", "category"), Column("step", "", "int64"), Column("time", "", "float64"))
 # in a file's metadata
@@ -116,7 +114,7 @@ def read_export(folder: str | os.PathLike[str], tables: Collection[str] = TABLES
             raise InputError(f"{path}, {problem}")
         frames[name] = frame if name in tables else frame.iloc[:0]
     left_out = tuple(LeftOut(Path(path), reason) for path, reason in about["left_out"])
-    return Runs(**frames, left_out=left_out)
+    return Runs.of(frames, left_out)
 
 
 def _write(frame: pd.DataFrame, unfinished: Path, place: Path, about: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ class Run:
 
     @property
     def end(self) -> Record | None:
-        """The end record of the last attempt, if it came to one."""
+        """The end record of the last attempt, if it has one."""
         mine = (r for r in reversed(self.records) if r["attempt"] == self.start["attempt"])
         return next((record for record in mine if record["kind"] == "end"), None)
 
