@@ -1,8 +1,9 @@
 """`fishlens train-language-adapter` and `fishlens pretrain`: masked-LM on raw text."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from enum import Enum
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from fishlens.cli.output import say
 from fishlens.errors import InputError
 
 if TYPE_CHECKING:
-    from fishlens.pretraining.masked_lm import MaskedLMSettings
+    from fishlens.pretraining.settings import MaskedLMSettings
 
 
 class Precision(str, Enum):
@@ -20,21 +21,64 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
-Steps = Annotated[int, typer.Option(min=1, help="Optimizer updates.")]
-Batch = Annotated[int, typer.Option(min=1, help="Rows of text in an update.")]
-MaxLength = Annotated[int, typer.Option(min=4, help="Longest row, in tokens.")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate; falls linearly to zero.")]
-Warmup = Annotated[int, typer.Option(min=0, help="Steps of linear warmup.")]
-MaskShare = Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the tokens that are predicted.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything.")]
-SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints and held-out evaluations.")]
-LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the curve.")]
-ForwardPrecision = Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")]
-Minutes = Annotated[float | None, typer.Option(help="End after so many minutes of training.")]
 Join = Annotated[bool, typer.Option(help="Put consecutive lines into one row as long as they fit.")]
 
+# fields of MaskedLMSettings: name → (type and help, default)
+_SETTINGS: dict[str, tuple[Any, Any]] = {
+    "steps": (Annotated[int, typer.Option(min=1, help="Optimizer updates.")], 10_000),
+    "batch": (Annotated[int, typer.Option(min=1, help="Rows of text in an update.")], 32),
+    "max_length": (Annotated[int, typer.Option(min=4, help="Longest row, in tokens.")], 128),
+    "learning_rate": (
+        Annotated[float, typer.Option(help="Peak learning rate; falls linearly to zero.")],
+        1e-4,
+    ),
+    "warmup": (Annotated[int, typer.Option(min=0, help="Steps of linear warmup.")], 0),
+    "mask_share": (
+        Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the tokens that are predicted.")],
+        0.15,
+    ),
+    "seed": (Annotated[int, typer.Option(help="Seed of everything.")], 0),
+    "log_every": (Annotated[int, typer.Option(min=1, help="Steps between lines of the curve.")], 50),
+    "save_every": (
+        Annotated[int, typer.Option(min=1, help="Steps between checkpoints and held-out evaluations.")],
+        500,
+    ),
+    "precision": (
+        Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")],
+        Precision.fp32,
+    ),
+    "minutes": (Annotated[float | None, typer.Option(help="End after so many minutes of training.")], None),
+}
 
+
+def _with_settings(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of masked-LM training, some with other defaults; it gets them as `settings`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            from fishlens.pretraining.settings import MaskedLMSettings
+
+            told = {name: given.pop(name) for name in _SETTINGS}
+            command(settings=MaskedLMSettings(**{**told, "precision": told["precision"].value}), **given)
+
+        own = [p for name, p in inspect.signature(command).parameters.items() if name != "settings"]
+        ours = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, default), annotation=kind
+            )
+            for name, (kind, default) in _SETTINGS.items()
+        ]
+        with_options.__signature__ = inspect.Signature([*own, *ours])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {p.name: p.annotation for p in (*own, *ours)}
+        return with_options
+
+    return decorate
+
+
+@_with_settings()
 def train_language_adapter(
+    settings: "MaskedLMSettings",
     model: Annotated[str, typer.Option(help="Folder or hub id of the base model, with its masked-LM head.")],
     language: Annotated[str, typer.Option(help="Name of the adapter: the language's code.")],
     text: Annotated[Path, typer.Option(help="Raw text, a sentence or more a line.")],
@@ -43,23 +87,10 @@ def train_language_adapter(
     config: Annotated[
         str, typer.Option(help="Configuration string of adapters.")
     ] = "seq_bn_inv[reduction_factor=2]",
-    steps: Steps = 10_000,
-    batch: Batch = 32,
-    max_length: MaxLength = 128,
-    learning_rate: LearningRate = 1e-4,
-    warmup: Warmup = 0,
-    mask_share: MaskShare = 0.15,
-    seed: Seed = 0,
-    log_every: LogEvery = 50,
-    save_every: SaveEvery = 500,
-    precision: ForwardPrecision = Precision.fp32,
-    minutes: Minutes = None,
     join: Join = True,
 ) -> None:
     """Train a language adapter (MAD-X) on the frozen model. The same command resumes an interrupted one."""
     from fishlens.pretraining.language_adapter import train_language_adapter as train
-
-    settings = _settings(locals())
 
     def run() -> str:
         summary = train(
@@ -79,10 +110,12 @@ def train_language_adapter(
             line += f", held-out perplexity {before:.1f} without it, {after:.1f} with it"
         return line
 
-    resumable(run, steps)
+    resumable(run, settings.steps)
 
 
+@_with_settings(batch=64, learning_rate=1e-3, warmup=100)
 def pretrain(
+    settings: "MaskedLMSettings",
     context: typer.Context,
     text: Annotated[
         Path, typer.Option(help="Folder with one file a language: xx.txt, a sentence or more a line.")
@@ -117,17 +150,6 @@ def pretrain(
     heads: Annotated[int, typer.Option(min=1)] = 4,
     feed_forward: Annotated[int, typer.Option(min=4)] = 512,
     dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.0,
-    steps: Steps = 10_000,
-    batch: Batch = 64,
-    max_length: MaxLength = 128,
-    learning_rate: LearningRate = 1e-3,
-    warmup: Warmup = 100,
-    mask_share: MaskShare = 0.15,
-    seed: Seed = 0,
-    log_every: LogEvery = 50,
-    save_every: SaveEvery = 500,
-    precision: ForwardPrecision = Precision.fp32,
-    minutes: Minutes = None,
     join: Join = True,
 ) -> None:
     """Pretrain a small encoder of XLM-R's architecture from scratch, or go on with an existing one (--from). The same
@@ -135,7 +157,6 @@ def pretrain(
     from fishlens.pretraining.encoder import EncoderShape, Vocabulary
     from fishlens.pretraining.encoder import pretrain as train
 
-    settings = _settings(locals())
     if from_ is not None:
         _refuse_shape(context)
     texts = _files(text, language)
@@ -151,7 +172,7 @@ def pretrain(
         folder = train(
             texts,
             output,
-            EncoderShape(layers, hidden, heads, feed_forward, max_length, dropout)
+            EncoderShape(layers, hidden, heads, feed_forward, settings.max_length, dropout)
             if from_ is None
             else from_,
             Vocabulary(tokenizer, vocabulary) if from_ is None else None,
@@ -167,7 +188,7 @@ def pretrain(
         )
         return f"encoder of {len(texts)} languages is in {folder}"
 
-    resumable(run, steps)
+    resumable(run, settings.steps)
 
 
 _SHAPE = ("tokenizer", "vocabulary", "layers", "hidden", "heads", "feed_forward", "dropout")
@@ -181,14 +202,6 @@ def _refuse_shape(context: typer.Context) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} is for a new encoder: --from keeps what that one has"
             )
-
-
-def _settings(options: dict[str, Any]) -> "MaskedLMSettings":
-    """The settings among a command's options, which have the same names."""
-    from fishlens.pretraining.masked_lm import MaskedLMSettings
-
-    named = {field.name: options[field.name] for field in fields(MaskedLMSettings) if field.name in options}
-    return MaskedLMSettings(**{**named, "precision": options["precision"].value})
 
 
 def resumable(run: Callable[[], str], steps: int) -> None:

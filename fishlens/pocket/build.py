@@ -9,7 +9,7 @@ leaves in the folder what `fishlens/pocket/` ships (`model/`, `adapters/<languag
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from fishlens.pocket.formats import write_tasks
 from fishlens.pocket.languages import DISTANCE_WEIGHTS, Family, make_family
 from fishlens.pocket.meanings import World
 from fishlens.pocket.text import parallel_lines, raw_lines
-from fishlens.pretraining.masked_lm import MaskedLMSettings, Note
+from fishlens.pretraining.encoder import EncoderShape, Vocabulary, pretrain
+from fishlens.pretraining.masked_lm import Note
+from fishlens.pretraining.settings import MaskedLMSettings
 
 PACKAGE = Path(__file__).parent
 # words of the templates that tasks put around texts (COPA's questions): never in pocket text, but not unknown either
 TEMPLATE_WORDS = ("What", "was", "the", "cause", "happened", "as", "a", "result", "effect")
+SHAPE = EncoderShape(feed_forward=256, positions=64)
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,23 @@ class BuildPlan:
     parallel: int = 0
     translation_share: float = 0.0
     align: bool = False
-    layers: int = 6
-    hidden: int = 128
-    heads: int = 4
-    feed_forward: int = 256
-    positions: int = 64
+    shape: EncoderShape = SHAPE
     encoder_steps: int = 4200
     adapter_steps: int = 100
     adapter_config: str = "seq_bn_inv[reduction_factor=8]"
 
 
-QUICK = BuildPlan(documents=200, heldout=40, encoder_steps=30, adapter_steps=5, hidden=32, feed_forward=64)
+QUICK = BuildPlan(
+    documents=200,
+    heldout=40,
+    encoder_steps=30,
+    adapter_steps=5,
+    shape=replace(SHAPE, hidden=32, feed_forward=64),
+)
 
 
 def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
     """Make all of it; the same plan makes the same files (on one thread of the same processor type)."""
-    from fishlens.pretraining.encoder import EncoderShape, Vocabulary, pretrain
-
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; expected a folder, or a new one")
@@ -67,13 +70,12 @@ def build(output: str | Path, plan: BuildPlan, note: Note = print) -> None:
     write_text(text, family, world, plan)
     codes = [language.code for language in family.languages]
     words = {word: None for language in family.languages for word in language.words()}
-    shape = EncoderShape(plan.layers, plan.hidden, plan.heads, plan.feed_forward, plan.positions)
     run = output / "work" / "encoder"
     if not (output / "model" / "model.safetensors").exists():
         made = pretrain(
             {code: text / "rawtext" / f"{code}.txt" for code in codes},
             run,
-            shape,
+            plan.shape,
             Vocabulary("word", 100_000, (*TEMPLATE_WORDS, *sorted(words))),
             _settings(plan, plan.encoder_steps, learning_rate=2e-3, batch=64),
             heldout={code: text / "rawtext" / "heldout" / f"{code}.txt" for code in codes},
@@ -95,7 +97,7 @@ def _settings(plan: BuildPlan, steps: int, *, learning_rate: float, batch: int) 
     return MaskedLMSettings(
         steps=steps,
         batch=batch,
-        max_length=plan.positions,
+        max_length=plan.shape.positions,
         learning_rate=learning_rate,
         warmup=min(100, steps // 10),
         mask_share=0.2,

@@ -11,13 +11,7 @@ from typing import Any
 
 from fishlens.errors import InputError
 from fishlens.files import write_file, writing_folder
-from fishlens.pretraining.masked_lm import (
-    CURVE,
-    MaskedLMSettings,
-    Note,
-    refuse_files_of_others,
-    train_masked_lm,
-)
+from fishlens.pretraining.masked_lm import CURVE, Note, refuse_files_of_others, train_masked_lm
 from fishlens.pretraining.raw_text import (
     Batches,
     Rows,
@@ -27,6 +21,7 @@ from fishlens.pretraining.raw_text import (
     read_lines,
     read_parallel,
 )
+from fishlens.pretraining.settings import MaskedLMSettings
 from fishlens.training.place import with_disk_errors_in_words
 
 Paths = Mapping[str, str | Path]

@@ -14,17 +14,11 @@ from accelerate import Accelerator
 from fishlens.errors import InputError
 from fishlens.files import write_file, writing
 from fishlens.journal.records import installed_versions
-from fishlens.pretraining.masked_lm import (
-    CURVE,
-    MaskedLMLoss,
-    MaskedLMSettings,
-    Note,
-    heldout_loss,
-    refuse_files_of_others,
-    train_masked_lm,
-)
+from fishlens.pretraining.masked_lm import CURVE, Note, refuse_files_of_others, train_masked_lm
 from fishlens.pretraining.masked_lm_model import load_masked_lm
+from fishlens.pretraining.masking import MaskedLMLoss, heldout_loss
 from fishlens.pretraining.raw_text import Batches, encode_lines, read_lines
+from fishlens.pretraining.settings import MaskedLMSettings
 from fishlens.recipe.content import fingerprint
 from fishlens.training.checkpoint import CHECKPOINTS, remove_all_checkpoints
 from fishlens.training.place import with_disk_errors_in_words

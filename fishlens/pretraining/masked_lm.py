@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.files import write_file
-from fishlens.pretraining.raw_text import Batches, Rows, pad
+from fishlens.pretraining.masking import MaskedLMLoss, heldout_loss
+from fishlens.pretraining.raw_text import Batches, Rows
+from fishlens.pretraining.settings import MaskedLMSettings
 from fishlens.training.checkpoint import (
     CHECKPOINTS,
     Snapshot,
@@ -39,131 +41,12 @@ Note = Callable[[str], None]
 CURVE = "curve.jsonl"
 
 
-@dataclass(frozen=True)
-class MaskedLMSettings:
-    """How to train. `warmup` is a number of steps; the learning rate then falls linearly to zero at `steps`.
-
-    `precision` is that of the forward pass: bf16 runs it under autocast; weights, optimizer and loss stay float32.
-    `minutes` is a limit: training ends when it has lasted so long, and the learning rate falls to zero by then. Such
-    a run is not repeatable to the bit, because it depends on the speed of the machine.
-    """
-
-    steps: int
-    batch: int = 64
-    max_length: int = 64
-    learning_rate: float = 1e-3
-    warmup: int = 0
-    weight_decay: float = 0.01
-    mask_share: float = 0.15
-    clip: float = 1.0
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
-    precision: str = "fp32"
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate is {self.learning_rate}; expected a number above 0")
-        if self.precision not in ("fp32", "bf16"):
-            raise InputError(f"precision is {self.precision!r}; expected fp32 or bf16")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise InputError(f"minutes is {self.minutes}; expected a number above 0")
-
-
 class Interrupted(Exception):
     """Ctrl-C: a checkpoint of `step` was written."""
 
     def __init__(self, step: int):
         super().__init__(f"interrupted after step {step}")
         self.step = step
-
-
-def mask_tokens(
-    ids: np.ndarray,
-    special: np.ndarray,
-    mask_id: int,
-    vocabulary: int,
-    share: float,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """BERT's masking: a `share` of the ordinary tokens is to be predicted; 80 % of them become the mask, 10 % another
-    token, 10 % stay. Every row that has an ordinary token has at least one to predict.
-
-    Args:
-        ids: [rows, T]. special: bool [rows, T], tokens that are never predicted (padding included).
-
-    Returns:
-        (input ids, chosen: bool [rows, T]); what to predict is `ids[chosen]`.
-    """
-    draws = np.where(special, 2.0, random.random(ids.shape))
-    chosen = draws < share
-    first = draws.argmin(1)
-    lucky = draws.min(1) < 1
-    chosen[np.arange(len(ids))[lucky], first[lucky]] = True
-    fate = random.random(ids.shape)
-    inputs = np.where(chosen & (fate < 0.8), mask_id, ids)
-    replaced = chosen & (fate >= 0.9)
-    return np.where(replaced, random.integers(0, vocabulary, ids.shape), inputs), chosen
-
-
-class MaskedLMLoss:
-    """The loss of a Hugging Face masked-LM model, with logits made for the chosen positions only.
-
-    The model's head (whatever takes the encoder's output) is given those positions alone, which saves most of the
-    work of a large vocabulary.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, settings: MaskedLMSettings):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        heads = [getattr(model, name) for name in ("lm_head", "cls", "predictions") if hasattr(model, name)]
-        if not heads:
-            raise InputError(
-                f"{type(model).__name__} has no masked-LM head that fishlens knows (lm_head, cls)"
-            )
-        self._head = heads[0]
-        self._special = np.zeros(len(tokenizer), dtype=bool)
-        self._special[tokenizer.all_special_ids] = True
-
-    def __call__(self, rows: Rows, random: np.random.Generator) -> tuple[torch.Tensor, int]:
-        """(mean loss over the masked tokens, their number)."""
-        ids, attention = pad(rows, self.tokenizer.pad_token_id)
-        inputs, chosen = mask_tokens(
-            ids,
-            self._special[ids],
-            self.tokenizer.mask_token_id,
-            len(self.tokenizer),
-            self.settings.mask_share,
-            random,
-        )
-        device = next(self.model.parameters()).device
-        where = torch.from_numpy(chosen).to(device)
-        gather = self._head.register_forward_pre_hook(lambda _, given: (given[0][where], *given[1:]))
-        try:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                logits = self.model(
-                    input_ids=torch.from_numpy(inputs).to(device),
-                    attention_mask=torch.from_numpy(attention).to(device),
-                ).logits
-        finally:
-            gather.remove()
-        labels = torch.from_numpy(ids[chosen]).to(device)
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return torch.nn.functional.cross_entropy(wide, labels), len(labels)
-
-
-@torch.no_grad()
-def heldout_loss(loss: MaskedLMLoss, rows: Rows) -> float:
-    """Mean loss over the masked tokens of held-out rows, always the same ones; its exponential is the perplexity."""
-    settings, was_training = loss.settings, loss.model.training
-    loss.model.eval()
-    total, count = 0.0, 0
-    for number, start in enumerate(range(0, len(rows), settings.batch)):
-        random = np.random.default_rng([settings.seed, 3, number])
-        value, tokens = loss(rows[start : start + settings.batch], random)
-        total, count = total + value.item() * tokens, count + tokens
-    loss.model.train(was_training)
-    return total / count
 
 
 def train_masked_lm(

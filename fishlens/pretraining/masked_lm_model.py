@@ -1,4 +1,4 @@
-"""Masked-LM models from a checkpoint: what it lacks is told, never drawn at random in silence."""
+"""Masked-LM models from a checkpoint: missing weights are named, never initialised without a word."""
 
 from pathlib import Path
 from typing import Any

@@ -11,9 +11,14 @@ from fishlens.pocket.build import PACKAGE, BuildPlan, build, shipped, write_fami
 from fishlens.pocket.formats import write_tasks
 from fishlens.pocket.languages import make_family
 from fishlens.pocket.meanings import World
+from fishlens.pretraining.encoder import EncoderShape
 
 TINY = BuildPlan(
-    documents=60, heldout=20, encoder_steps=4, adapter_steps=2, layers=2, hidden=16, heads=2, feed_forward=16
+    documents=60,
+    heldout=20,
+    encoder_steps=4,
+    adapter_steps=2,
+    shape=EncoderShape(layers=2, hidden=16, heads=2, feed_forward=16, positions=64),
 )
 
 
@@ -74,7 +79,7 @@ def test_every_language_has_an_adapter_and_the_model_has_the_templates_words(bui
     tokenizer = AutoTokenizer.from_pretrained(built / "model")
     for text in ("What was the cause?", "What happened as a result?"):
         assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
-    assert tokenizer.model_max_length == TINY.positions
+    assert tokenizer.model_max_length == TINY.shape.positions
 
 
 needs_package_data = pytest.mark.skipif(

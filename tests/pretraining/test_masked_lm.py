@@ -13,15 +13,10 @@ from safetensors.torch import load_file
 from fishlens.errors import InputError
 from fishlens.pretraining.encoder import EncoderShape, Vocabulary, new_encoder, pretrain
 from fishlens.pretraining.language_adapter import WEIGHTS, _add_adapter, train_language_adapter
-from fishlens.pretraining.masked_lm import (
-    Interrupted,
-    MaskedLMLoss,
-    MaskedLMSettings,
-    learning_rate,
-    mask_tokens,
-    train_masked_lm,
-)
+from fishlens.pretraining.masked_lm import Interrupted, learning_rate, train_masked_lm
+from fishlens.pretraining.masking import MaskedLMLoss, mask_tokens
 from fishlens.pretraining.raw_text import Batches, encode_lines, pad
+from fishlens.pretraining.settings import MaskedLMSettings
 from fishlens.pretraining.tokenizer_training import train_tokenizer
 
 LINES = [
