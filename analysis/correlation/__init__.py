@@ -1,1 +1,1 @@
-"""Does a feature of the Fisher curve go with transfer? Coefficients over runs, with honest intervals."""
+"""Does a feature of the Fisher curve go with transfer? Coefficients over runs, with intervals."""

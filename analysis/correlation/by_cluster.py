@@ -1,6 +1,7 @@
-"""Intervals and p-values of a coefficient whose clusters are all that is independent; strata have no level to lose."""
+"""Intervals and p-values of a coefficient whose rows are independent only between clusters."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,66 +15,70 @@ from .association import EXACT_FIT, Array, Association, fisher_z, values_of
 from .coefficients import coefficient
 
 
-def resampled_interval(
-    columns: Array,
-    groups: NDArray[np.intp],
-    strata: NDArray[np.intp],
-    method: str,
-    value: float,
-    interval: str,
-    level: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """The ends of the interval around `value`, by one of `INTERVALS`; `groups` are cluster codes.
+@dataclass(frozen=True)
+class Clustered:
+    """A coefficient `value` of two `columns`, and what is independent in them: `groups` are the codes of clusters."""
 
-    NaN for the jackknife where Fisher's z is infinite or unknown: the agreement is perfect, or becomes so (or a column
-    constant) when one cluster is left out.
-    """
-    count = int(groups.max()) + 1
-    deleted = coefficient(columns, deletions(count)[:, groups], method, strata)
-    if interval == "jackknife":
-        if not (np.abs(np.r_[value, deleted]) < EXACT_FIT).all():
-            return math.nan, math.nan
-        low, high = np.tanh(jackknife_t(float(fisher_z(value)), fisher_z(deleted), level))
-        return float(low), float(high)
-    resampled = coefficient(columns, resampled_counts(count, resamples, rng)[:, groups], method, strata)
-    return percentile(resampled, level) if interval == "percentile" else bca(value, resampled, deleted, level)
+    columns: Array
+    groups: NDArray[np.intp]
+    strata: NDArray[np.intp]
+    method: str
+    value: float
+
+    @property
+    def count(self) -> int:
+        return int(self.groups.max()) + 1
+
+    def deleted(self) -> Array:
+        """The coefficient with each cluster left out."""
+        return coefficient(self.columns, deletions(self.count)[:, self.groups], self.method, self.strata)
+
+    def interval(
+        self, kind: str, level: float, resamples: int, rng: np.random.Generator
+    ) -> tuple[float, float]:
+        """The ends of the interval around the value, by one of `INTERVALS`.
+
+        NaN for the jackknife where Fisher's z is infinite or unknown: the agreement is perfect, or becomes so (or a
+        column constant) when one cluster is left out.
+        """
+        deleted = self.deleted()
+        if kind == "jackknife":
+            if not (np.abs(np.r_[self.value, deleted]) < EXACT_FIT).all():
+                return math.nan, math.nan
+            low, high = np.tanh(jackknife_t(float(fisher_z(self.value)), fisher_z(deleted), level))
+            return float(low), float(high)
+        weights = resampled_counts(self.count, resamples, rng)[:, self.groups]
+        resampled = coefficient(self.columns, weights, self.method, self.strata)
+        return (
+            percentile(resampled, level)
+            if kind == "percentile"
+            else bca(self.value, resampled, deleted, level)
+        )
+
+    def p_value(
+        self, exchange: NDArray[np.intp], level: float, resamples: int, rng: np.random.Generator
+    ) -> tuple[float, str]:
+        """The two-sided p-value and how it was got (`{}` in it stands for what the clusters are).
+
+        Whole clusters change places among those of the same size and `exchange` code. Where that leaves too few
+        arrangements for any p below 1 − `level` (schedules with different numbers of seeds), p is of the jackknife's
+        t, unless the agreement is perfect and has no error.
+        """
+        moves = rearrange(self.groups, exchange, resamples, rng)
+        if moves.possible < 1 / (1 - level):  # an int, maybe 300!: too large to become a float
+            error = float(jackknife_error(fisher_z(self.deleted())))
+            if abs(self.value) < EXACT_FIT and error > 0:
+                p = float(2 * stats.t.sf(abs(fisher_z(self.value)) / error, self.count - 1))
+                return p, f"jackknife t p ({moves.possible} permutations of unequal {{}} are too few)"
+        permuted = permuted_coefficients(self.columns, moves, self.method, self.strata)
+        p = moves.p_value(abs(self.value), np.abs(permuted))
+        return p, f"permutation p over {{}}, {'all' if moves.exact else 'random'} {len(moves.index)}"
 
 
 def no_interval_note(low: float, unit: str) -> str:
-    """What is to be said of an interval that `resampled_interval` could not give."""
+    """What is to be said of an interval that could not be given."""
     perfect = f"no interval: agreement is perfect, or is with one of the {unit} left out"
     return perfect if math.isnan(low) else ""
-
-
-def cluster_p_value(
-    columns: Array,
-    groups: NDArray[np.intp],
-    strata: NDArray[np.intp],
-    exchange: NDArray[np.intp],
-    method: str,
-    value: float,
-    level: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> tuple[float, str]:
-    """The two-sided p-value of `value` and how it was got (`{}` in it stands for what the clusters are).
-
-    Whole clusters change places among those of the same size and `exchange` code. Where that leaves too few
-    arrangements for any p below 1 − `level` (schedules with different numbers of seeds), p is of the jackknife's t,
-    unless the agreement is perfect and has no error.
-    """
-    moves = rearrange(groups, exchange, resamples, rng)
-    if moves.possible < 1 / (1 - level):  # an int, maybe 300!: too large to become a float
-        count = int(groups.max()) + 1
-        z = fisher_z(coefficient(columns, deletions(count)[:, groups], method, strata))
-        error = float(jackknife_error(z))
-        if abs(value) < EXACT_FIT and error > 0:
-            p = float(2 * stats.t.sf(abs(fisher_z(value)) / error, count - 1))
-            return p, f"jackknife t p ({moves.possible} permutations of unequal {{}} are too few)"
-    p = moves.p_value(abs(value), np.abs(permuted_coefficients(columns, moves, method, strata)))
-    return p, f"permutation p over {{}}, {'all' if moves.exact else 'random'} {len(moves.index)}"
 
 
 def permuted_coefficients(

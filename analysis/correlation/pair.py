@@ -1,4 +1,4 @@
-"""One coefficient of two columns with its interval and its p-value, honest about what is independent.
+"""One coefficient of two columns, with its interval and its p-value by what is independent.
 
 The interval: delete one unit at a time on Fisher's z scale, ± t (default), or the cluster bootstrap (BCa or
 percentile). The p-value: whole units of y change places.
@@ -25,7 +25,7 @@ from .association import (
     associate,
     fisher_z,
 )
-from .by_cluster import no_interval_note, resampled_interval
+from .by_cluster import Clustered, no_interval_note
 from .coefficients import METHODS
 
 NEEDED = 6  # clusters; of five, only |r| > 0.88 is distinguishable from zero
@@ -101,9 +101,8 @@ def correlation(
     if interval == "jackknife":
         low, high = found.interval(level, moves)
     else:
-        low, high = resampled_interval(
-            found.columns, found.clusters, found.strata, method, found.value, interval, level, resamples, rng
-        )
+        clustered = Clustered(found.columns, found.clusters, found.strata, method, found.value)
+        low, high = clustered.interval(interval, level, resamples, rng)
     if found.coarse:
         low = high = math.nan
     lane = ", Freedman–Lane" if controls is not None else ""

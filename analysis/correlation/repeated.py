@@ -8,7 +8,7 @@ from scipy import stats
 
 from ..inference.clusters import codes_of
 from ..results import Estimate, NotEnough, not_enough
-from .by_cluster import cluster_p_value, no_interval_note, resampled_interval
+from .by_cluster import Clustered, no_interval_note
 from .coefficients import coefficient
 from .pair import NEEDED as NEEDED_CLUSTERS
 
@@ -83,10 +83,9 @@ def _clustered(
     rng = np.random.default_rng(seed)
     # only clusters with the same subjects, here in the same order, may change places
     pattern = codes_of([repr(subjects[clusters == g].tolist()) for g in range(count)], count)
-    p, tested = cluster_p_value(
-        columns, clusters, subjects, pattern[clusters], "pearson", r, level, resamples, rng
-    )
-    ends = resampled_interval(columns, clusters, subjects, "pearson", r, "jackknife", level, resamples, rng)
+    found = Clustered(columns, clusters, subjects, "pearson", r)
+    p, tested = found.p_value(pattern[clusters], level, resamples, rng)
+    ends = found.interval("jackknife", level, resamples, rng)
     method = f"delete-one jackknife over {unit} on Fisher's z, t interval; {tested.format(unit)}"
     note = no_interval_note(ends[0], unit)
     return Estimate(quantity, r, *ends, level, p, len(columns), count, method, seed, note)
