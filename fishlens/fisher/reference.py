@@ -1,4 +1,4 @@
-"""The Fisher by plain autograd, one example and one label at a time: slow, and nothing to get wrong.
+"""The Fisher by plain autograd, one example and one label at a time: slow, and simple enough to be trusted.
 
 No rule, no hook, no closed form: `exact` is the sum over all labels that its definition asks for. Every
 rule is tested against it, and `self_check` runs it on the user's own model.

@@ -1,12 +1,12 @@
 """Relative gradient norms, what `auto-rgn` weighs learning rates by (Lee et al. 2023)."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from fishlens.fisher.blocks import Block
+from fishlens.fisher.observe import observing
 from fishlens.fisher.transfer import widest
 
 
@@ -15,13 +15,12 @@ def relative_gradient_norms(
 ) -> dict[str, float]:
     """‖∇L‖ / ‖θ‖ of each block for the mean loss of `batches` (tensors on the model's device, labels in them).
 
-    In evaluation mode (no dropout, so no random number is drawn) and by `torch.autograd.grad`: `.grad`, modes and
-    `requires_grad` are afterwards as they were.
+    In evaluation mode and by `torch.autograd.grad`; afterwards the model is as it was (`observing`).
     """
     parameters = [p for block in blocks for p in block.parameters.values()]
     total = [torch.zeros_like(p) for p in parameters]
     count = 0
-    with _as_found(model, parameters):
+    with observing(model, parameters):
         for batch in batches:
             loss = model(**batch).loss
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -39,19 +38,3 @@ def relative_gradient_norms(
 
 def _norm(tensors: Iterable[torch.Tensor]) -> float:
     return float(torch.stack([t.to(widest(t.device)).square().sum() for t in tensors]).sum().sqrt())
-
-
-@contextmanager
-def _as_found(model: Any, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    required = [p.requires_grad for p in parameters]
-    training = {name: module.training for name, module in model.named_modules()}
-    model.eval()
-    try:
-        for p in parameters:
-            p.requires_grad_(True)
-        yield
-    finally:
-        for p, value in zip(parameters, required, strict=True):
-            p.requires_grad_(value)
-        for name, module in model.named_modules():
-            module.training = training[name]

@@ -1,4 +1,4 @@
-"""What a forward pass changes by itself, and how it is put back: momentum encoders, queues, observers, counters.
+"""Buffers and other state that a forward pass changes, and restoring them: momentum encoders, queues, counters.
 
 `forward` is the model's code, and some models keep state in it. Every tensor that existed before a forward pass and
 is written to by it is copied just before the write, whoever holds it: a buffer, a parameter, an input of the batch.

@@ -1,4 +1,4 @@
-"""What a recipe's paths lead to, told by content: moved is not changed, and changed is noticed.
+"""Fingerprints of what a recipe's paths lead to: by them a moved file is the same, and a changed one is noticed.
 
 A run keeps the fingerprints of its model, its language adapters and its data files in its journal. Where a recipe names
 other places later (another machine, a moved study), the content found there decides whether it is the same run.
@@ -28,7 +28,7 @@ def fingerprints(recipe: Recipe, data_files: Iterable[Path]) -> dict[str, str]:
 
     Data files are called by their path below the data's root, so that they are found again when the root has moved.
     """
-    root = Path(resolve_path(recipe.data.root))
+    root = Path(recipe.data.folder)
     places = {"model": Path(resolve_path(recipe.model))}
     for language in recipe.languages:
         place = recipe.language_adapter(language)
@@ -51,7 +51,7 @@ def code_fingerprints(recipe: Recipe) -> dict[str, str]:
 
 def changed(recipe: Recipe, recorded: Mapping[str, str]) -> str | None:
     """The first of a run's model, adapters and data files that is there and is not what it was, or None."""
-    root = Path(resolve_path(recipe.data.root))
+    root = Path(recipe.data.folder)
     for what, told in recorded.items():
         if what.startswith(CODE):
             continue  # said, and no reason to refuse (`journal.provenance.otherwise`)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from fishlens.names import check_file_name, check_language, colliding
 from fishlens.own_code import is_own
+from fishlens.recipe.paths import resolve_path
 
 
 def _local(place: str) -> str:
@@ -92,6 +93,11 @@ class Data(Section):
         description="train on top of the source's language adapter; false: as the published QA script did, where "
         "only evaluation used one",
     )
+
+    @property
+    def folder(self) -> str:
+        """Where `root` is on this disk."""
+        return resolve_path(self.root)
 
 
 class Train(Section):
@@ -234,8 +240,10 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
-        [], description="dashboards that get the run too; one that fails is switched off with a warning"
+    report_to: list[str] = Field(
+        [],
+        description="dashboards that get the run too (tensorboard, wandb, mlflow, trackio); one that fails is switched "
+        "off with a warning",
     )
 
     @model_validator(mode="after")

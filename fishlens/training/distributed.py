@@ -10,9 +10,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-
-def several_processes() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+from fishlens.tracking.processes import several_processes
 
 
 def first_process() -> bool:

@@ -9,7 +9,6 @@ from accelerate.state import AcceleratorState
 
 from fishlens.errors import InputError
 from fishlens.journal.recipe_fields import recipe_fields
-from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import Schedule, make_schedule
 from fishlens.schedules.registry import check_options
@@ -43,7 +42,7 @@ def make_the_task(recipe: Recipe) -> Task:
 def prepare_task(recipe: Recipe) -> Task:
     """The recipe's task; raises `InputError` now if a file that will be needed in the end is not there."""
     data, task = recipe.data, make_the_task(recipe)
-    root = resolve_path(data.root)
+    root = data.folder
     for split in ("train", "validation"):
         task.file(root, split, data.source)
     for language in languages_to_test(recipe):
@@ -55,7 +54,7 @@ def data_files(recipe: Recipe, task: Task) -> list[Path]:
     """The files on this disk that the run reads its examples from."""
     wanted = [(split, recipe.data.source) for split in ("train", "validation")]
     wanted += [("test", language) for language in languages_to_test(recipe)]
-    places = [task.file(resolve_path(recipe.data.root), split, language) for split, language in wanted]
+    places = [task.file(recipe.data.folder, split, language) for split, language in wanted]
     return [place for place in places if isinstance(place, Path)]
 
 
@@ -72,7 +71,7 @@ def load_split(recipe: Recipe, task: Task, split: str, language: str) -> Split:
         "validation": recipe.evaluate.examples,
         "test": recipe.evaluate.test_examples,
     }[split]
-    whole = task.load(resolve_path(recipe.data.root), split, language)
+    whole = task.load(recipe.data.folder, split, language)
     if wanted is None or (split != "train" and wanted >= len(whole)):
         return whole
     return subset(whole, wanted, recipe.seed)

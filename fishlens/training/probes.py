@@ -1,12 +1,12 @@
 """What the trainer asks for during a run: follow the Fisher information, and score the blocks for a schedule."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from fishlens.errors import InputError
 from fishlens.fisher import Block
@@ -16,12 +16,13 @@ from fishlens.journal import JournalWriter
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import RELATIVE_GRADIENT, Schedule, Scores
 from fishlens.tracking.probe_set import probe_order
+from fishlens.tracking.processes import from_first
 from fishlens.tracking.reporters import Reporter
 from fishlens.tracking.tracker import Tracker
 from fishlens.training.assembly import Assembly
 from fishlens.training.beside import Beside
 from fishlens.training.confidence import ONE_LABEL, entropies, threshold
-from fishlens.training.distributed import first_process, several_processes
+from fishlens.training.distributed import first_process
 from fishlens.training.evaluation import Evaluation
 from fishlens.training.targets import TargetInputs
 from fishlens.training.tasks import Task
@@ -192,13 +193,15 @@ class Probes:
 
     def scores(self, step: int, examples: int) -> Scores:
         """The scores of all blocks at the present weights, from at least `examples` examples (if there are as many)."""
-        found: list[Scores | None] = [None]
-        if first_process():
-            found = [self._relative_gradients() if self._by_gradient else self._traces(step, examples)]
-        if several_processes():
-            dist.broadcast_object_list(found, src=0)
-        assert found[0] is not None
-        return found[0]
+
+        def measure() -> dict[str, Any]:
+            return asdict(self._relative_gradients() if self._by_gradient else self._traces(step, examples))
+
+        return Scores(**from_first(measure, self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._blocks[0].parameters.values())).device
 
     def _traces(self, step: int, examples: int) -> Scores:
         if self.tracker is None:
@@ -209,9 +212,9 @@ class Probes:
         return self.tracker.measure(step, examples or None, self._schedule.scored_on)
 
     def _relative_gradients(self) -> Scores:
-        device = next(iter(self._blocks[0].parameters.values())).device
         batches = (
-            {key: value.to(device) for key, value in batch.items()} for batch in self._batches(self._examples)
+            {key: value.to(self._device) for key, value in batch.items()}
+            for batch in self._batches(self._examples)
         )
         norms = relative_gradient_norms(self._model, self._blocks, batches)
         return Scores(trace={}, relative_gradient=norms, examples=min(self._examples, len(self._rows)))

@@ -1,4 +1,4 @@
-"""All that a run will read is read before its first update: what cannot be read in the end costs seconds, not a night.
+"""All that a run will read is read before its first update: what cannot be read is refused before training.
 
 `read_data` parses every split in every language. `rehearse` sends a few examples of each through the model and its
 scores, with the adapters of their language: what would fail after training fails now.

@@ -1,4 +1,4 @@
-"""What a run came to: `RunResult`, and `results.json` in its directory, there once the run has finished."""
+"""The outcome of a run: `RunResult`, and `results.json` in its directory, there once the run has finished."""
 
 import contextlib
 import json

@@ -56,7 +56,8 @@ def train(
         refuse_to_overwrite(recipe, place)
         if begun(place):
             claim_folders(place)
-        return _finish(prepare_run(recipe, place, accelerator, seen=seen), progress, on_step)
+        run = prepare_run(recipe, place, accelerator, seen=seen)
+        return _finish(run, progress, on_step)
 
 
 def _finish(run: PreparedRun, progress: bool, on_step: Callable[[int], None] | None) -> RunResult:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-from fishlens.recipe.paths import resolve_path
 from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import Assembly
 from fishlens.training.evaluation import Prepared
@@ -21,7 +20,7 @@ def prepare_target(recipe: Recipe, task: Task, assembly: Assembly, language: str
     """A seeded subset of the language's test split: the same rows in all languages whose files are parallel."""
     assert recipe.evaluate.targets is not None
     whole, wanted = (
-        task.load(resolve_path(recipe.data.root), "test", language),
+        task.load(recipe.data.folder, "test", language),
         recipe.evaluate.targets.examples,
     )
     split = whole if wanted is None or wanted >= len(whole) else subset(whole, wanted, recipe.seed)

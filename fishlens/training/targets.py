@@ -100,7 +100,7 @@ def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -
     """
     if recipe.tracking.text is not None:
         return _of_text(recipe.tracking.text.replace("{language}", language), task, language)
-    root, missing = resolve_path(recipe.data.root), []
+    root, missing = recipe.data.folder, []
     for name in INPUTS_FROM if only is None else (only,):
         try:
             task.file(root, name, language)
@@ -121,7 +121,7 @@ def _split(recipe: Recipe, task: Task, language: str, only: str | None = None) -
 
 
 def _of_the_source(recipe: Recipe, task: Task, split: Split) -> bool:
-    root, source = resolve_path(recipe.data.root), recipe.data.source
+    root, source = recipe.data.folder, recipe.data.source
     if split.language == source:
         return False
     try:

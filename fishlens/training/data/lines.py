@@ -1,4 +1,4 @@
-"""Numbered lines of a UTF-8 file: the ground that every reader stands on."""
+"""Numbered lines of a UTF-8 file, which every reader of text begins with."""
 
 from collections.abc import Iterator
 from pathlib import Path
