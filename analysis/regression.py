@@ -1,5 +1,5 @@
-"""Least squares over runs whose errors hang together in clusters: statsmodels' cluster-robust errors, and p-values and
-intervals of the wild cluster bootstrap, since with six schedules or seeds the former reject too often.
+"""Least squares over runs whose errors are correlated within clusters: statsmodels' cluster-robust errors, and p-values
+and intervals of the wild cluster bootstrap, since with six schedules or seeds the former reject too often.
 
 Clusters are of one kind: with those of two kinds at once (schedules and seeds) such errors covered 88 % in studies of
 8 × 5 where 95 % were promised. The other kind gets a level for each of its values instead.

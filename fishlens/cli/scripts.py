@@ -1,4 +1,4 @@
-"""Somebody else's program: what runs it, what it is called, and becoming it."""
+"""Running somebody else's program: which program runs it, its name, and handing the process over to it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Where a schedule stands: what was thawed, by which events. Plain data, JSON in and out."""
+"""The state of a schedule: what was thawed, by which events. Plain data, JSON in and out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -113,7 +113,7 @@ def run_name(recipe: str, values: dict[str, Value]) -> str:
 
 
 def state_of(folder: Path) -> tuple[Status, float | None]:
-    """What the last attempt in a run directory came to, read from both ends of its journals (not parsed whole).
+    """The outcome of the last attempt in a run directory, read from both ends of its journals (not parsed whole).
 
     Returns:
         The status, and for a finished run the seconds from the first attempt's start to the end.

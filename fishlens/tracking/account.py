@@ -1,4 +1,4 @@
-"""What became of every training under `fishlens track`, said in one block when the program ends.
+"""How every training under `fishlens track` ended, said in one block when the program ends.
 
 Processes of a program (launchers, their children) share one file of JSON lines, to which each appends; the process that
 `fishlens track` has become reads it at its end. Without such a file nothing is recorded.

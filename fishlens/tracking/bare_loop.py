@@ -1,7 +1,7 @@
 """watching: tracking a training loop that fishlens knows nothing of, without probe data or a call for each step.
 
 What the model is fed in its first updates is what is measured, and an update is a step of an optimizer that holds
-parameters of the model, however the loop comes to it: a scaler, a closure, a wrapper, an accelerator.
+parameters of the model, however the loop does it: a scaler, a closure, a wrapper, an accelerator.
 """
 
 import sys

@@ -83,7 +83,7 @@ def _estimator_table(study: Study) -> Table:
 
 
 def _lost_probes(study: Study) -> pd.Series:
-    """How many probes of each run came to nothing, as its journal notes."""
+    """How many probes of each run were lost, as its journal notes."""
     notes = study.runs.notes
     lost = notes["text"].astype(str).str.startswith("probe lost")
     return notes.loc[lost.to_numpy(dtype=bool), "run"].astype(str).value_counts()

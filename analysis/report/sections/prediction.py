@@ -1,4 +1,4 @@
-"""Does the Fisher curve go with transfer? Coefficients over runs, against what could explain them away."""
+"""Does the Fisher curve go with transfer? Coefficients over runs, and whether baselines explain them."""
 
 from collections.abc import Mapping
 from functools import partial
