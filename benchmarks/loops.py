@@ -122,9 +122,12 @@ def verdict(name: str, several: bool, folder: Path) -> str:
 
 def in_ray(workers: int, folder: Path) -> str:
     """What Ray's workers say; without any the training runs in this process."""
+    import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    if workers > 1:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False)  # not somebody else's cluster
     here, name = str(Path(__file__).parent), RAY
 
     def in_a_worker(config: dict[str, Any]) -> None:
