@@ -27,7 +27,7 @@ class Place:
     """State that is read and written as a whole."""
 
     read: Callable[[], Any]
-    write: Callable[[Any], None]
+    write: Callable[[Any], Any]
     same: Callable[[Any, Any], bool] = lambda now, before: bool(now == before)
 
 
@@ -44,7 +44,8 @@ def whole(value: Any) -> Place | None:
     if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
         return Place(value.getstate, value.setstate)
     if isinstance(value, _ITERATORS):
-        return Place(lambda: value.__reduce__()[2:], lambda before: value.__setstate__(*before))
+        iterator: Any = value
+        return Place(lambda: iterator.__reduce__()[2:], lambda before: iterator.__setstate__(*before))
     if isinstance(value, (itertools.count, types.GeneratorType)):
         return _only_seen(value)
     if not isinstance(value, np.ndarray) or value.nbytes > LARGEST:
