@@ -4,12 +4,13 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fishlens import load_runs
 from fishlens.journal import KINDS, JournalWriter, read_run
 from fishlens.journal.kinds import MINOR, describe
-from fishlens.journal.runs import COLUMNS
+from fishlens.journal.runs import COLUMNS, TABLES, Runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "journal.md"
 
@@ -111,3 +112,15 @@ def test_a_score_in_another_unit_has_no_limits_and_rounding_is_no_error(tmp_path
     assert not read_run(tmp_path / "a").damaged
     values = load_runs(tmp_path).evaluation["value"]
     assert values.iloc[:2].tolist() == [1500.0, 100.0 + 1e-9] and values.iloc[2:].isna().all()
+
+
+def test_a_frame_of_a_further_kind_is_a_table_like_the_others():
+    runs = pd.DataFrame({"run": ["a", "b"]})
+    joules = pd.DataFrame({"run": ["a", "b"], "step": [1, 1], "joules": [3.0, 5.0]})
+    frames = {name: pd.DataFrame(columns=["run"]) for name in TABLES}
+    made = Runs.of({"runs": runs, **frames, "energy": joules})
+    assert made.energy is joules
+    fewer = made.with_frames({"runs": runs[:1], "energy": joules[:1]})
+    assert fewer.energy["joules"].tolist() == [3.0] and list(fewer.runs["run"]) == ["a"]
+    with pytest.raises(AttributeError, match="runs have no table 'weather'"):
+        made.weather  # noqa: B018
