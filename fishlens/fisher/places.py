@@ -19,7 +19,7 @@ from fishlens.errors import InputError
 LARGEST = 64 * 2**20
 """Bytes of all arrays together that are kept."""
 ABSENT = object()
-_ITERATORS = (type(iter([])), type(iter(())), type(iter(range(0))))
+_ITERATORS: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))))
 
 
 @dataclass(frozen=True)
