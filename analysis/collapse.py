@@ -61,7 +61,10 @@ def collapsed_runs(
     table["source_limit"] = guessing_limit(table["guess"], of_source)
     broken = _without_a_loss(runs.training)
     numbers = table[["source", "source_limit", "average", "limit"]].to_numpy(dtype=float)
-    table["state"] = [_state(*row, run in broken) for run, row in zip(table["run"], numbers, strict=True)]
+    table["state"] = [
+        _state(source, source_limit, average, limit, run in broken)
+        for run, (source, source_limit, average, limit) in zip(table["run"], numbers, strict=True)
+    ]
     columns = ["run", "schedule", "seed", "source", "source_limit", "average", "limit", "guess", "state"]
     return table[columns]
 

@@ -178,7 +178,8 @@ class _Study:
         if self.units is not None and connected(self.groups, self.units).max() == 0:
             units = np.eye(int(self.units.max()) + 1)[self.units]
             columns = np.column_stack([levels, units[:, 1:] - units[:, :1]])
-        return np.linalg.lstsq(columns, values, rcond=1e-10)[0][: levels.shape[1]]
+        found = np.asarray(np.linalg.lstsq(columns, values, rcond=1e-10)[0], dtype=np.float64)
+        return found[: levels.shape[1]]
 
 
 def _shared(values: Array, codes: Codes) -> Array:

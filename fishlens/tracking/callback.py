@@ -252,7 +252,8 @@ class FisherCallback(TrainerCallback):
 
     def _with_batches(self, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
         """The tracker's options, with batches in the place of the languages' texts."""
-        languages, self._said_of_languages = self.options.get("languages"), []
+        languages = self.options.get("languages")
+        self._said_of_languages: list[str] = []
         if not isinstance(languages, Mapping):
             return self.options
         reader = Reader(
