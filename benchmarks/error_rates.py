@@ -242,6 +242,12 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
         ("over schedules, runs within them correlated 0.8", Study(size, 6, 0.0, rho=0.8, words=("truth 0",)),
          lambda rng, study: (own_runs(rng, study)[0], None))
         for size in (6, 12)
+    ]
+    + [
+        (f"over schedules, {method}", study, partial(coefficient, method=method, cluster="schedule"))
+        for study in (Study(12, 6, unequal=True, between=0), Study(8, 5, scaled=True),
+                      Study(8, 5, scaled=True, between=0))
+        for method in ("pearson", "spearman")
     ],
     "seeds": [("within schedules, clusters = seeds", Study(share=s), by_seed) for s in (0.0, 0.7)],
     "partial": [
@@ -267,6 +273,7 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
             (Study(), 6, 0.0), (Study(share=0.9), 6, 0.0), (Study(), 6, 1.0), (Study(6, 4, 0.5), 4, 1.0),
             (Study(3, 4, 0.5), 8, 0.0), (Study(10, 3), 10, 0.3), (Study(missing=0.2), 6, 0.0), (Study(tail=3), 6, 0.5),
             (Study(scaled=True), 6, 0.0), (Study(6, 4, scaled=True), 6, 0.0),
+            (Study(missing=0.2, scaled=True), 6, 0.0), (Study(scaled=True), 6, 1.0),
         )
     ],
     "lags": [

@@ -1,5 +1,7 @@
 """Mixed models: slopes of known studies, degrees of freedom by containment, and honesty about what failed."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,6 +112,51 @@ def test_the_interval_belongs_to_the_p_value():
     t = row["estimate"] / row["error"]
     assert row["p"] == pytest.approx(2 * stats.t.sf(abs(t), row["freedom"]))
     assert (row["low"] > 0 or row["high"] < 0) == (row["p"] < 0.1)
+
+
+@pytest.mark.parametrize("by_language", [(), ("peak",)])
+def test_p_and_interval_of_a_feature_are_those_of_every_exchange_of_seeds_tried_by_hand(by_language):
+    rng = np.random.default_rng(6)
+    schedule, seed, language = (part.ravel() for part in np.indices((3, 5, 4)))
+    run = 5 * schedule + seed
+    peak = rng.standard_normal(15)[run]
+    slopes = 0.4 + 0.6 * rng.standard_normal(4)
+    value = slopes[language] * peak + rng.standard_normal(15)[run] + 0.3 * rng.standard_normal(60)
+    table = pd.DataFrame(
+        {"run": run, "schedule": schedule, "seed": seed, "language": language, "peak": peak, "value": value}
+    )
+    found = mixed_model(table, ["peak"], standardise=False, by_language=by_language)
+    row = found.fixed.set_index("term").loc["peak"]
+
+    means = table.groupby("run")[["peak", "value"]].mean().to_numpy().T.reshape(2, 3, 5)
+    x, y = (
+        means
+        - means.mean(axis=1, keepdims=True)
+        - means.mean(axis=2, keepdims=True)
+        + means.mean((1, 2))[:, None, None]
+    )
+    estimate = (x * y).sum() / (x * x).sum()
+    between = found.variances["language × peak"] / 4 if by_language else 0.0  # of the mean of four slopes
+
+    def moved(null):
+        rest = y - null * x
+        return (
+            np.array([(x * rest[:, list(o)]).sum() for o in itertools.permutations(range(5))]) / (x * x).sum()
+        )
+
+    def p_value(null):
+        if not between:
+            return np.mean(np.abs(moved(null)) >= abs(estimate - null) - 1e-12)
+        share = between / (between + moved(estimate).var())
+        seen, slope = abs(estimate - null), moved(null + share * (estimate - null))
+        t = stats.t(3)
+        return np.mean(t.sf((seen - slope) / between**0.5) + t.cdf((-seen - slope) / between**0.5))
+
+    assert not by_language or between > 0.01
+    assert row["estimate"] == pytest.approx(estimate, rel=1e-6)
+    assert row["p"] == pytest.approx(p_value(0.0), abs=1e-6)
+    for end, out in ((row["low"], -1e-4), (row["high"], 1e-4)):
+        assert p_value(end + out) <= 0.05 + 1e-9 < p_value(end - out)
 
 
 def test_statsmodels_started_at_our_optimum_finds_the_same():

@@ -1,11 +1,14 @@
 """Which moves first: planted lags are found, and a course that all runs share is not evidence."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from fishlens.analysis.correlation.leadlag import lagged, lead_lag, run_lags
+from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from fishlens.journal import Runs
 
@@ -63,6 +66,34 @@ def test_one_run_worked_out():
     expected = np.corrcoef(np.diff(trace)[:-1], np.diff(score)[1:])[0, 1]
     assert each.loc[("run-2", 1), "r"] == pytest.approx(expected, abs=1e-12)
     assert each.loc[("run-2", 1), "interval"] == 100
+
+
+def test_what_runs_do_of_their_own_worked_out_by_regressions_and_every_exchange_of_seeds():
+    rng = np.random.default_rng(2)
+    schedule, seed = (part.ravel() for part in np.indices((3, 5)))
+    curves = [
+        np.cumsum(rng.standard_normal((15, 9)) + rng.standard_normal((5, 9))[seed], axis=1) for _ in "xy"
+    ]
+    names = [f"run-{k:02d}" for k in range(15)]
+    at = {"run": np.repeat(names, 9), "step": np.tile(10 * np.arange(9), 15)}
+    fisher = pd.DataFrame({**at, "block": "layer.0", "trace": 90 + curves[0].ravel(), "trainable": True})
+    scores = pd.DataFrame({**at, "value": curves[1].ravel(), "split": "validation", "language": "en"})
+    nothing = pd.DataFrame({"run": []})
+    table = pd.DataFrame({"run": names, "schedule": schedule, "seed": seed})
+    runs = Runs(table, fisher, scores.assign(metric="accuracy", headline=True), nothing, nothing, nothing)
+    found = lead_lag(runs, max_lag=1).query("course == 'own'").set_index("lag").loc[1]
+
+    levels = np.column_stack([schedule[:, None] == np.arange(3), seed[:, None] == np.arange(1, 5)]).astype(
+        float
+    )
+    x, y = (np.column_stack([OLS(rate, levels).fit().resid for rate in np.diff(curve).T]) for curve in curves)
+    z = np.arctanh([[np.corrcoef(a[:-1], b[1:])[0, 1] for b in y] for a in x]).reshape(3, 5, 3, 5)
+    of_seeds = np.einsum("skst->kt", z) / 3  # tr(F) of seed k beside scores of seed t, in the same schedule
+    means = [np.mean([of_seeds[k, o[k]] for k in range(5)]) for o in itertools.permutations(range(5))]
+    assert found["estimate"] == pytest.approx(np.tanh(means[0]), abs=1e-9)
+    assert found["p"] == pytest.approx(np.mean(np.abs(means) >= abs(means[0]) - 1e-12), abs=1e-12)
+    ends = stats.ttest_1samp(np.diag(of_seeds), 0).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx(tuple(np.tanh(ends)), abs=1e-9)
 
 
 def test_evaluations_between_probes_use_the_line_between_them():
