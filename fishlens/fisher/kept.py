@@ -10,9 +10,10 @@ import argparse
 import dis
 import functools
 import sys
+import threading
 import types
 import weakref
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -40,8 +41,11 @@ _MAPPINGS = (dict, defaultdict, OrderedDict, Counter)
 _VALUES = frozenset(
     (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 )
-# classes of the standard library that hold anybody's attributes
-_OPEN = (types.SimpleNamespace, argparse.Namespace)
+# classes of the standard library that hold anybody's objects
+_OPEN = (
+    types.SimpleNamespace, argparse.Namespace, threading.local, UserDict, UserList, ChainMap,
+    weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
+)  # fmt: skip
 OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 DEEPEST = 4
@@ -100,6 +104,8 @@ class Search:
         elif isinstance(value, types.MethodType):
             self.look(value.__func__, depth)
             self.look(value.__self__, depth)
+        elif isinstance(value, weakref.ref):
+            self.look(value(), depth)
         elif isinstance(value, functools.partial):
             self._items((value.func, *value.args, *value.keywords.values()), depth)
         elif isinstance(value, type):
@@ -124,7 +130,8 @@ class Search:
         if kind.__module__.partition(".")[0] in ("torch", "builtins") and not isinstance(value, nn.Module):
             return
         try:
-            attributes = object.__getattribute__(value, "__dict__")
+            read = getattr if isinstance(value, threading.local) else object.__getattribute__
+            attributes = read(value, "__dict__")
         except (AttributeError, TypeError):
             attributes = None
         if isinstance(attributes, dict):

@@ -2,8 +2,10 @@
 
 import copy
 import gc
+import os
 import random
 import sys
+import threading
 import warnings
 import weakref
 from collections import OrderedDict
@@ -19,6 +21,18 @@ from fishlens.fisher.interrupts import deferred_signals
 from fishlens.fisher.kept import kept
 from fishlens.fisher.walk import known, modules, named_parameters
 
+_one_thread = threading.RLock()
+
+
+def _free_in_a_child() -> None:
+    """A process that is forked while another thread measures has no thread that would ever free the lock."""
+    global _one_thread
+    _one_thread = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_a_child)
+
 
 @contextmanager
 def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "eval") -> Iterator[None]:
@@ -29,9 +43,10 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     device, every module's `training` flag, every parameter's `requires_grad` and `grad`. `mode` is "eval",
     "train" or "unchanged". Modes are set as flags, because `train()` is code of the model's (loralib merges its
     adapters in it). Hooks on gradients, of parameters and of modules, do not run inside: they belong to
-    training. What was compiled runs as it is written.
+    training. What was compiled runs as it is written. One thread at a time: BackPACK hands the calls of every backward
+    pass to whatever is measured in the process.
     """
-    with deferred_signals() as signals:
+    with _one_thread, deferred_signals() as signals:
         flags = [(module, module.training) for module in modules(model)]
         wanted = {id(p) for p in measured}
         parameters: list[tuple[Tensor, bool, Tensor | None]] = [

@@ -1,6 +1,7 @@
 """Places where Python objects keep state that is read and written as a whole: generators of random numbers, arrays,
 iterators, slots, attributes of classes, global names, variables of enclosing functions; and what containers hold."""
 
+import array
 import functools
 import itertools
 import random
@@ -48,11 +49,20 @@ def whole(value: Any) -> Place | None:
         return Place(lambda: iterator.__reduce__()[2:], lambda before: iterator.__setstate__(*before))
     if isinstance(value, (itertools.count, types.GeneratorType)):
         return _only_seen(value)
+    if isinstance(value, (bytearray, array.array)):
+        return _of_items(value) if memoryview(value).nbytes <= LARGEST else None
     if not isinstance(value, np.ndarray) or value.nbytes > LARGEST:
         return None
     if value.dtype.hasobject or not value.flags.writeable:
         return None
     return Place(value.copy, functools.partial(np.copyto, value), _same_array)
+
+
+def _of_items(value: Any) -> Place:
+    def write(before: Any) -> None:
+        value[:] = before
+
+    return Place(lambda: value[:], write, lambda now, before: bytes(now) == bytes(before))
 
 
 def _only_seen(iterator: Any) -> Place:

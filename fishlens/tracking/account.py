@@ -79,9 +79,9 @@ def lines(trainings: list[Training]) -> list[str]:
     """The account in words: how many trainings, which were tracked where, which not and why, what was resumed."""
     if not trainings:
         return [
-            "NOTHING WAS TRACKED: no transformers Trainer has begun to train in this program. In a loop of your own "
-            "use fishlens.watching or fishlens.Tracker; a Trainer in another program needs its environment "
-            "(FISHLENS_TRACK, PYTHONPATH)."
+            "NOTHING WAS TRACKED: no transformers Trainer has begun to train in this program, or the script has taken "
+            "our callback out of it. In a loop of your own use fishlens.watching or fishlens.Tracker; a Trainer in "
+            "another program needs its environment (FISHLENS_TRACK, PYTHONPATH)."
         ]
     tracked = sum(training.run is not None for training in trainings)
     found = []

@@ -88,7 +88,7 @@ class Scores:
             value = _number(given)
             if prefix and not key.startswith(f"{prefix}_"):
                 continue
-            metric = key[len(prefix) + 1 :] if prefix else key
+            metric = key[len(prefix) + 1 :] if prefix else key.removeprefix("_")  # of an empty prefix
             if value is None or not metric or metric in (*_TIMINGS, *_COUNTS) or metric.endswith(_TIMINGS):
                 continue
             found.append((key, f"{rest}_{metric}" if rest else metric, value))
@@ -135,8 +135,8 @@ def prefix_of(metrics: Mapping[str, Any], default_split: str) -> str:
 
 
 def named(prefix: str, default_split: str) -> tuple[str, str | None, str]:
-    """Split, language and what else a prefix says: `eval_de` is validation in German, `test_pt-BR` a test,
-    `eval_mnli_mm` the validation of something called mnli_mm."""
+    """Split, language and what else a prefix says: `eval_de` is validation in German, `test_pt-BR` and `test_xnli-pt`
+    are tests, `eval_mnli_mm` the validation of something called mnli_mm."""
     words = [word for word in re.split(r"[_\s./]+", prefix) if word]
     splits = [SPLITS[word.lower()] for word in words if word.lower() in SPLITS]
     words = [word for word in words if word.lower() not in SPLITS]
@@ -148,7 +148,8 @@ def named(prefix: str, default_split: str) -> tuple[str, str | None, str]:
         if len(words) > 1 and is_language(words[at]):
             language = words.pop(at)
             return split, language, "_".join(words)
-    return split, None, tag
+    rest, dash, last = tag.rpartition("-")
+    return (split, last, rest) if dash and is_language(last) else (split, None, tag)
 
 
 def is_language(tag: str) -> bool:

@@ -1,12 +1,15 @@
 """State that a forward keeps outside of tensors, wherever Python can keep it: a probe leaves it as it was, and a
 training with probes ends in the same bits as one without."""
 
+import array
 import collections
 import dataclasses
 import functools
 import itertools
 import random
+import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -20,6 +23,10 @@ from fishlens.fisher import kept
 calls = 0
 table = {"losses": [], "deep": {"n": 0}}
 generator = torch.Generator()
+by_model = weakref.WeakKeyDictionary()
+by_name = collections.UserDict(n=0)
+of_thread = threading.local()
+numbers, flags = array.array("d", [0.0]), bytearray(1)
 
 
 def helper():
@@ -35,6 +42,10 @@ class Slotted:
 class Record:
     n: int = 0
     inner: dict = dataclasses.field(default_factory=lambda: {"a": [1]})
+
+
+owner = Record()
+"""What a model has but a weak reference to."""
 
 
 class Schedule:
@@ -61,6 +72,8 @@ class Model(nn.Module):
         table["deep"]["n"] = 0
         Model.defaults.__defaults__[0].clear()
         generator.manual_seed(1)
+        owner.n = of_thread.n = by_name["n"] = flags[0] = numbers[0] = 0
+        self.owner = weakref.ref(owner)
         self.nested = {"list": [0], "dict": {"n": 0}}
         self.counter, self.lists = collections.Counter(), collections.defaultdict(list)
         self.own = torch.Generator().manual_seed(2)
@@ -143,6 +156,20 @@ class Model(nn.Module):
             return teacher(x).detach().mean() + teacher.n
         if keeps == "iterator":
             return next(self.items)
+        if keeps == "behind a weak reference":
+            self.owner().n += 1
+            return self.owner().n
+        if keeps == "mappings that are no dict":
+            by_model[self] = by_model.get(self, 0) + 1
+            by_name["n"] += 1
+            return by_model[self] + by_name["n"]
+        if keeps == "the thread's":
+            of_thread.n += 1
+            return of_thread.n
+        if keeps == "bytes and numbers":
+            flags[0] += 1
+            numbers[0] += 1
+            return flags[0] + numbers[0]
         if keeps == "drawn once":
             return self.drawn_once
         return 0
@@ -155,6 +182,7 @@ KINDS = (
     "nested containers", "counter and defaultdict", "class attributes", "global names", "attribute of a function",
     "enclosed variable", "default of an argument", "generators of its own", "array", "slots", "objects in objects",
     "object that is called", "module in a list", "iterator", "drawn once", "forward hook",
+    "behind a weak reference", "mappings that are no dict", "the thread's", "bytes and numbers",
 )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The observer promise: nothing about a model shows that it was measured."""
 
 import copy
+import itertools
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -124,3 +126,37 @@ def test_the_model_can_be_copied_after_a_probe():
     first = estimate_fisher(model, batch)
     again = estimate_fisher(copy.deepcopy(model), batch)
     assert first.trace == again.trace
+
+
+def test_two_threads_measure_one_after_the_other(tmp_path):
+    torch.manual_seed(0)
+    log = tmp_path / "log"  # a list would be put back by the probe
+
+    class Logged(torch.nn.Linear):
+        def forward(self, x):
+            with log.open("a") as file:
+                file.write(threading.current_thread().name)
+            return super().forward(x)
+
+    models = {"a": Logged(4, 3), "b": Logged(4, 3)}
+    batches = list(torch.randn(20, 8, 4))
+
+    def trace(name):
+        blocks = find_blocks(models[name], by="module")
+        return estimate_fisher(models[name], batches, blocks=blocks, labels="exact").trace
+
+    alone = {name: trace(name) for name in models}
+    log.unlink()
+    found, together = {}, threading.Barrier(2)
+
+    def measure(name):
+        together.wait()
+        found[name] = trace(name)
+
+    threads = [threading.Thread(target=measure, args=[name], name=name) for name in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == alone
+    assert len(list(itertools.groupby(log.read_text()))) == 2

@@ -144,3 +144,19 @@ def test_the_unit_of_what_nobody_knows_is_as_the_script_computed_it():
     assert found == {
         "accuracy": (50.0, None, "de"), "zebra": (0.5, AS_COMPUTED, "de"), "loss": (2.0, AS_COMPUTED, "de"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prefix", "language", "metric"),
+    [
+        ("test_xnli-sw", "sw", "xnli_accuracy"),
+        ("eval_pt-BR", "pt-BR", "accuracy"),
+        ("eval_e-snli", None, "e-snli_accuracy"),
+        ("", None, "accuracy"),
+    ],
+)
+def test_the_language_of_a_score_may_stand_behind_a_hyphen_and_a_prefix_may_be_empty(
+    prefix, language, metric
+):
+    metrics = {f"{prefix}_runtime": 1.0, f"{prefix}_accuracy": 0.5}
+    assert [(score.language, score.metric) for score in Scores().of(metrics, "test")] == [(language, metric)]
