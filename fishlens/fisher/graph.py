@@ -1,7 +1,7 @@
 """The autograd graph behind the logits: which parameters enter it, and whether it moves rows by index."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ GATHERS = frozenset(
     )
     for number in (0, 1, 2, 3)
 )  # fmt: skip
+LOOKUP = "EmbeddingBackward0"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Graph:
     `gathers`: some rows are chosen by index, so that what a module sees may depend on the data. `reorders`:
     whole rows of the leading dimension are. `checkpointed`: part of the graph is hidden in a reentrant
     checkpoint. `nodes`: all of it; what a forward pass computes and drops (DoRA's norms of weights) is not there.
+    `padding`: the rows of each table that a lookup reads and never trains (its `padding_idx`).
     """
 
     uses: Mapping[str, int]
@@ -30,6 +32,7 @@ class Graph:
     reorders: bool
     checkpointed: bool
     nodes: Collection[Any] = ()
+    padding: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def used(self) -> frozenset[str]:
@@ -40,6 +43,7 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
     """Walks from the logits to the leaves once: less than a millisecond per thousand nodes."""
     names = {id(p): name for name, p in parameters.items()}
     uses = dict.fromkeys(parameters, 0)
+    padding: dict[str, frozenset[int]] = {}
     gathers = reorders = checkpointed = False
     seen: set[Any] = {logits.grad_fn}
     stack: list[Any] = [] if logits.grad_fn is None else [logits.grad_fn]
@@ -58,10 +62,12 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
                 name = names.get(id(variable))
                 if name is not None:
                     uses[name] += 1
+                    if kind == LOOKUP and 0 <= node._saved_padding_idx < len(variable):  # none: -1, unsigned
+                        padding[name] = padding.get(name, frozenset()) | {node._saved_padding_idx}
             elif following not in seen:
                 seen.add(following)
                 stack.append(following)
-    return Graph(uses, gathers, reorders, checkpointed, seen)
+    return Graph(uses, gathers, reorders, checkpointed, seen, padding)
 
 
 def _moves_whole_rows(node: Any, kind: str) -> bool:

@@ -73,7 +73,7 @@ class Plan:
     """
 
     proofs: dict[Any, Proof] = field(default_factory=dict)
-    zeros: set[frozenset[str]] = field(default_factory=set)
+    zeros: dict[frozenset[str], tuple[str, ...]] = field(default_factory=dict)  # what is zero: notes
     writes: bool | None = None  # does the model's forward write to what was there before? None: not known yet
     loose: frozenset[str] = frozenset()  # parameters that are followed from operation to operation
     # parameters for which a module around them runs again, as many steps out as given; those for which none is right
@@ -200,8 +200,10 @@ class Prover:
             notes = without_the_others(self.predict, prediction, batch, bool(slow), found.where, tolerance)
         zero = guess.unused | found.zero
         if zero and zero not in self.plan.zeros:
-            check_zeros(self.predict, self.blocks, zero, graph.checkpointed, batch)
-            self.plan.zeros.add(zero)
+            self.plan.zeros[zero] = check_zeros(
+                self.predict, self.blocks, zero, graph.checkpointed, batch, graph.padding
+            )
+        notes = (*dict.fromkeys((*notes, *self.plan.zeros.get(zero, ()))),)
         fast = guess.fast - slow.keys()
         followed = fast.intersection(taps.loose)
         again = fast.intersection(self.plan.again)

@@ -1,6 +1,6 @@
 """Zero, or not measurable? Where no gradient comes back, a step in a random direction decides."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,9 +16,18 @@ STEP = {torch.float64: 1e-4, torch.float32: 2e-2}
 SEEN = {torch.float64: 1e-11, torch.float32: 1e-5}
 COARSE_STEP, COARSE_SEEN = 0.5, 2e-2  # in half precision
 
+PADDING = "a batch reads only its padding row, which never trains; its Fisher is zero there"
 
-def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter], seed: int = 0) -> bool:
+
+def depends(
+    logits_of: Callable[[], Tensor],
+    parameters: Sequence[nn.Parameter],
+    seed: int = 0,
+    untrained: Sequence[Collection[int]] = (),
+) -> bool:
     """Whether the logits have a slope along one random direction of all `parameters` together.
+
+    The direction leaves out the rows `untrained` of each (the padding of a table, which autograd never trains).
 
     A central difference, so that what is of second order (A·B where both are zero) is not a slope; and taken
     twice, because a slope shrinks with the step, and a kink that only the longer step crosses does not. Nor does the
@@ -26,6 +35,8 @@ def depends(logits_of: Callable[[], Tensor], parameters: Sequence[nn.Parameter],
     """
     dtype = parameters[0].dtype
     directions = _directions(parameters, seed)
+    for direction, rows in zip(directions, untrained, strict=False):
+        direction[list(rows)] = 0
     here = logits_of().detach()
 
     def change(size: float) -> float:
@@ -95,20 +106,31 @@ def check_zeros(
     names: frozenset[str],
     checkpointed: bool,
     batch: Batch,
-) -> None:
-    """`InputError` if the output has a slope along parameters `names`, which no gradient reaches."""
+    padding: Mapping[str, Collection[int]],
+) -> tuple[str, ...]:
+    """`InputError` if the output has a slope along parameters `names`, which no gradient reaches.
+
+    A table's rows `padding` do not count: autograd never trains them, whatever the output depends on. Where it depends
+    on them alone, a note says so.
+    """
     parameters = {name: p for block in blocks for name, p in block.parameters.items()}
 
     def logits() -> Tensor:
         predicted = predict(batch)
         return torch.where(predicted.scored.unsqueeze(-1), predicted.logits.detach(), 0.0)
 
-    if not depends(logits, [parameters[name] for name in sorted(names)]):
-        return
-    for block in blocks:
-        for name, parameter in block.parameters.items():
-            if name in names and depends(logits, [parameter]):
-                raise InputError(_not_measurable(name, block.name, checkpointed))
+    def slope(names: Iterable[str]) -> bool:
+        chosen = sorted(names)
+        untrained = [padding.get(name, ()) for name in chosen]
+        return depends(logits, [parameters[name] for name in chosen], untrained=untrained)
+
+    if slope(names):
+        for block in blocks:
+            for name in block.parameters:
+                if name in names and slope([name]):
+                    raise InputError(_not_measurable(name, block.name, checkpointed))
+    padded = [name for name in sorted(names & padding.keys()) if depends(logits, [parameters[name]])]
+    return tuple(f"{name}: {PADDING}" for name in padded)
 
 
 def _not_measurable(name: str, block: str, checkpointed: bool) -> str:

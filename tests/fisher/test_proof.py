@@ -588,3 +588,42 @@ def test_a_product_of_two_zeros_has_no_slope():
         if "lora_" in name and "layer.0" in name:
             parameter.data.zero_()
     assert estimate_fisher(model, batch_for("classification"), labels="exact").trace["layer.0"] == 0
+
+
+class Padded(nn.Module):
+    """Reads a table at its padding row alone, which autograd never trains; `hidden`: another row too, detached."""
+
+    def __init__(self, table, hidden=False):
+        super().__init__()
+        self.table, self.out, self.hidden = table, nn.Linear(4, 3), hidden
+
+    def forward(self, x):
+        h = x + self.table(torch.full((len(x), 2), 1)).sum(1)
+        return self.out(h + self.table.weight[3].detach() if self.hidden else h)
+
+
+class OwnLookup(nn.Embedding):
+    def forward(self, ids):
+        return 2 * functional.embedding(ids, self.weight, padding_idx=1)
+
+
+TABLES = {
+    "a table": lambda: nn.Embedding(5, 4, padding_idx=1),
+    "counted from behind": lambda: nn.Embedding(5, 4, padding_idx=-4),
+    "a function": lambda: OwnLookup(5, 4),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_padding_row_is_never_trained_and_zero_is_recorded_where_only_it_is_read(kind):
+    model = shaken(Padded(TABLES[kind]()))
+    estimate = estimate_fisher(model, torch.randn(4, 4, dtype=torch.float64), blocks=find_blocks(model, by="module"))
+    assert estimate.trace["table"] == 0 and estimate.trace["out"] > 0
+    assert any("table.weight: a batch reads only its padding row" in note for note in estimate.meta["notes"])
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_other_rows_of_a_padded_table_count_as_ever(kind):
+    model = shaken(Padded(TABLES[kind](), hidden=True))
+    with pytest.raises(InputError, match=r"depends on parameter 'table\.weight'"):
+        estimate_fisher(model, torch.randn(4, 4, dtype=torch.float64), blocks=find_blocks(model, by="module"))
