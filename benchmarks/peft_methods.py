@@ -22,8 +22,12 @@ import transformers
 from fishlens import InputError, estimate_fisher, find_blocks
 
 TARGETS = (
-    r".*\.(q_proj|v_proj|query|value|query_proj|value_proj|q|v|c_attn|Wqkv|qkv_proj|query_key_value|in_proj)"
+    r".*\.(q_proj|v_proj|query|value|query_proj|value_proj|q|v|c_attn|Wqkv|qkv_proj|query_key_value|in_proj"
+    r"|q_b_proj|kv_b_proj)"
 )
+QUERIES = r".*\.(q_proj|query|query_proj|q|c_attn|Wqkv|qkv_proj|query_key_value|in_proj|q_b_proj)"
+"""Of one shape each, for methods that share a matrix."""
+NORMS = r".*\.\w*(norm|Norm|layer_norm|ln_\d)"
 # name -> class of the configuration, its fields
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("LoraConfig", {"r": 2, "target_modules": TARGETS}),
@@ -31,7 +35,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "rslora": ("LoraConfig", {"r": 2, "target_modules": TARGETS, "use_rslora": True}),
     "bias": ("LoraConfig", {"r": 2, "target_modules": TARGETS, "lora_bias": True}),
     "ia3": ("IA3Config", {"target_modules": TARGETS, "feedforward_modules": []}),
-    "vera": ("VeraConfig", {"r": 2, "target_modules": ["q_proj"]}),
+    "vera": ("VeraConfig", {"r": 2, "target_modules": QUERIES}),
     "loha": ("LoHaConfig", {"r": 2, "target_modules": TARGETS}),
     "lokr": ("LoKrConfig", {"r": 2, "target_modules": TARGETS}),
     "adalora": ("AdaLoraConfig", {"init_r": 2, "target_r": 1, "total_step": 10, "target_modules": TARGETS}),
@@ -41,10 +45,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "hra": ("HRAConfig", {"r": 2, "target_modules": TARGETS}),
     "vblora": (
         "VBLoRAConfig",
-        {"r": 2, "num_vectors": 8, "vector_length": 4, "topk": 2, "target_modules": ["q_proj"]},
+        {"r": 2, "num_vectors": 8, "vector_length": 4, "topk": 2, "target_modules": QUERIES},
     ),
-    "ln_tuning": ("LNTuningConfig", {"target_modules": ["input_layernorm", "post_attention_layernorm"]}),
-    "randlora": ("RandLoraConfig", {"r": 2, "target_modules": ["q_proj"]}),
+    "ln_tuning": ("LNTuningConfig", {"target_modules": NORMS}),
+    "randlora": ("RandLoraConfig", {"r": 2, "target_modules": QUERIES}),
     "shira": ("ShiraConfig", {"r": 2, "target_modules": TARGETS}),
     "bone": ("BoneConfig", {"r": 4, "target_modules": TARGETS}),
     "miss": ("MissConfig", {"r": 4, "target_modules": TARGETS}),

@@ -617,7 +617,9 @@ TABLES = {
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_padding_row_is_never_trained_and_zero_is_recorded_where_only_it_is_read(kind):
     model = shaken(Padded(TABLES[kind]()))
-    estimate = estimate_fisher(model, torch.randn(4, 4, dtype=torch.float64), blocks=find_blocks(model, by="module"))
+    estimate = estimate_fisher(
+        model, torch.randn(4, 4, dtype=torch.float64), blocks=find_blocks(model, by="module")
+    )
     assert estimate.trace["table"] == 0 and estimate.trace["out"] > 0
     assert any("table.weight: a batch reads only its padding row" in note for note in estimate.meta["notes"])
 
