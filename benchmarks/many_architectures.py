@@ -80,6 +80,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 24},
     "layoutlmv3": {"coordinate_size": 2, "shape_size": 4, "visual_embed": False},
     "roc_bert": {"pronunciation_embed_dim": 8, "shape_embed_dim": 8},
+    "jetmoe": {"num_key_value_heads": 1},  # heads are experts' heads: 1 × 2 chosen
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "qwen3_next": {
         "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 8, "linear_value_head_dim": 8,

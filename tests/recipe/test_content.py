@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fishlens.errors import InputError
-from fishlens.recipe.content import changed, fingerprint, fingerprints
+from fishlens.recipe.content import changed, fingerprint, fingerprints, is_place
 from fishlens.recipe.loading import load_recipe
 from fishlens.recipe.yaml_text import parse_yaml, read_yaml
 
@@ -110,3 +110,21 @@ def test_aliases_are_written_out_only_as_far_as_anybody_means_it():
         parse_yaml(bomb)
     with pytest.raises(yaml.YAMLError, match="inside what it names"):
         parse_yaml("a: &a [*a]")
+
+
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        ("model", True),
+        ("data.root", True),
+        ("data.train", True),
+        ("data.train.de", True),
+        ("language_adapters.de", True),
+        ("data.train_language_adapter", False),
+        ("models", False),
+        ("data.source", False),
+        ("train.steps", False),
+    ],
+)
+def test_fields_that_say_where_something_lies_are_told_by_their_whole_names(field, place):
+    assert is_place(field) is place
