@@ -11,6 +11,7 @@ from fishlens.errors import InputError
 from fishlens.journal.reader import attempts
 
 EXPORT = "runs.parquet"  # the file that a folder of exported runs always has
+_TABLES = {"fisher.parquet", "training.parquet", "evaluation.parquet"}  # that lie beside it
 # folders of a run directory in which no other run lies
 _INSIDE = {"checkpoints", "predictions", "diagonals", "adapter", "model"}
 
@@ -104,8 +105,13 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path | LeftOut |
             continue
         if is_run:
             yield here
-        if any(entry.name == EXPORT for entry in listed) and (here / EXPORT).is_file():
+        names = {entry.name for entry in listed}
+        if EXPORT in names:
             yield _Export(here)
+        elif len(_TABLES & names) > 1:
+            yield LeftOut(
+                here, f"tables of an export, without the {EXPORT} that `fishlens export` wrote beside them"
+            )
         below = [here / entry.name for entry in listed if _may_hold_runs(entry, is_run)]
         waiting += reversed(below)
 

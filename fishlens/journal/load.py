@@ -65,6 +65,8 @@ def load_runs(
     found = look_for_runs(where)
     if not found.runs and not found.exports:
         raise no_runs(", ".join(map(str, where)), found)
+    if strict and found.left_out:
+        raise InputError(f"{found.left_out[0].path}: {found.left_out[0].reason}")
     if not found.runs and len(found.exports) == 1:
         exported = read_export(found.exports[0], tables)
         return replace(exported, left_out=(*found.left_out, *exported.left_out))
@@ -86,8 +88,6 @@ def _from_several(found: Found, tables: Collection[str], strict: bool, copies: b
             if strict:
                 raise
             left_out.append(LeftOut(folder, str(error)))
-    if strict and left_out:
-        raise InputError(f"{left_out[0].path}: {left_out[0].reason}")
     if not sources:
         raise InputError(f"none of {len(left_out)} exports can be read: {left_out[0].reason}")
     joined = joined_runs(sources, copies)
@@ -123,8 +123,6 @@ def _from_journals(found: Found, tables: Collection[str], strict: bool, copies: 
 def _each_once(found: Found, strict: bool) -> tuple[list[Path], list[LeftOut]]:
     """The run directories without copies of one run, told by the run's id; the one that got furthest is kept."""
     left_out = list(found.left_out)
-    if strict and left_out:
-        raise InputError(f"{left_out[0].path}: {left_out[0].reason}")
     by_id: dict[str, list[tuple[int, Path]]] = {}
     for path in found.runs:
         try:

@@ -1,5 +1,6 @@
 """Exports of several machines, and journals beside them, are read together; every run counts once."""
 
+import os
 import shutil
 
 import pandas as pd
@@ -114,6 +115,21 @@ def test_one_bad_export_is_named_and_the_others_are_read(three):
     (place / "data" / "there" / "runs.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="none of 2 exports can be read"):
         load_runs(place / "data")
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a pipe", "a folder"])
+def test_an_export_without_its_list_of_runs_is_named(three, instead):
+    place, _ = three
+    (listed := place / "data" / "here" / "runs.parquet").unlink()
+    if instead == "a pipe":
+        os.mkfifo(listed)
+    elif instead == "a folder":
+        listed.mkdir()
+    loaded = load_runs(place / "data")
+    assert sorted(loaded.runs.run) == ["r1", "r2"]
+    assert [one.path for one in loaded.left_out] == [place / "data" / "here"]
+    with pytest.raises(InputError, match=r"runs\.parquet"):
+        load_runs(place / "data", strict=True)
 
 
 def test_runs_with_other_fields_and_blocks_stand_together(tmp_path):
