@@ -230,7 +230,7 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
     + [
         (f"within schedules, {method}", study, partial(coefficient, method=method, cluster=None))
         for study in (Study(6, 4, scaled=True), Study(3, 4, rho=0.6), Study(6, 4, tail=3), Study(6, 4, missing=0.15),
-                      Study(10, 3, scaled=True))
+                      Study(10, 3, scaled=True), Study(missing=0.2, scaled=True))
         for method in ("spearman", "pearson")
     ],
     "over": [
