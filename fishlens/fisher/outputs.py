@@ -74,7 +74,7 @@ def logits_in(result: Any, kind: str) -> Tensor:
     if logits is None and isinstance(result, Mapping):
         logits = result.get("logits")
     if logits is None and isinstance(result, tuple) and result and isinstance(result[0], Tensor):
-        logits = result[0]
+        logits = result[result[0].dim() == 0 and len(result) > 1]  # (loss, logits), as of transformers
     if not isinstance(logits, Tensor):
         raise InputError(
             f"the model returned {type(result).__name__} without logits; expected logits for {kind}"

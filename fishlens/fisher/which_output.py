@@ -94,7 +94,7 @@ class Undecided(Output):
 
 def _refuse_other_numbers(result: Any, logits: Tensor, output: Output) -> None:
     """`InputError` where what would be taken as logits may be something else: another of several tensors, or shares."""
-    if isinstance(result, (tuple, list)) and not hasattr(result, "logits"):
+    if logits.dim() and isinstance(result, (tuple, list)) and not hasattr(result, "logits"):
         alike = [list(x.shape) for x in result if isinstance(x, Tensor) and _could_be_logits(x, len(logits))]
         if len(alike) > 1:
             shapes = ", ".join(map(str, alike))

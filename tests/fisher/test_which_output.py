@@ -216,9 +216,20 @@ def test_what_may_not_be_the_logits_is_asked_for(how, says):
     assert measured(model, x, output="classification").meta["output"] == "classification"
 
 
+def test_a_loss_alone_in_a_tuple_is_one_sentence():
+    with pytest.raises(InputError, match="expects logits of 2 dimensions"):
+        measured(Several(lambda h, z: (z.mean(),)).double(), torch.randn(5, 8, dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     "how",
-    [lambda h, z: z, lambda h, z: (z, h[:, :1]), lambda h, z: (z, h[None]), lambda h, z: z.log_softmax(-1)],
+    [
+        lambda h, z: z,
+        lambda h, z: (z, h[:, :1]),
+        lambda h, z: (z, h[None]),
+        lambda h, z: z.log_softmax(-1),
+        lambda h, z: (z.square().mean(), z),
+    ],
 )
 def test_logits_beside_other_things_or_as_log_probabilities_are_measured(how):
     torch.manual_seed(0)
