@@ -97,6 +97,11 @@ one three-dimensional parameter (GPT-OSS), the experts of JetMoe's attention, wh
 RoFormer and Nyströmformer are measured; RoFormer's sinusoids are a table that never trains and lie in no block. For
 an image alone in its batch torch 2.14's own gradient of VAN is wrong
 (finite differences agree with the gradient of the larger batch), so that images stand twice in the loop.
+
+`python benchmarks/peft_methods.py` does the same with 25 methods of peft. Measured so far, on Qwen3 and Llama:
+LoRA, DoRA, (IA)³, prefix, prompt, VeRA, LoHa, LoKr, OFT, BOFT, AdaLoRA, layer-norm tuning and HRA are right within
+2e-7, all without a note. FourierFT does not run in
+float64 (peft 0.21).
 """
 HEADINGS = "| trained | blocks | parameters by how they are measured | agreement |\n|---|---|---|---|"
 

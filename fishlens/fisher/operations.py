@@ -149,6 +149,7 @@ class Operations(TorchFunctionMode):
             return func(*args, **kwargs)
         names = frozenset().union(*(self.made_of[t] for t in mine))
         kind = getattr(func, "__name__", "")
+        args, kwargs = _in_order(kind, args, kwargs)
         rows = [t for t in given if t not in self.made_of and t.dim() and t.shape[0] in self.leading]
         if kind in _ALONG and not rows:
             along = self._along(kind, func, args, kwargs, names)
@@ -291,6 +292,19 @@ def _pulled_back(
         )
     wide = chained[0][1].dense(0, 1).dtype
     return {name: g.to(wide) for name, g in zip(parameters, gradients, strict=True) if g is not None}
+
+
+def _in_order(
+    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments, by position where the code below reads them so and a model names them."""
+    names = ("input", "weight", "bias") if kind == "linear" else ("input",) if kind in _ALONG else ()
+    left = dict(kwargs)
+    for name in names[len(args) :]:
+        if name not in left:
+            break
+        args = (*args, left.pop(name))
+    return args, left
 
 
 def _has_rows(tensors: Sequence[Tensor], lead: int) -> bool:
