@@ -42,8 +42,11 @@ def open_to_append(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _regular(descriptor: int, path: str | os.PathLike[str], mode: str) -> BinaryIO:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
         os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     return cast(BinaryIO, os.fdopen(descriptor, mode, 2**20))
 

@@ -34,9 +34,16 @@ def create(path: Path, line: bytes) -> int:
         return _write_new(path, line)
     finally:
         os.close(written)
-        with contextlib.suppress(OSError):
-            beside.unlink()
+        _remove(beside)
     return os.open(path, FLAGS)
+
+
+def _remove(path: Path) -> None:
+    """Twice, if need be: what stays would be a second name of the journal."""
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            return
 
 
 def _write_new(path: Path, line: bytes) -> int:

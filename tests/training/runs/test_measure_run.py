@@ -73,7 +73,7 @@ def test_a_series_goes_over_several_steps_and_is_measured_in_one_way(finished):
     frame = load_runs(finished).fisher_series.query("series == 'exact'")
     assert sorted(frame["step"].unique()) == [2, 4]
     measure_run(finished, ["tracking.labels=exact"], step=2, series="other")
-    for overrides in (["tracking.labels=mode"], ["tracking.labels=exact", "tracking.examples=4"]):
+    for overrides in (["tracking.labels=mc"], ["tracking.labels=exact", "tracking.examples=4"]):
         with pytest.raises(InputError, match=r"has a series 'other' that was measured otherwise: its .* is .*, now"):
             measure_run(finished, overrides, step=4, series="other")
     assert not probes(finished, 4, series="other")
