@@ -148,13 +148,7 @@ class State:
         tree = tree_of(model)
         layout = layout_of(tree)
         self.attributes = layout.attributes
-        self.own = Held(
-            [
-                vars(module)[kind]
-                for module in tree.modules
-                for kind in ("_modules", "_parameters", "_buffers")
-            ]
-        )
+        self.own = tree.look_inside()
         self.contents = layout.contents
         self.states = [(place, place.read()) for place in layout.places]
         self.tensors = [

@@ -63,9 +63,12 @@ class Tree:
 
     def _look(self) -> tuple[Held, list[str]]:
         """Children, parameters and buffers of all modules; and the names of the modules' attributes."""
+        return self.look_inside(), list(chain.from_iterable(map(vars, self.modules)))
+
+    def look_inside(self) -> Held:
+        """What every module holds at this moment: its children, parameters and buffers."""
         own = [vars(module) for module in self.modules]
-        kinds = ("_modules", "_parameters", "_buffers")
-        return Held([held[kind] for held in own for kind in kinds]), list(chain.from_iterable(own))
+        return Held([held[kind] for held in own for kind in ("_modules", "_parameters", "_buffers")])
 
     def holds(self) -> bool:
         """Whether the model is as it was, but for values of attributes."""
@@ -100,8 +103,11 @@ def walked_once(model: nn.Module, before: Tree | None = None) -> Iterator[Tree]:
 
 def tree_of(model: nn.Module) -> Tree:
     """The tree of the walk under way, or a new one."""
-    kept = _kept.tree
-    return kept if kept is not None and kept.model is model else Tree(model)
+    return _under_way(model) or Tree(model)
+
+
+def _under_way(model: nn.Module) -> Tree | None:
+    return _kept.tree if _kept.tree is not None and _kept.tree.model is model else None
 
 
 def known(model: nn.Module, key: Hashable, find: Callable[[], Found]) -> Found:
@@ -114,8 +120,8 @@ def known(model: nn.Module, key: Hashable, find: Callable[[], Found]) -> Found:
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """As `model.named_modules()` gives them: from the outside in, each once."""
-    kept = _kept.tree
-    return kept.named_modules if kept is not None and kept.model is model else _named_modules(model)
+    tree = _under_way(model)
+    return tree.named_modules if tree is not None else _named_modules(model)
 
 
 def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -140,10 +146,8 @@ def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def modules(model: nn.Module) -> list[nn.Module]:
     """As `model.modules()` gives them."""
-    kept = _kept.tree
-    if kept is not None and kept.model is model:
-        return kept.modules
-    return [module for _, module in _named_modules(model)]
+    tree = _under_way(model)
+    return tree.modules if tree is not None else [module for _, module in _named_modules(model)]
 
 
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
