@@ -80,6 +80,7 @@ class Study:
     def __str__(self) -> str:
         said = [f"{self.schedules} × {self.seeds}", f"seed share {self.share:g}"]
         said += ["no schedule effects"] if self.between == 0 else []
+        said += [f"schedules' variance {self.between:g}"] if self.between not in (0, 1) else []
         said += [f"t({self.tail:g})"] if self.tail else []
         said += [f"{self.missing:.0%} of the runs missing"] if self.missing else []
         said += [f"rounded to 1/{self.ties:g} sd"] if self.ties else []
@@ -246,7 +247,8 @@ ROWS: dict[str, list[tuple[str, Study, Test]]] = {
     + [
         (f"over schedules, {method}", study, partial(coefficient, method=method, cluster="schedule"))
         for study in (Study(12, 6, unequal=True, between=0), Study(8, 5, scaled=True),
-                      Study(8, 5, scaled=True, between=0))
+                      Study(8, 5, scaled=True, between=0), Study(8, 5, scaled=True, between=0.3),
+                      Study(12, 6, scaled=True, between=0), Study(8, 5, between=0.3))
         for method in ("pearson", "spearman")
     ],
     "seeds": [("within schedules, clusters = seeds", Study(share=s), by_seed) for s in (0.0, 0.7)],

@@ -7,19 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from fishlens.errors import InputError
 
 from ..inference.clusters import codes_of
 from ..inference.correction import benjamini_hochberg, holm, westfall_young
+from ..inference.differences import p_of_differences
 from ..inference.layout import connected
 from ..inference.permutation import Rearrangements, rearrange, rearrange_whole, strata_codes
+from ..results import VALUES, NotEnough, not_enough
 from .association import Association, associate
 from .pair import correlation
 
 Array = NDArray[np.float64]
 Names = str | Sequence[str] | None
 AUTO = "auto"
+TOLD_APART = 0.05  # the largest p with which means of clusters count as different
 
 
 def correlate(
@@ -45,7 +49,8 @@ def correlate(
     `cluster` names `schedule` and several schedules share a seed. `cluster` ("schedule") asks about the means of
     clusters: a schedule is one observation, whatever its number of runs; with `crossed` the means are of the additive
     fit of clusters and crossed units, so that a schedule which lacks a good seed is not the worse for it. A cluster
-    that lies in several strata has one mean in each, and stays one cluster.
+    that lies in several strata has one mean in each, and stays one cluster. Clusters whose means differ no more than
+    their rows do, in the feature or in the outcome (`p_of_differences` above .05), have no coefficient.
 
     Columns: feature, outcome, given (the controls), coefficient, those of `Estimate`, and corrected within each
     method over all features and outcomes asked for: p_holm, p_bh, and p_max, from the joint permutations of all of
@@ -70,12 +75,13 @@ def correlate(
             given = [name for name in controls if name != outcome]
             for feature in features:
                 pair = _rows_of(table, [feature, outcome, *given], cluster, strata, crossed)
+                alike = _alike(table, [feature, outcome, *given], method, cluster, strata, crossed)
                 labels = {
                     "cluster": _labels(pair, cluster),
                     "strata": _labels(pair, strata),
                     "crossed": None if cluster else _labels(pair, crossed),
                 }
-                result = correlation(
+                result = alike or correlation(
                     pair[feature],
                     pair[outcome],
                     method=method,
@@ -152,6 +158,33 @@ def _adjusted(values: pd.DataFrame, line: NDArray, unit: NDArray) -> Array:
     design = np.column_stack([np.eye(lines.max() + 1)[lines], np.eye(units.max() + 1)[units]])
     fitted = np.linalg.lstsq(design, columns - columns.mean(axis=0), rcond=1e-10)[0][lines.max() + 1 :]
     return (columns - (fitted - fitted.mean(axis=0))[units]).T
+
+
+def _alike(
+    table: pd.DataFrame, columns: list[str], method: str, cluster: Names, strata: Names, crossed: Names
+) -> NotEnough | None:
+    """The answer where the means of clusters differ no more than their rows do, in the feature or in the outcome: what
+    stands out are then the clusters that noise or seeds move most, in both, which would look like a correlation."""
+    if not cluster:
+        return None
+    whole = table[np.isfinite(table[columns]).all(axis=1)]
+    keys = list(dict.fromkeys([*_names(cluster), *_names(strata)]))
+    groups, units, layers = (
+        None if (labels := _labels(whole, names)) is None else codes_of(labels, len(whole))
+        for names in (keys, crossed, strata)
+    )
+    if groups is None or not len(whole):
+        return None
+    if units is not None and connected(groups, units).max() > 0:
+        units = None
+    for name in columns[1::-1]:
+        values = whole[name].to_numpy(dtype=float)
+        p = p_of_differences(values if method == "pearson" else rankdata(values), groups, units, layers)
+        if p > TOLD_APART:
+            unit, n = f"{' × '.join(_names(cluster))}s", len(whole)
+            why = f"{unit} cannot be told apart by {name} (analysis of variance, p {p:.2f})"
+            return not_enough(method, 1, 2, VALUES, n=n, why=why)
+    return None
 
 
 def _joint(

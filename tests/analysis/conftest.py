@@ -33,11 +33,19 @@ def order_of(schedule: str) -> list[list[str]]:
 
 
 def write_run(
-    folder: Path, schedule: str, seed: int, /, *, status: str | None = "finished", **factors
+    folder: Path,
+    schedule: str,
+    seed: int,
+    /,
+    *,
+    status: str | None = "finished",
+    stronger: float = 0.0,
+    **factors,
 ) -> None:
-    """One run whose total tr(F) is 8·(t/100)·exp(1 − t/100) times a run's own factor, higher in upper blocks."""
+    """One run whose total tr(F) is 8·(t/100)·exp(1 − t/100) times a run's own factor, by `stronger` above about 1,
+    higher in upper blocks; scores rise with the factor."""
     rng = np.random.default_rng([seed, *schedule.encode()])
-    strength = 1 + 0.2 * rng.standard_normal()
+    strength = 1 + stronger + 0.2 * rng.standard_normal()
     known = {
         "task": "pairs",
         "model": "tiny",

@@ -46,6 +46,7 @@ def test_p_values_are_corrected_within_a_method():
 
 def test_clusters_and_strata_reach_the_coefficient():
     table = study()
+    table[["peak", "average"]] += 3.0 * np.random.default_rng(1).standard_normal((8, 2)).repeat(3, axis=0)
     found = correlate(table, ["peak"], ["average"], cluster="schedule", strata="task").iloc[0]
     assert found["clusters"] == 8
     assert "schedules" in found["method"]
@@ -61,7 +62,7 @@ def test_over_schedules_is_the_correlation_of_their_means():
     schedule = np.repeat(np.arange(8), 5)
     within = rng.standard_normal(40)
     level = np.arange(8.0)[schedule]
-    table = pd.DataFrame({"peak": level + 9 * within, "average": level - 9 * within, "schedule": schedule})
+    table = pd.DataFrame({"peak": level + within, "average": level - within, "schedule": schedule})
     found = correlate(table, ["peak"], cluster="schedule", methods=("pearson",)).iloc[0]
     means = table.groupby("schedule").mean()
     assert found["estimate"] == pytest.approx(np.corrcoef(means["peak"], means["average"])[0, 1])
@@ -70,11 +71,36 @@ def test_over_schedules_is_the_correlation_of_their_means():
 
 def test_a_cluster_in_several_strata_stays_one_cluster():
     table = study().assign(schedule=np.tile([f"s{k}" for k in range(6)], 4))
+    table[["peak", "average"]] += (
+        9.0 * np.random.default_rng(1).standard_normal((6, 2))[np.tile(np.arange(6), 4)]
+    )
     found = correlate(table, ["peak"], cluster="schedule", strata="task").iloc[0]
     assert (found["n"], found["clusters"]) == (24, 6)
-    seeds = study().assign(seed=np.tile(np.arange(6), 4), schedule=np.repeat(list("abcd"), 6))
+    seeds = table.assign(seed=np.tile(np.arange(6), 4), schedule=np.repeat(list("abcd"), 6))
     found = correlate(seeds, ["peak"], cluster="seed", strata="schedule", crossed=None).iloc[0]
     assert (found["n"], found["clusters"]) == (24, 6) and "seeds" in found["method"]
+
+
+def test_schedules_that_cannot_be_told_apart_have_no_coefficient():
+    """Seeds that move some schedules more than others do so in feature and outcome: that is no correlation."""
+    rng = np.random.default_rng(4)
+    schedule, seed = (part.ravel() for part in np.indices((8, 5)))
+    scale = np.exp(rng.standard_normal(8))[schedule]
+    table = pd.DataFrame(
+        {"schedule": schedule, "seed": seed, "apart": schedule + 0.1 * rng.standard_normal(40)}
+    )
+    for name in ("peak", "average"):
+        seeds = rng.permutation([-1.8, -1.0, 0.4, 1.1, 2.0])
+        table[name] = scale * seeds[seed] + 0.1 * rng.standard_normal(40)
+    found = correlate(table, ["peak", "apart"], cluster="schedule", methods=("spearman", "pearson"))
+    assert found["estimate"].isna().all() and found["p_max"].isna().all()
+    assert "schedules cannot be told apart by average (analysis of variance, p " in found["note"].iloc[0]
+    alone = correlate(table, ["peak"], ["apart"], cluster="schedule").iloc[0]
+    assert "by peak" in alone["note"]
+    once = correlate(table[table["seed"] == 0], ["peak"], cluster="schedule", methods=("pearson",))
+    assert np.isfinite(
+        once["estimate"]
+    ).all()  # one run a schedule: nothing to tell them apart by, runs are schedules
 
 
 def test_a_schedule_without_its_good_seed_is_not_the_worse_for_it():

@@ -254,7 +254,7 @@ def test_seeds_of_a_schedule_are_no_independent_evidence(tmp_path, write):
     """Coefficients over schedules count schedules; those within schedules compare runs of one schedule only."""
     for number in range(6):
         for seed in range(4):
-            write(tmp_path, f"way{number}", seed)
+            write(tmp_path, f"way{number}", seed, stronger=number / 2)
     found = items(build_report(load_runs(tmp_path), baseline="way0"), Table)
     over, within = found["correlations"], found["correlations-within"]
     assert {(row["n"], row["clusters"]) for row in over.rows if row["estimate"] == row["estimate"]} == {
@@ -265,6 +265,14 @@ def test_seeds_of_a_schedule_are_no_independent_evidence(tmp_path, write):
     assert "6 schedules, at least 8 are needed" in over.note  # given two baselines
     lag = found["lead-lag"]
     assert all(row["p"] != row["p"] for row in lag.rows if row["course"] == "whole")
+
+
+def test_schedules_that_score_alike_have_no_coefficient_over_schedules(tmp_path, write):
+    for number in range(6):
+        for seed in range(4):
+            write(tmp_path, f"way{number}", seed)
+    said = [str(item) for item in items(build_report(load_runs(tmp_path), baseline="way0"), Missing).values()]
+    assert any("over schedules" in one and "schedules cannot be told apart by average" in one for one in said)
 
 
 def test_three_seeds_have_no_coefficient_within_schedules_and_the_report_says_how_many_have(tmp_path, write):
