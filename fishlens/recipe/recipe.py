@@ -205,7 +205,9 @@ class Evaluate(Section):
     test_examples: Positive | None = Field(
         None, description="test on a seeded subset of so many per language"
     )
-    batch_size: Positive = Field(64, description="rows per forward pass; on a CPU 32 at most, which is faster")
+    batch_size: Positive = Field(
+        64, description="rows per forward pass; on a CPU 32 at most, which is faster"
+    )
     targets: TargetScores | None = Field(
         None, description="target scores over training, which choose nothing: {every: 100, examples: 300}"
     )

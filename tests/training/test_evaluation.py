@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from accelerate import Accelerator
+
 from fishlens.training.evaluation import CPU_ROWS, _rows
 
 
