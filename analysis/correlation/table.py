@@ -74,14 +74,14 @@ def correlate(
         for outcome in outcomes:
             given = [name for name in controls if name != outcome]
             for feature in features:
-                pair = _rows_of(table, [feature, outcome, *given], cluster, strata, crossed)
-                alike = _alike(table, [feature, outcome, *given], method, cluster, strata, crossed)
+                names = [feature, outcome, *given]
+                pair = _rows_of(table, names, cluster, strata, crossed)
                 labels = {
                     "cluster": _labels(pair, cluster),
                     "strata": _labels(pair, strata),
                     "crossed": None if cluster else _labels(pair, crossed),
                 }
-                result = alike or correlation(
+                result = correlation(
                     pair[feature],
                     pair[outcome],
                     method=method,
@@ -94,12 +94,14 @@ def correlate(
                     crossed_unit=crossed_unit,
                     **labels,
                 )
+                if cluster and result.enough:
+                    result = _alike(table, names, method, cluster, strata, crossed) or result
                 row: dict[str, Any] = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
                 row |= {"coefficient": method} | result.as_row()
                 if cluster:
-                    row["n"] = int(np.isfinite(table[[feature, outcome, *given]]).all(axis=1).sum())
+                    row["n"] = int(np.isfinite(table[names]).all(axis=1).sum())
                 rows.append(row)
-                columns = pair[[feature, outcome, *given]].to_numpy(dtype=float)
+                columns = pair[names].to_numpy(dtype=float)
                 ready.append((associate(columns, method, **labels) if result.enough else None, pair))
         parts.append(_joint(table, ready, cluster, strata, crossed, resamples, seed))
     found = pd.DataFrame(rows)
@@ -165,25 +167,21 @@ def _alike(
 ) -> NotEnough | None:
     """The answer where the means of clusters differ no more than their rows do, in the feature or in the outcome: what
     stands out are then the clusters that noise or seeds move most, in both, which would look like a correlation."""
-    if not cluster:
-        return None
     whole = table[np.isfinite(table[columns]).all(axis=1)]
     keys = list(dict.fromkeys([*_names(cluster), *_names(strata)]))
     groups, units, layers = (
         None if (labels := _labels(whole, names)) is None else codes_of(labels, len(whole))
         for names in (keys, crossed, strata)
     )
-    if groups is None or not len(whole):
-        return None
+    assert groups is not None
     if units is not None and connected(groups, units).max() > 0:
         units = None
     for name in columns[1::-1]:
         values = whole[name].to_numpy(dtype=float)
-        p = p_of_differences(values if method == "pearson" else rankdata(values), groups, units, layers)
-        if p > TOLD_APART:
-            unit, n = f"{' × '.join(_names(cluster))}s", len(whole)
-            why = f"{unit} cannot be told apart by {name} (analysis of variance, p {p:.2f})"
-            return not_enough(method, 1, 2, VALUES, n=n, why=why)
+        values = values if method == "pearson" else rankdata(values)
+        if p_of_differences(values, groups, units, layers) > TOLD_APART:
+            why = f"{' × '.join(_names(cluster))}s cannot be told apart by {name}"
+            return not_enough(method, 1, 2, VALUES, n=len(whole), why=why)
     return None
 
 

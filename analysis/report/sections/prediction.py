@@ -73,7 +73,7 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
     plain = evidence.plain[level]
     if plain["estimate"].isna().all():
         why = "; ".join(sorted(set(plain["note"])))
-        return [Missing(f"Not enough runs for a coefficient {level.words}:", why)]
+        return [Missing(f"No coefficient {level.words}:", why)]
     columns = [
         Column("label", "feature"),
         Column("n", "runs"),

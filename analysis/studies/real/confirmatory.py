@@ -11,6 +11,10 @@ from fishlens.journal import Runs, load_runs
 
 HERE = Path(__file__).parent
 CHANCE = {"nli": 100 / 3, "topic": 100 / 7}
+FOLDERS = {
+    "nli": ["nli"],
+    "topic": ["topic", "topic-cpu"],
+}  # of data/; runs of one task in two precisions, by seed
 NOT_A_BLOCK = "head"
 
 
@@ -41,7 +45,7 @@ class Task:
 
 def read(name: str) -> Task:
     """The exported runs of a task."""
-    runs = load_runs(HERE / "data" / name)
+    runs = load_runs([HERE / "data" / folder for folder in FOLDERS[name]])
     curves, validation = _curves(runs), _validation(runs)
     gradients, losses = (_training(runs, name) for name in ("gradient_norm", "loss"))
     table = scored_runs(runs).merge(features(runs).drop(columns="reason"), on="run")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from confirmatory import Task  # type: ignore[import-not-found]
 from fishlens.analysis import collapse_shares, compare, correlate, paired_difference, predict, targets
+from fishlens.analysis.inference.correction import holm
 from fishlens.analysis.power import correlation_power, paired_power
 from scipy import stats
 
@@ -47,6 +48,18 @@ def at_equal_source(differences: np.ndarray, source: np.ndarray) -> dict[str, fl
     variance = float(np.sum((differences - x @ solution) ** 2)) / (n - 2)
     half = float(stats.t.ppf(0.975, n - 2)) * math.sqrt(variance * np.linalg.inv(x.T @ x)[0, 0])
     return {"adjusted": solution[0], "adjusted_low": solution[0] - half, "adjusted_high": solution[0] + half}
+
+
+def over_tasks(tasks: Sequence[Task]) -> pd.DataFrame:
+    """H1 over tasks: each schedule's difference to standard, the tasks' differences of a seed averaged first, so that a
+    seed is one observation; the seeds that all tasks have."""
+    wide = [task.kept.pivot(index="seed", columns="schedule", values="average") for task in tasks]
+    rows = []
+    for name in sorted(set.intersection(*(set(table.columns) for table in wide)) - {"standard"}):
+        own = pd.concat([table[name] - table["standard"] for table in wide], axis=1).dropna().mean(axis=1)
+        rows.append({"schedule": name} | paired_difference(own.to_numpy()).as_row())
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found["p"]))
 
 
 def shares(task: Task) -> pd.DataFrame:

@@ -13,7 +13,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hypotheses as h  # type: ignore[import-not-found]
-from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
+from confirmatory import CHANCE, HERE, Task, read  # type: ignore[import-not-found]
+from fishlens.analysis import collapsed_runs, scored_runs
+
+from fishlens.journal import load_runs
 
 ORDER = ["standard", "gu", "fun", "random", "lpft", "gu-reverse"]
 NAMES = {
@@ -83,6 +86,37 @@ def schedules(task: Task) -> str:
         "could be seen",
     ]
     return markdown(head, rows)
+
+
+def over_tasks(*tasks: Task) -> str:
+    found = h.over_tasks(tasks).set_index("schedule")
+    rows = [
+        [
+            name,
+            str(found.loc[name, "n"]),
+            interval(found.loc[name]),
+            *map(p_value, found.loc[name, ["p", "p_holm"]]),
+        ]
+        for name in ORDER
+        if name in found.index
+    ]
+    return markdown(["schedule", "seeds that both tasks have", "difference", "p", "Holm"], rows)
+
+
+def warm_up() -> str:
+    """The control: the same seed with and without warm-up."""
+    runs = load_runs(HERE / "data" / "warm-up")
+    scores = scored_runs(runs).set_index("run")
+    states = collapsed_runs(runs, CHANCE["nli"]).set_index("run")
+    rows = [
+        [
+            str(row["train.warmup"]),
+            f"{scores.loc[row['run'], 'average']:.1f} ({scores.loc[row['run'], 'source']:.1f})",
+            str(states.loc[row["run"], "state"]),
+        ]
+        for _, row in runs.runs.astype({"run": str}).sort_values("train.warmup").iterrows()
+    ]
+    return markdown(["updates of warm-up", "average (English)", "the run"], rows)
 
 
 def shares(task: Task) -> str:
@@ -228,7 +262,7 @@ def paper(task: Task) -> str:
     )
 
 
-TABLES: dict[str, tuple[str, Callable[[Task], str]]] = {
+TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of, and how
     "nli seeds": ("nli", seeds),
     "nli schedules": ("nli", schedules),
     "nli shares": ("nli", shares),
@@ -242,9 +276,15 @@ TABLES: dict[str, tuple[str, Callable[[Task], str]]] = {
     "nli foretold": ("nli", foretold),
     "nli mediated": ("nli", mediated),
     "nli paper": ("nli", paper),
+    "warm-up": ("", warm_up),
     "topic seeds": ("topic", seeds),
     "topic schedules": ("topic", schedules),
+    "tasks schedules": ("nli topic", over_tasks),
+    "topic shares": ("topic", shares),
     "topic curve": ("topic", curve),
+    "topic held out": ("topic", held_out),
+    "topic leads": ("topic", leads),
+    "topic mediated": ("topic", mediated),
     "topic slopes": ("topic", slopes),
 }
 
@@ -262,8 +302,8 @@ def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
     tasks = {name: read(name) for name in ("nli", "topic")}
-    for name, (task, table) in TABLES.items():
-        text = replaced(text, name, table(tasks[task]))
+    for name, (made_of, table) in TABLES.items():
+        text = replaced(text, name, table(*(tasks[task] for task in made_of.split())))
     page.write_text(text, encoding="utf-8")
 
 

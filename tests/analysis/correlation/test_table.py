@@ -94,7 +94,7 @@ def test_schedules_that_cannot_be_told_apart_have_no_coefficient():
         table[name] = scale * seeds[seed] + 0.1 * rng.standard_normal(40)
     found = correlate(table, ["peak", "apart"], cluster="schedule", methods=("spearman", "pearson"))
     assert found["estimate"].isna().all() and found["p_max"].isna().all()
-    assert "schedules cannot be told apart by average (analysis of variance, p " in found["note"].iloc[0]
+    assert found["note"].iloc[0] == "schedules cannot be told apart by average"
     alone = correlate(table, ["peak"], ["apart"], cluster="schedule").iloc[0]
     assert "by peak" in alone["note"]
     once = correlate(table[table["seed"] == 0], ["peak"], cluster="schedule", methods=("pearson",))

@@ -137,7 +137,7 @@ def test_one_seed_only_gives_no_coefficient_and_no_interval(tmp_path, write):
     report = build_report(load_runs(tmp_path))
     missing = {m.title: m.reason for m in items(report, Missing).values()}
     assert "at least 3 are needed" in missing["Not enough runs for differences between schedules:"]
-    assert "3 runs, at least 6 are needed" in missing["Not enough runs for a coefficient over runs:"]
+    assert "3 runs, at least 6 are needed" in missing["No coefficient over runs:"]
     assert not {"differences", "correlations"} & set(items(report, Table))
     assert all(math.isnan(row["average_sd"]) for row in items(report, Table)["table-1"].rows)
     assert "nan" not in to_markdown(report).lower().replace("finance", "")

@@ -152,7 +152,7 @@ def test_a_figure_that_these_runs_do_not_give_says_why(runs, tmp_path):
 
     few = [str(path) for path in sorted(runs.iterdir())[:1]]
     with pytest.raises(
-        InputError, match=r"do not give the figure 'forest': Not enough runs .*; expected one of .*trace"
+        InputError, match=r"do not give the figure 'forest': No coefficient .*; expected one of .*trace"
     ):
         fishlens("report", *few, "--figure", "forest", "-o", tmp_path / "forest.pdf")
     with pytest.raises(InputError, match=r"the report has no figure 'tree'; expected one of .*trace"):
