@@ -117,8 +117,17 @@ def _column(parts: Sequence[Any]) -> Any:
     filled = [part if not isinstance(part, int) else pd.Series([None] * part, dtype=object) for part in parts]
     filled = [part for part in filled if len(part)] or there[:1]
     if isinstance(dtype, pd.CategoricalDtype):
-        return union_categoricals([pd.Categorical(part) for part in filled])
+        return _categories(filled)
     if dtype.kind == "f":
         filled = [part if part.notna().any() else part.astype(dtype) for part in filled]
     same = len({part.dtype for part in filled}) == 1
     return pd.concat([part if same else part.astype(object) for part in filled], ignore_index=True)
+
+
+def _categories(parts: Sequence[Any]) -> pd.Categorical:
+    """Of one column of all parts; a part whose cells are all empty has categories of no type, and takes the others'."""
+    own = [pd.Categorical(part) for part in parts]
+    dtype = next((part.dtype for part in own if len(part.categories)), own[0].dtype)
+    return union_categoricals(
+        [part if len(part.categories) else pd.Categorical.from_codes(part.codes, dtype=dtype) for part in own]
+    )

@@ -63,6 +63,30 @@ def test_exports_and_journals_are_read_as_if_all_lay_in_one_folder(three):
     assert len(load_runs(place / "data", copies=True).runs) == 4
 
 
+def test_a_column_that_one_export_has_empty_is_the_others(tmp_path):
+    """One machine measured target languages, the other did not; one scored nothing."""
+    write_run(tmp_path / "runs" / "r0", 0)
+    write_run(tmp_path / "runs" / "r1", 1)
+    with JournalWriter.open(
+        tmp_path / "runs" / "r2", {"factors": {"seed": 2}, "blocks": {"low": 3}}
+    ) as journal:
+        for language in (None, "de"):
+            journal.write(
+                "fisher", 1, trace={"low": 1.0}, stderr={"low": 0.1}, trainable={"low": True}, purpose="track",
+                **({"language": language} if language else {}),
+            )  # fmt: skip
+        journal.close("finished", step=1)
+    for orders in (["r0", "r2"], ["r2", "r0"]):
+        for name in orders:
+            export_runs(load_runs(tmp_path / "runs" / name), tmp_path / "data" / name)
+        loaded = load_runs([tmp_path / "data" / name for name in orders])
+        whole = load_runs([tmp_path / "runs" / name for name in orders])
+        for table in TABLES:
+            found, expected = (_plain(getattr(some, table)) for some in (loaded, whole))
+            pd.testing.assert_frame_equal(found, expected, check_like=True, check_dtype=False)
+        assert loaded.fisher_series["language"].tolist() == ["de"]
+
+
 def test_of_copies_the_one_that_got_furthest_is_read(three, tmp_path):
     place, _ = three
     journal = JournalWriter.open(place / "runs" / "r3", {"factors": {"seed": 3}}, resumed_from_step=2)
