@@ -21,6 +21,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 
 from fishlens.journal import Runs
+from fishlens.names import counted
 
 from .series import HEAD, BlockCurves, block_curves, moving_average
 
@@ -150,7 +151,7 @@ def decay_rate(steps: Array, values: Array) -> float:
     positive = f > 0
     if positive.sum() < NEEDED_PROBES:
         raise NoFeature(
-            f"{int(positive.sum())} positive probes from the peak on, at least {NEEDED_PROBES} are needed"
+            f"{counted(int(positive.sum()), 'positive probes')} from the peak on, at least {NEEDED_PROBES} are needed"
         )
     t, log = t[positive] - t[positive].mean(), np.log(f[positive])
     return float(-(t @ log) / (t @ t))
@@ -196,7 +197,9 @@ def curve_features(
     }
     found |= dict.fromkeys(CURVE_FEATURES, math.nan)
     if len(t) < NEEDED_PROBES:
-        return found | {"reason": f"all: {len(t)} probes with a value, at least {NEEDED_PROBES} are needed"}
+        return found | {
+            "reason": f"all: {counted(len(t), 'probes')} with a value, at least {NEEDED_PROBES} are needed"
+        }
     computed, reasons = _computed(CURVE_FEATURES, Curve(t, f, early, start))
     return found | computed | {"reason": "; ".join(reasons)}
 

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from fishlens.errors import InputError
 
-from .inference.bootstrap import percentile
+from .inference.bootstrap import studentised
 from .results import Estimate, NotEnough, not_enough
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, ArrayLike]
-NEEDED = 3  # runs of every task
+NEEDED = 3  # pairs, or runs of one size, for an interval
+NEEDED_OF_TASK = 5  # runs: of fewer, intervals cover too little or everything
 
 
 def paired_d(differences: ArrayLike, *, level: float = 0.95) -> Estimate | NotEnough:
@@ -52,75 +53,125 @@ def _noncentrality(t: float, freedom: int, share: float) -> float:
     return float(brentq(lambda delta: stats.nct.cdf(t, freedom, delta) - share, t - reach, t + reach))
 
 
-def probability_of_improvement(
-    x: Scores, y: Scores, *, level: float = 0.95, resamples: int = 1999, seed: int = 0
-) -> Estimate | NotEnough:
+def probability_of_improvement(x: Scores, y: Scores, *, level: float = 0.95) -> Estimate | NotEnough:
     """P(a run of `x` scores above a run of `y` in the same task), ties half, averaged over the tasks both have
-    (Mann–Whitney's U / nm). Runs are resampled within each task; p is NaN, the interval says whether 0.5 is in it."""
+    (Mann–Whitney's U / nm); p is NaN, the interval says whether 0.5 is in it.
+
+    The interval is of the logit, its error that of U's two parts (DeLong et al. 1988, *Biometrics* 44). Where all
+    numbers of runs are the same, the k-th runs of all tasks and of both sides are taken as those of one seed, which
+    share what the seed does; where they are not, runs as independent. Not enough with fewer than 5 runs of a task; no
+    interval where every run of one side is above every run of the other.
+    """
     tasks = [task for task in x if task in y]
     pairs = [(_finite(x[task]), _finite(y[task])) for task in tasks]
-    fewest = min((len(part) for pair in pairs for part in pair), default=0)
+    sizes = {len(part) for pair in pairs for part in pair}
     n = sum(len(a) + len(b) for a, b in pairs)
-    if fewest < NEEDED:
-        return not_enough("probability of improvement", fewest, NEEDED, "runs of each task", n=n)
+    if min(sizes, default=0) < NEEDED_OF_TASK:
+        return not_enough(
+            "probability of improvement", min(sizes, default=0), NEEDED_OF_TASK, "runs of each task", n=n
+        )
+    above = [(np.sign(a[:, None] - b) + 1) / 2 for a, b in pairs]
+    value = float(np.mean([own.mean() for own in above]))
+    variance, freedom = _of_improvement(above, paired=len(sizes) == 1)
+    # of one task the error is too large already for few runs, of several it varies as over two samples
+    reach = stats.norm.ppf((1 + level) / 2) if len(pairs) == 1 else stats.t.ppf((1 + level) / 2, freedom)
+    low = high = math.nan
+    if 0 < value < 1 and variance > 0:
+        ends = special.logit(value) + np.array([-1, 1]) * reach * math.sqrt(variance) / (value * (1 - value))
+        low, high = map(float, special.expit(ends))
+    note = "" if low == low else "no interval: every run of one side is above every run of the other"
+    method = "mean of U / nm over tasks; interval of the logit with DeLong's error"
+    return Estimate("probability of improvement", value, low, high, level, math.nan, n, n, method, None, note)
 
-    def above(a: Array, b: Array) -> Array:
-        signs = np.sign(a[..., :, None] - b[..., None, :])
-        return (signs.mean(axis=(-2, -1)) + 1) / 2
 
-    value = float(np.mean([above(a, b) for a, b in pairs]))
-    rng = np.random.default_rng(seed)
-    drawn = [above(_resample(a, resamples, rng), _resample(b, resamples, rng)) for a, b in pairs]
-    low, high = percentile(np.mean(drawn, axis=0), level)
-    method = "mean of U / nm over tasks; percentile bootstrap of runs within tasks"
-    return Estimate("probability of improvement", value, low, high, level, math.nan, n, n, method, seed)
+def _of_improvement(above: list[Array], *, paired: bool) -> tuple[float, float]:
+    """The variance of the mean of U / nm over tasks, and its degrees of freedom."""
+    parts = [(own.mean(axis=1) - own.mean(), own.mean(axis=0) - own.mean()) for own in above]
+    if paired:
+        size = len(parts[0][0])
+        each = np.mean([own + other for own, other in parts], axis=0)
+        return float((each**2).sum()) / (size * (size - 1)), 2.0 * (size - 1)
+    pieces = [float((part**2).sum()) / (len(part) * (len(part) - 1)) for pair in parts for part in pair]
+    fewest = min(len(part) for pair in parts for part in pair)
+    return sum(pieces) / len(above) ** 2, 2.0 * (fewest - 1)
 
 
 def interquartile_mean(
     scores: Scores, *, level: float = 0.95, resamples: int = 1999, seed: int = 0
 ) -> Estimate | NotEnough:
-    """The mean of the middle half of all runs of all tasks (a quarter, rounded down, is cut from each end), with the
-    percentile interval of a bootstrap stratified by task. Tasks must have the same number of runs: with unequal ones
-    the middle half is that of the task with most runs. p is NaN. Raises `InputError` for unequal numbers."""
+    """The mean of the middle half of all runs of all tasks (a quarter, rounded down, is cut from each end); p is NaN.
+
+    Tasks must have the same number of runs: with unequal ones the middle half is that of the task with most. The k-th
+    runs of all tasks are taken as those of one seed, which share what the seed does. The interval is the studentised
+    bootstrap's over seeds, with the error of a trimmed mean (Tukey & McLaughlin 1963) of what each seed contributes
+    within the tasks. Not enough with fewer than 5 runs of each of several tasks, or 6 of one. Raises `InputError` for
+    unequal numbers.
+    """
     parts = [_finite(values) for values in scores.values()]
     sizes = {len(part) for part in parts}
-    n = sum(map(len, parts))
+    n, needed = sum(map(len, parts)), NEEDED_OF_TASK + (len(parts) == 1)
     if len(sizes) > 1:
         listed = ", ".join(f"{task}: {len(part)}" for task, part in zip(scores, parts, strict=True))
         raise InputError(f"the tasks have different numbers of runs ({listed}); expected as many of each")
-    if not parts or min(sizes) < NEEDED:
-        return not_enough("interquartile mean", min(sizes, default=0), NEEDED, "runs of each task", n=n)
-    rng = np.random.default_rng(seed)
-    value = float(stats.trim_mean(np.concatenate(parts), 0.25))
-    drawn = np.concatenate([_resample(part, resamples, rng) for part in parts], axis=1)
-    low, high = percentile(stats.trim_mean(drawn, 0.25, axis=1), level)
-    method = "mean of the middle half; percentile bootstrap of runs within tasks"
-    return Estimate("interquartile mean", value, low, high, level, math.nan, n, n, method, seed)
+    if min(sizes, default=0) < needed:
+        return not_enough("interquartile mean", min(sizes, default=0), needed, "runs of each task", n=n)
+    size, rng = min(sizes), np.random.default_rng(seed)
+    drawn = np.array(parts)[:, rng.integers(size, size=(resamples, size))].swapaxes(0, 1)
+    value, error = (float(part[0]) for part in _middle_half(np.array(parts)[None]))
+    low, high = studentised(value, error, *_middle_half(drawn), level)
+    note = "no interval: too many runs have the same score" if math.isnan(low) else ""
+    method = "mean of the middle half; studentised bootstrap of seeds"
+    return Estimate("interquartile mean", value, low, high, level, math.nan, n, size, method, seed, note)
 
 
-def performance_profile(
-    scores: Scores,
-    thresholds: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = 1999,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """The share of runs that score above each threshold, averaged over tasks, with pointwise percentile intervals of a
-    bootstrap stratified by task. Columns: threshold, share, low, high."""
+def _middle_half(values: Array) -> tuple[Array, Array]:
+    """Of `[sets, tasks, seeds]`: the mean of the middle half of each set, and its error over seeds; `[sets]` each."""
+    sets, _, size = values.shape
+    ordered = np.sort(values.reshape(sets, -1), axis=1)
+    cut = ordered.shape[1] // 4
+    kept = ordered.shape[1] - 2 * cut
+    ends = ordered[:, cut, None, None], ordered[:, -cut - 1, None, None]
+    drawn_in = np.clip(values, *ends)  # winsorised
+    each = (drawn_in - drawn_in.mean(axis=2, keepdims=True)).sum(axis=1) / kept
+    wider = max(size / (size - 1), kept / (kept - 1))
+    return ordered[:, cut : cut + kept].mean(axis=1), np.sqrt(wider * (each**2).sum(axis=1))
+
+
+def performance_profile(scores: Scores, thresholds: ArrayLike, *, level: float = 0.95) -> pd.DataFrame:
+    """The share of runs that score above each threshold, averaged over tasks, with pointwise Wilson (1927) intervals.
+    Columns: threshold, share, low, high, of how many independent runs the interval is (`effective`).
+
+    Where tasks have the same number of runs, the k-th runs of all are taken as those of one seed: what seeds vary by
+    says how many independent runs there are (at least the seeds), else runs are independent.
+    Raises `InputError` for a task without a score.
+    """
     at = np.asarray(thresholds, dtype=float)
     parts = [_finite(values) for values in scores.values()]
     if not parts or min(map(len, parts)) == 0:
         raise InputError("a performance profile needs a score of every task: one has none")
-    rng = np.random.default_rng(seed)
-    share = np.mean([(part[:, None] > at).mean(axis=0) for part in parts], axis=0)
-    drawn = np.zeros((resamples, len(at)))
-    for part in parts:
-        ordered = np.sort(_resample(part, resamples, rng), axis=1)
-        below = np.array([np.searchsorted(row, at, side="right") for row in ordered])
-        drawn += (1 - below / len(part)) / len(parts)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return pd.DataFrame({"threshold": at, "share": share, "low": low, "high": high})
+    over = [(part[:, None] > at).astype(float) for part in parts]
+    share = np.mean([own.mean(axis=0) for own in over], axis=0)
+    effective = _effective(over, share)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    middle = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    reach = z * np.sqrt(share * (1 - share) / effective + z**2 / (4 * effective**2)) / (1 + z**2 / effective)
+    low, high = np.clip([middle - reach, middle + reach], 0.0, 1.0)
+    columns = {"threshold": at, "share": share, "low": low, "high": high}
+    return pd.DataFrame({**columns, "effective": effective})
+
+
+def _effective(over: list[Array], share: Array) -> Array:
+    """How many independent runs have the variance of the `share` of runs above each threshold; `[thresholds]`."""
+    sizes = [len(own) for own in over]
+    if len(set(sizes)) == 1:
+        each = np.mean(over, axis=0)
+        variance = each.var(axis=0, ddof=1) / sizes[0] if sizes[0] > 1 else np.zeros_like(share)
+    else:
+        variance = sum(own.mean(axis=0) * (1 - own.mean(axis=0)) / max(len(own) - 1, 1) for own in over)
+        variance = variance / len(over) ** 2
+    known = (variance > 0) & (share > 0) & (share < 1)
+    found = np.where(known, share * (1 - share) / np.where(known, variance, 1.0), min(sizes))
+    return np.clip(found, min(sizes), sum(sizes))
 
 
 def scores_by_task(
@@ -167,7 +218,3 @@ def low_data_curve(
 def _finite(values: ArrayLike) -> Array:
     found = np.asarray(values, dtype=float).ravel()
     return found[np.isfinite(found)]
-
-
-def _resample(values: Array, resamples: int, rng: np.random.Generator) -> Array:
-    return values[rng.integers(len(values), size=(resamples, len(values)))]

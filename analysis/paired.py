@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
 from fishlens.journal import Runs
+from fishlens.names import counted
 
 from .inference.bootstrap import bca, jackknife_t, percentile
 from .inference.clusters import deletions, resampled_counts
@@ -164,7 +165,9 @@ def compare(
             unpaired = len(own) - int(np.isfinite(differences).sum())
             if unpaired:
                 row["note"] = "; ".join(
-                    filter(None, [row["note"], f"{unpaired} runs have no partner in {baseline}"])
+                    filter(
+                        None, [row["note"], f"{counted(unpaired, 'runs')} without a partner in {baseline}"]
+                    )
                 )
             if margin is not None:
                 tost = equivalence(differences, margin, level=level)

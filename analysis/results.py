@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fishlens.names import counted
+
 VALUES = "different values"  # what a column that is constant lacks: counting them says nothing
 
 
@@ -63,6 +65,8 @@ class NotEnough:
 
 def not_enough(quantity: str, have: int, needed: int, unit: str, *, n: int, why: str = "") -> NotEnough:
     """`NotEnough` with its sentence written out."""
-    counted = f"{have} {unit}, at least {needed} are needed" + (f" ({why})" if why else "")
-    reason = why if why and unit == VALUES else counted
+    have = max(have, 0)  # degrees of freedom may be below
+    text = f"{counted(have, unit)}, at least {needed} {'is' if needed == 1 else 'are'} needed"
+    text += f" ({why})" if why else ""
+    reason = why if why and unit == VALUES else text
     return NotEnough(quantity, n=n, clusters=have, needed=needed, unit=unit, note=reason)

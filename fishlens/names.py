@@ -5,6 +5,7 @@ around it (`printable`); as part of a path, it stays in its folder on every file
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -30,6 +31,17 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """As `printable`, and line breaks and tabs as escapes too: for a cell, a title, a list."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def counted(count: int, things: str) -> str:
+    """A number and what was counted, `things` being the plural: "1 run", "3 runs", "1 seed that crosses"."""
+    return f"{count:,} {_one(things) if count == 1 else things}"
+
+
+def _one(things: str) -> str:
+    """The singular: of the first word that ends in s, and of the verb of the clause that follows."""
+    noun, clause, rest = re.sub(r"\b(\w+)s\b", r"\1", things, count=1).partition(" that ")
+    return noun + clause + rest.replace("cross", "crosses", 1)
 
 
 def _is_unfit(character: str) -> bool:

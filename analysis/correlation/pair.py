@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from fishlens.errors import InputError
+from fishlens.names import counted
 
 from ..inference.clusters import jackknife_error
 from ..inference.permutation import Rearrangements
@@ -82,10 +83,10 @@ def correlation(
     if given < needed:
         return not_enough(quantity, given, needed, unit, n=n)
     if _is_constant(columns[there]):
-        return not_enough(quantity, 1, 2, "different values", n=n, why="a column is constant")
+        return not_enough(quantity, 1, 2, "different values", n=n, why="one of the two does not vary")
     found = associate(columns, method, cluster, strata, crossed)
     if found is None:
-        why = "in every stratum a column is constant"
+        why = "in every stratum one of the two does not vary"
         return not_enough(quantity, 1, 2, "different values", n=n, why=why)
     short = _shortage(found, quantity, unit, needed)
     if short is not None:
@@ -109,8 +110,12 @@ def correlation(
     who = crossed_unit if units is not None and units.max() + 1 >= NEEDED_UNITS else unit
     shape = _HOW[interval] if interval != "jackknife" or not found.few else _BY_PERMUTATION
     how = f"{shape.format(who)}; {tested}{lane}"
-    left_out = f"{n_all - n} of {n_all} rows left out: no value" if n < n_all else ""
-    same = f"{found.left_out} rows left out: in their stratum nothing varies" if found.left_out else ""
+    left_out = f"{n_all - n} of {counted(n_all, 'rows')} left out: no value" if n < n_all else ""
+    same = (
+        f"{counted(found.left_out, 'rows')} left out: in their stratum nothing varies"
+        if found.left_out
+        else ""
+    )
     note = "; ".join(filter(None, [left_out, same, few, _no_interval(found, low, unit)]))
     count = int((found.clusters if found.crossed is None else found.crossed).max()) + 1
     return Estimate(quantity, found.value, low, high, level, p, len(found.x), count, how, seed, note)
@@ -145,7 +150,7 @@ def _shortage(found: Association, quantity: str, unit: str, needed: int) -> NotE
     if count < needed:
         return not_enough(quantity, count, needed, unit, n=n, why="in the other strata nothing varies")
     if found.space.freedom < NEEDED_FREEDOM:
-        why = f"{n} rows less {found.space.rank} levels and controls"
+        why = f"{counted(n, 'rows')} less {found.space.rank} levels and controls"
         return not_enough(quantity, found.space.freedom, NEEDED_FREEDOM, "degrees of freedom", n=n, why=why)
     if math.isnan(found.value):
         why = "the controls or the strata explain a column completely"
@@ -157,7 +162,7 @@ def _no_interval(found: Association, low: float, unit: str) -> str:
     if not math.isnan(low):
         return ""
     if found.space.freedom < NEEDED_FOR_INTERVAL:
-        return f"no interval: {found.space.freedom} degrees of freedom are left"
+        return f"no interval: {counted(found.space.freedom, 'degrees of freedom')} left"
     if found.coarse:
         return f"no interval: ranks inside strata of fewer than {NEEDED_IN_STRATUM} rows are too coarse"
     return no_interval_note(low, unit)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from fishlens.errors import InputError
+from fishlens.names import counted
 
 from ..inference.clusters import codes_of
 from ..inference.layout import connected, layout
@@ -232,7 +233,7 @@ def _scored(
     method += f"{'all' if study.moves.within.exact else 'random'} {len(study.moves.within.index)}"
     possible = study.moves.within.possible
     few = f"with {possible} arrangements no p is below {1 / possible:.3g}" if 1 / possible > 1 - level else ""
-    lost = f"{dropped} rows left out: no value" if dropped else ""
+    lost = f"{counted(dropped, 'rows')} left out: no value" if dropped else ""
     note = "; ".join(filter(None, [lost, few, NO_INTERVAL]))
     nan = float("nan")
     count = int(result.groups.max()) + 1

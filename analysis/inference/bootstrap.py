@@ -1,4 +1,5 @@
-"""Confidence intervals from resampled clusters: three ways, of which the first is the default.
+"""Confidence intervals from resampled clusters: of coefficients three ways, of which the first is the default; of means
+of few skewed values the studentised bootstrap.
 
 Measured coverage of nominal 95 % intervals (docs/statistics.md has the table): with 8–12 schedules of several seeds BCa
 covers 85–90 %, the percentile bootstrap 86–93 %, the jackknife interval 93–97 %.
@@ -20,6 +21,28 @@ def jackknife_t(estimate: float, deleted: Array, level: float) -> tuple[float, f
     error = float(jackknife_error(deleted))
     reach = float(stats.t.ppf((1 + level) / 2, len(deleted) - 1)) * error
     return estimate - reach, estimate + reach
+
+
+def studentised(
+    estimate: float, error: float, resampled: Array, errors: Array, level: float
+) -> tuple[float, float]:
+    """estimate − t*-quantiles · error with t* = (θ* − θ) / SE* (Efron & Tibshirani 1993, chapter 12): for skewed values,
+    of which Student's t and the percentiles of few leave the truth out too often.
+
+    A resample without an error lies infinitely far on its side. NaN where so many do that an end would be infinite, and
+    where all values are the same.
+    """
+    if not error > 0:
+        return np.nan, np.nan
+    apart = resampled - estimate
+    slack = _TIE * max(float(np.abs(resampled).max()), abs(estimate))
+    alive = errors > _TIE * error
+    far = np.where(np.abs(apart) <= slack, 0.0, np.copysign(np.inf, apart))
+    t = np.where(alive, apart / np.where(alive, errors, 1.0), far)
+    low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2], method="closest_observation")
+    if not np.isfinite([low, high]).all():
+        return np.nan, np.nan
+    return float(estimate - low * error), float(estimate - high * error)
 
 
 def percentile(resampled: Array, level: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ..inference.bootstrap import studentised
 from ..results import Estimate, NotEnough, not_enough
 
 NEEDED = 5  # seeds
@@ -45,16 +46,19 @@ def mean_correlation(
 def bootstrap_mean(
     quantity: str, of_run: pd.Series, units: pd.Series, level: float, resamples: int, seed: int
 ) -> Estimate | NotEnough:
-    """The mean over units of the means of their runs, with the percentile interval of resampled units; no p."""
+    """The mean over units of the means of their runs, with the studentised interval of resampled units; no p."""
     there = of_run.dropna()
     values = there.groupby(units.reindex(there.index).to_numpy()).mean().to_numpy()
     if len(values) < NEEDED:
         return not_enough(quantity, len(values), NEEDED, "seeds", n=len(there))
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    method = f"mean over seeds, percentile interval of {resamples} resamples of seeds"
+    drawn = values[np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))]
+    mean, size = float(values.mean()), math.sqrt(len(values))
+    error, errors = float(values.std(ddof=1)) / size, drawn.std(axis=1, ddof=1) / size
+    low, high = studentised(mean, error, drawn.mean(axis=1), errors, level)
+    method = f"mean over seeds, studentised interval of {resamples} resamples of seeds"
+    note = "no interval: too many seeds have the same value" if math.isnan(low) else ""
     return Estimate(
-        quantity, float(values.mean()), float(low), float(high), level, math.nan, len(there), len(values), method, seed
+        quantity, mean, low, high, level, math.nan, len(there), len(values), method, seed, note
     )  # fmt: skip
 
 

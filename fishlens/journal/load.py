@@ -113,7 +113,11 @@ def _from_journals(found: Found, tables: Collection[str], strict: bool, copies: 
             parts[table].add(_chunk(table, run), len(read))
         read.append(path)
     if not read:
-        raise InputError(f"none of {len(left_out)} runs can be read: {left_out[0].reason}")
+        raise InputError(
+            f"the run cannot be read: {left_out[0].reason}"
+            if len(left_out) == 1
+            else f"none of {len(left_out)} runs can be read; the first: {left_out[0].reason}"
+        )
     names = _distinct_names(read)
     frames = {table: parts.pop(table).frame(names) for table in TABLES}
     rows = [{"run": name, **row} for name, row in zip(names, rows, strict=True)]

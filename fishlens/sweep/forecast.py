@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
+from fishlens.names import counted
 from fishlens.sweep.plan import PlannedRun, Status
 
 if TYPE_CHECKING:
@@ -19,14 +20,10 @@ def describe(planned: Sequence[PlannedRun], console: Console, *, every_run: bool
     """Prints how many runs there are in which state and, if asked, each run's name and state."""
     counts = Counter(run.status for run in planned)
     states = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
-    console.print(f"{_runs(len(planned))}: {states}", highlight=False)
+    console.print(f"{counted(len(planned), 'runs')}: {states}", highlight=False)
     if every_run:
         for run in planned:
             console.print(f"  {run.status.value:<11} {run.name}", markup=False, highlight=False)
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Forecast:
     def __str__(self) -> str:
         if not self.due:
             return "nothing is left to run"
-        due = f"{_runs(self.due)} {'is' if self.due == 1 else 'are'} due"
+        due = f"{counted(self.due, 'runs')} {'is' if self.due == 1 else 'are'} due"
         if self.seconds is None:
             return f"{due}; how long they take can be told when the first one has finished"
         if self.wall_seconds is None:

@@ -92,7 +92,7 @@ def test_the_report_judges_features_beside_numbers_of_languages(study, tmp_path)
     few = pd.DataFrame({"language": ["de", "sw", "th"], "distance": [0.1, 0.7, 0.9]})
     report = build_report(study, covariates=few, only=["prediction"])
     missing = [item for item in report.groups[0].sections[0].items if "regressed on" in item.title]
-    assert "1 degrees of freedom for distance, at least 3 are needed" in missing[0].reason
+    assert "1 degree of freedom for distance, at least 3 are needed" in missing[0].reason
     file = tmp_path / "covariates.csv"
     few.to_csv(file, index=False)
     assert read_covariates(file).equals(few)

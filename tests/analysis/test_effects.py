@@ -13,6 +13,7 @@ from fishlens.analysis.effects import (
 )
 from fishlens.analysis.results import NotEnough
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from fishlens.errors import InputError
 
@@ -69,9 +70,72 @@ def test_as_rliable_computes_them():
 
 
 def test_a_performance_profile_falls_from_all_runs_to_none():
-    found = performance_profile(tasks(), [0, 60, 100], resamples=99)
+    found = performance_profile(tasks(), [0, 60, 100])
     assert found["share"].tolist()[::2] == [1, 0]
-    assert (found["low"] <= found["share"]).all() and (found["share"] <= found["high"]).all()
+    assert (found["low"] <= found["share"] + 1e-12).all() and (found["share"] <= found["high"] + 1e-12).all()
+
+
+def test_the_interval_of_a_profile_is_wilsons_of_the_independent_runs():
+    one, alike = {"a": np.arange(8.0)}, {"a": np.arange(8.0), "b": np.arange(8.0)}
+    low, high = proportion_confint(3, 8, method="wilson")
+    for scores in (one, alike):  # a task that repeats another adds no run
+        found = performance_profile(scores, [4.5]).iloc[0]
+        assert (found["share"], found["effective"]) == (pytest.approx(3 / 8), 8)
+        assert (found["low"], found["high"]) == (
+            pytest.approx(low, abs=1e-12),
+            pytest.approx(high, abs=1e-12),
+        )
+    parts = {"a": np.arange(8.0), "b": np.arange(30.0)}
+    found = performance_profile(parts, [4.5]).iloc[0]
+    shares = np.array([3 / 8, 25 / 30])
+    variance = (shares * (1 - shares) / np.array([7, 29])).sum() / 4
+    assert found["effective"] == pytest.approx(shares.mean() * (1 - shares.mean()) / variance)
+
+
+def test_the_interval_of_an_improvement_is_of_the_logit_with_delongs_error():
+    rng = np.random.default_rng(6)
+    x, y = 1 + rng.standard_normal((3, 7)), rng.standard_normal((3, 7))
+    found = probability_of_improvement(dict(zip("abc", x, strict=True)), dict(zip("abc", y, strict=True)))
+    each = np.zeros(
+        7
+    )  # what each seed adds: of its run in x the share of y below, of its run in y the share of x above
+    for a, b in zip(x, y, strict=True):
+        for seed in range(7):
+            each[seed] += ((a[seed] > b).mean() + (a > b[seed]).mean()) / 3
+    error = each.std(ddof=1) / np.sqrt(7)
+    p = found.estimate
+    reach = stats.t.ppf(0.975, 12) * error / (p * (1 - p))
+    ends = [1 / (1 + np.exp(-(np.log(p / (1 - p)) + sign * reach))) for sign in (-1, 1)]
+    assert [found.low, found.high] == pytest.approx(ends, rel=1e-9)
+
+
+def test_sides_that_do_not_overlap_and_few_runs_have_no_interval():
+    x, y = {"a": np.arange(5.0)}, {"a": np.arange(5.0) + 10}
+    found = probability_of_improvement(x, y)
+    assert found.estimate == 0 and np.isnan(found.low) and "every run of one side" in found.note
+    few = probability_of_improvement({"a": np.arange(4.0)}, y)
+    assert isinstance(few, NotEnough) and few.note == "4 runs of each task, at least 5 are needed"
+    assert interquartile_mean({"a": np.arange(5.0)}).needed == 6
+    assert interquartile_mean({"a": np.arange(5.0), "b": np.arange(5.0)}).enough
+
+
+def test_the_interval_of_an_interquartile_mean_is_the_studentised_bootstrap_of_whole_seeds():
+    """The same draws of seeds, set by set, with the error of a trimmed mean written out."""
+    scores = np.random.default_rng(7).standard_normal((3, 8)) + np.array([[0.0], [4.0], [8.0]])
+    found = interquartile_mean(dict(zip("abc", scores, strict=True)), resamples=199, seed=3)
+
+    def with_error(table):
+        ordered = np.sort(table.ravel())
+        low, high = ordered[6], ordered[17]
+        pulled = np.minimum(np.maximum(table, low), high)
+        adds = sum((row - row.mean()) for row in pulled) / 12
+        return stats.trim_mean(table.ravel(), 0.25), np.sqrt(8 / 7 * (adds**2).sum())
+
+    value, error = with_error(scores)
+    draws = np.random.default_rng(3).integers(8, size=(199, 8))
+    t = np.sort([(m - value) / e for m, e in (with_error(scores[:, draw]) for draw in draws)])
+    ends = np.quantile(t, [0.975, 0.025], method="closest_observation")
+    assert [found.low, found.high] == pytest.approx(list(value - ends * error), rel=1e-9)
 
 
 def test_low_data_curves_and_scores_by_task_come_from_a_table_of_runs():

@@ -137,7 +137,7 @@ def test_a_run_without_its_partner_is_counted_and_not_paired():
     found = compare(table).set_index("schedule")
     assert found.loc["gu", "n"] == 7
     assert found.loc["gu", "runs"] == 8
-    assert "1 runs have no partner in standard" in found.loc["gu", "note"]
+    assert "1 run without a partner in standard" in found.loc["gu", "note"]
 
 
 def test_one_seed_only_gives_means_without_more():
@@ -145,7 +145,7 @@ def test_one_seed_only_gives_means_without_more():
     assert math.isnan(found.loc["gu", "sd"])
     assert math.isnan(found.loc["gu", "estimate"])
     assert found.loc["gu", "needed"] == 3
-    assert found.loc["gu", "note"].startswith("1 seeds, at least 3 are needed")
+    assert found.loc["gu", "note"].startswith("1 seed, at least 3 are needed")
     assert found.loc["gu", "mean"] > 0
 
 

@@ -95,7 +95,7 @@ def test_one_bad_run_is_named_and_the_others_are_loaded(runs, damage):
     assert path == runs / "bad" and "journal" in reason
     with pytest.raises(InputError, match="bad"):
         load_runs(runs, strict=True)
-    with pytest.raises(InputError, match="none of 1 runs can be read"):
+    with pytest.raises(InputError, match="the run cannot be read"):
         load_runs(runs / "bad")
 
 

@@ -75,7 +75,7 @@ def test_runs_without_a_value_leave_every_model():
     table.loc[3, "peak"] = np.nan
     rows = predict(table, "average", ["peak"], ["source"])
     assert (rows["n"] == 23).all()
-    assert rows["note"].str.startswith("1 rows left out: no value").all()
+    assert rows["note"].str.startswith("1 row left out: no value").all()
 
 
 def test_an_unknown_column_is_named():

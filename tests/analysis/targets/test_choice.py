@@ -40,7 +40,10 @@ def test_regret_is_what_the_chosen_step_lacks_to_the_best(by_hand):
             "any of them": 5,
         }
     )
-    assert found.loc["smallest entropy", ["gain", "low_gain", "high_gain"]].tolist() == [10, 10, 10]
+    alike = found.loc["smallest entropy"]
+    assert alike["gain"] == 10 and np.isnan(
+        alike["low_gain"]
+    )  # five seeds of one value have no spread to resample
     assert found["clusters"].eq(6).all()
 
 
