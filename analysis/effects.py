@@ -138,11 +138,12 @@ def _middle_half(values: Array) -> tuple[Array, Array]:
 
 
 def performance_profile(scores: Scores, thresholds: ArrayLike, *, level: float = 0.95) -> pd.DataFrame:
-    """The share of runs that score above each threshold, averaged over tasks, with pointwise Wilson (1927) intervals.
-    Columns: threshold, share, low, high, of how many independent runs the interval is (`effective`).
+    """The share of runs that score above each threshold, averaged over tasks, with pointwise intervals.
+    Columns: threshold, share, low, high.
 
-    Where tasks have the same number of runs, the k-th runs of all are taken as those of one seed: what seeds vary by
-    says how many independent runs there are (at least the seeds), else runs are independent.
+    Of one task Wilson's (1927) interval; those of several are put together by what each end lies off (MOVER: Zou &
+    Donner 2008, *Statist. Med.* 27). Where tasks have the same number of runs, the k-th runs of all are taken as those
+    of one seed: by as much as their mean varies more than independent runs would, the interval is wider.
     Raises `InputError` for a task without a score.
     """
     at = np.asarray(thresholds, dtype=float)
@@ -150,28 +151,29 @@ def performance_profile(scores: Scores, thresholds: ArrayLike, *, level: float =
     if not parts or min(map(len, parts)) == 0:
         raise InputError("a performance profile needs a score of every task: one has none")
     over = [(part[:, None] > at).astype(float) for part in parts]
-    share = np.mean([own.mean(axis=0) for own in over], axis=0)
-    effective = _effective(over, share)
+    shares = np.array([own.mean(axis=0) for own in over])
+    ends = np.array([_wilson(own, len(part), level) for own, part in zip(shares, parts, strict=True)])
+    share, wider = shares.mean(axis=0), np.sqrt(_shared_by_seeds(over))
+    off = wider * np.sqrt(((ends - shares[:, None]) ** 2).sum(axis=0)) / len(parts)
+    low, high = np.clip([share - off[0], share + off[1]], 0.0, 1.0)
+    return pd.DataFrame({"threshold": at, "share": share, "low": low, "high": high})
+
+
+def _wilson(share: Array, n: int, level: float) -> Array:
     z = float(stats.norm.ppf((1 + level) / 2))
-    middle = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    reach = z * np.sqrt(share * (1 - share) / effective + z**2 / (4 * effective**2)) / (1 + z**2 / effective)
-    low, high = np.clip([middle - reach, middle + reach], 0.0, 1.0)
-    columns = {"threshold": at, "share": share, "low": low, "high": high}
-    return pd.DataFrame({**columns, "effective": effective})
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return np.array([middle - reach, middle + reach])
 
 
-def _effective(over: list[Array], share: Array) -> Array:
-    """How many independent runs have the variance of the `share` of runs above each threshold; `[thresholds]`."""
-    sizes = [len(own) for own in over]
-    if len(set(sizes)) == 1:
-        each = np.mean(over, axis=0)
-        variance = each.var(axis=0, ddof=1) / sizes[0] if sizes[0] > 1 else np.zeros_like(share)
-    else:
-        variance = sum(own.mean(axis=0) * (1 - own.mean(axis=0)) / max(len(own) - 1, 1) for own in over)
-        variance = variance / len(over) ** 2
-    known = (variance > 0) & (share > 0) & (share < 1)
-    found = np.where(known, share * (1 - share) / np.where(known, variance, 1.0), min(sizes))
-    return np.clip(found, min(sizes), sum(sizes))
+def _shared_by_seeds(over: list[Array]) -> Array:
+    """By what factor the variance of the mean share over tasks is larger than of independent runs; `[thresholds]`."""
+    sizes = {len(own) for own in over}
+    if len(sizes) > 1 or len(over) == 1 or sizes == {1}:
+        return np.ones(over[0].shape[1])
+    together = np.mean(over, axis=0).var(axis=0, ddof=1)
+    apart = np.mean([own.var(axis=0, ddof=1) for own in over], axis=0) / len(over)
+    return np.clip(together / np.where(apart > 0, apart, np.inf), 1.0, len(over))
 
 
 def scores_by_task(

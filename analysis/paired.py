@@ -220,10 +220,10 @@ def _paired(scores: pd.DataFrame, outcome: str, *, by: str, pair: str) -> pd.Dat
 def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | None = None) -> pd.DataFrame:
     """The paper's Table 1: per schedule the source language, the lowest language and the average without the source.
 
-    Columns: schedule, runs, then mean over runs and `_sd` of source, lowest_fixed, lowest_own, average; and
-    lowest_language. `lowest_fixed` is the score in one fixed language, as in the paper: the one in which the
-    `baseline` schedule is lowest on average (all runs when there is no such schedule). `lowest_own` is the mean of
-    every run's own minimum, whichever language that is: always the lower of the two.
+    Columns: schedule, runs, then mean over runs, `_sd` and `_n` (runs that have it) of source, lowest_fixed,
+    lowest_own, average; and lowest_language. `lowest_fixed` is the score in one fixed language, as in the paper: the
+    one in which the `baseline` schedule is lowest on average (all runs when there is no such schedule). `lowest_own`
+    is the mean of every run's own minimum, whichever language that is: always the lower of the two.
     """
     scored = scored_runs(runs, metric=metric)
     if "schedule" not in scored:
@@ -243,7 +243,8 @@ def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | No
         scored_members = int(members[["source", "average"]].notna().any(axis=1).sum())
         row = {"schedule": schedule, "runs": scored_members, "lowest_language": language}
         for name in ("source", "lowest_fixed", "lowest_own", "average"):
-            row |= {name: members[name].mean(), f"{name}_sd": members[name].std(ddof=1)}
+            own = members[name]
+            row |= {name: own.mean(), f"{name}_sd": own.std(ddof=1), f"{name}_n": int(own.count())}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -1,5 +1,7 @@
 """Scores: schedules against a baseline (the paper's Figure 2), and every language under every schedule."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -75,7 +77,8 @@ def language_grid(
     Languages are sorted by the baseline's score, highest first. Without a baseline the shade is the score.
 
     Args:
-        scores: columns `schedule`, `language`, `value` (points): one row per run and language.
+        scores: columns `schedule`, `language`, `value` (points): one row per run and language; with `seed` the shade is
+            the mean difference on the seeds that both have.
     """
     schedules = schedule_order(scores["schedule"].unique())
     means = (
@@ -87,7 +90,7 @@ def language_grid(
     by = means[baseline] if baseline in means else means.mean(axis=1)
     means = means.loc[by.sort_values(ascending=False).index]
     grid = means.to_numpy(dtype=float)
-    shade, norm, colors, label = _shades(means, baseline)
+    shade, norm, colors, label = _shades(means, baseline, _differences(scores, means, baseline))
     wanted = max(width, 0.9 + 0.42 * len(schedules))
     figure, axes = canvas(ax, min(wanted, PAGE), max(0.155 * len(means), 1.1) + 0.85)
     image = axes.imshow(shade, cmap=colors, norm=norm, aspect="auto")
@@ -120,9 +123,22 @@ def language_grid(
     return figure
 
 
-def _shades(means: pd.DataFrame, baseline: str | None) -> tuple[np.ndarray, Normalize, str, str]:
-    if baseline in means and means.shape[1] > 1:
-        shade = means.sub(means[baseline], axis=0).to_numpy(dtype=float)
+def _differences(scores: pd.DataFrame, means: pd.DataFrame, baseline: str | None) -> np.ndarray | None:
+    """To the baseline, of each language and schedule; by seed where rows say theirs."""
+    if baseline not in means or means.shape[1] < 2:
+        return None
+    if "seed" not in scores:
+        return means.sub(means[baseline], axis=0).to_numpy(dtype=float)
+    of_seed = scores.pivot(index=["language", "seed"], columns="schedule", values="value")
+    apart = of_seed.sub(of_seed[baseline], axis=0).groupby(level="language").mean()
+    return apart.reindex(index=means.index, columns=means.columns).to_numpy(dtype=float)
+
+
+def _shades(
+    means: pd.DataFrame, baseline: str | None, differences: np.ndarray | None
+) -> tuple[np.ndarray, Normalize, str, str]:
+    if differences is not None:
+        shade = differences
         most = float(np.nanmax(np.abs(shade), initial=0.0)) or 1.0
         return shade, TwoSlopeNorm(0, -most, most), "PuOr_r", "difference (points)"
     shade = means.to_numpy(dtype=float)
@@ -133,5 +149,7 @@ def _shades(means: pd.DataFrame, baseline: str | None) -> tuple[np.ndarray, Norm
 
 def _ink_on(image: AxesImage, value: float) -> str:
     """Black or white, whichever can be read on the colour that stands for `value`."""
+    if math.isnan(value):
+        return "#000000"
     red, green, blue, _ = image.to_rgba(np.array([value]))[0]
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "#ffffff"

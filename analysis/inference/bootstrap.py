@@ -26,8 +26,9 @@ def jackknife_t(estimate: float, deleted: Array, level: float) -> tuple[float, f
 def studentised(
     estimate: float, error: float, resampled: Array, errors: Array, level: float
 ) -> tuple[float, float]:
-    """estimate − t*-quantiles · error with t* = (θ* − θ) / SE* (Efron & Tibshirani 1993, chapter 12): for skewed values,
-    of which Student's t and the percentiles of few leave the truth out too often.
+    """estimate − t*-quantiles · error with t* = (θ* − θ) / SE* (Efron & Tibshirani 1993, chapter 12).
+
+    For skewed values, of which Student's t and the percentiles of few leave the truth out too often.
 
     A resample without an error lies infinitely far on its side. NaN where so many do that an end would be infinite, and
     where all values are the same.

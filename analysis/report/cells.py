@@ -1,7 +1,8 @@
 """How a number is written: the same in every format that people read."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from .parts import Column
 
 NOTHING = "–"
+_ARRANGEMENTS = re.compile(r"\b(?:all|random) \d+")
 
 
 def text_of(value: Any, digits: int | None) -> str:
@@ -32,14 +34,14 @@ def is_nothing(value: Any) -> bool:
 
 def _is_tiny(number: float, digits: int | None) -> bool:
     """Whether `digits` decimals would show nothing of a number, or only digits that nobody reads."""
-    return digits is not None and number != 0 and (abs(number) < 0.5 * 10**-digits or abs(number) >= 1e7)
+    return digits is not None and number != 0 and (abs(number) < 0.5 * 10.0**-digits or abs(number) >= 1e7)
 
 
 def _written(number: float, digits: int | None, *, tiny: bool) -> str:
     if tiny:
         text = f"{number:.2e}"
     elif digits is not None:
-        text = f"{number:,.{digits}f}"
+        text = f"{round(number, digits):,.{max(digits, 0)}f}"
     else:
         text = f"{number:,.0f}" if number == round(number) and abs(number) < 1e15 else f"{number:.4g}"
     return text.replace("-", "−")
@@ -60,6 +62,31 @@ def not_enough_words(reason: str) -> str:
     return f"not enough runs for this: {reason}" if short else f"no number: {reason}"
 
 
+def reasons(notes: Iterable[str]) -> str:
+    """Why several numbers are not there, each kind of reason once: of those that differ in numbers only, the one with
+    the largest first."""
+    kinds: dict[str, tuple[float, str]] = {}
+    for note in filter(None, notes):
+        numbers = re.findall(r"\d+", note)
+        kind, first = re.sub(r"\d+ (\w+?)s?\b", r"# \1", note), float(numbers[0]) if numbers else 0.0
+        kind = re.sub(r"\([^()]*\)", "", kind).strip()
+        if kind not in kinds or first > kinds[kind][0]:
+            kinds[kind] = (first, note)
+    return "; ".join(note for _, note in kinds.values())
+
+
+def methods_words(methods: Iterable[str]) -> str:
+    """How numbers were got: methods that differ in how many arrangements there were are one."""
+    counts: dict[str, dict[str, None]] = {}
+    for method in filter(None, methods):
+        counts.setdefault(_ARRANGEMENTS.sub("#", method), {}).update(
+            dict.fromkeys(_ARRANGEMENTS.findall(method))
+        )
+    said = [kind.replace("#", " or ".join(own)) for kind, own in counts.items()]
+    words = "; ".join(said)
+    return words[:1].upper() + words[1:]
+
+
 def p_text(value: Any) -> str:
     """A p-value with three decimals, never as zero."""
     if is_nothing(value):
@@ -72,17 +99,41 @@ def cell_text(column: Column, row: Mapping[str, Any]) -> str:
     value = row.get(column.key)
     if column.p_value:
         return p_text(value)
+    if is_nothing(value):
+        return text_of(value, None)
+    return _with_beside(column, row) + _counted(column, row)
+
+
+def _with_beside(column: Column, row: Mapping[str, Any]) -> str:
+    value = row[column.key]
     beside, numbers = _beside(column, row)
     digits = printed_digits(column, row)
-    if column.bounded and isinstance(value, Real) and not math.isinf(float(value)) and not is_nothing(value):
-        text = _written(_no_negative_zero(float(value), digits), digits, tiny=False)
-    else:
-        text = text_of(value, digits)
-    if value is None or is_nothing(value) or not beside or len(numbers) < len(beside):
+    if digits is None or not isinstance(value, Real) or math.isinf(float(value)):
+        return text_of(value, digits)
+    known = bool(beside) and len(numbers) == len(beside)
+    tiny = _is_tiny(float(value), column.digits if known else digits) and not column.bounded
+    text = _written(_no_negative_zero(float(value), None if tiny else digits), digits, tiny=tiny)
+    if not known:
         return text
-    tiny = _is_tiny(float(value), digits) and not column.bounded
-    written = [_written(n, digits, tiny=tiny and n != 0) for n in numbers]
+    written = [
+        _written(n if tiny else _no_negative_zero(n, digits), digits, tiny=tiny and n != 0) for n in numbers
+    ]
     return f"{text} ± {written[0]}" if column.plus_minus else f"{text} [{', '.join(written)}]"
+
+
+def _counted(column: Column, row: Mapping[str, Any]) -> str:
+    """Of how many runs a mean is, where that is not what the row says."""
+    if column.of is None or column.count is None:
+        return ""
+    count, whole = row.get(column.count), row.get(column.of)
+    return "" if is_nothing(count) or count == whole else f" ({int(count)})"
+
+
+def with_interval(value: float, low: float, high: float, digits: int, *, sign: bool = False) -> str:
+    """A number of known size and its interval, with the decimals that it has in a table; `sign`: also of a plus."""
+    column = Column("value", "", digits, interval=("low", "high"), bounded=True)
+    text = cell_text(column, {"value": value, "low": low, "high": high})
+    return f"+{text}" if sign and value > 0 and not text.startswith(("0 ", "0.0 ", "0.00 ")) else text
 
 
 def _beside(column: Column, row: Mapping[str, Any]) -> tuple[list[str], list[float]]:
@@ -94,19 +145,29 @@ def _beside(column: Column, row: Mapping[str, Any]) -> tuple[list[str], list[flo
 def printed_digits(column: Column, row: Mapping[str, Any]) -> int | None:
     """The decimals that a cell is written with."""
     beside, numbers = _beside(column, row)
-    return _supported(column, numbers if len(numbers) == len(beside) else [])
+    if column.error is not None:
+        numbers = [float(row[column.error])] if not is_nothing(row.get(column.error)) else []
+    elif len(numbers) < len(beside):
+        numbers = []
+    return _supported(column, row.get(column.key), numbers)
 
 
-def _supported(column: Column, beside: Sequence[float]) -> int | None:
-    """The decimals that the error supports: two figures of a spread or of half an interval; one less without any."""
-    if column.digits is None or not (column.plus_minus or column.interval):
-        return column.digits
+def _supported(column: Column, value: Any, beside: Sequence[float]) -> int | None:
+    """The decimals that the error supports: two figures of a spread or of half an interval (before the point too, but
+    not of points or coefficients). Without any one decimal less, and no more than four figures."""
+    if column.digits is None:
+        return None
     error = math.nan if not beside else beside[0] if len(beside) == 1 else abs(beside[1] - beside[0]) / 2
     if not math.isfinite(error):
-        return max(column.digits - 1, 0) if column.plus_minus else column.digits
+        digits = max(column.digits - 1, 0) if column.plus_minus or column.error else column.digits
+        known = isinstance(value, Real) and math.isfinite(float(value)) and float(value) != 0
+        if column.bounded or not known:
+            return digits
+        return min(digits, max(0, 3 - math.floor(math.log10(abs(float(value))))))
     if error == 0:
         return column.digits
-    return min(column.digits, max(0, 1 - math.floor(math.log10(error))))
+    fewest = 0 if column.bounded else -9
+    return min(column.digits, max(fewest, 1 - math.floor(math.log10(error))))
 
 
 def reconciled(row: Mapping[str, Any]) -> str:

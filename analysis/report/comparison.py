@@ -1,5 +1,6 @@
 """Schedules against the baseline, paired by seed: computed once for answer, bars and tables."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,15 @@ NOT_STATED = "not stated"
 class Comparison:
     """`table`: `compare`'s rows for every outcome, the baseline's left out; empty where `missing` says why there are
     none. `shared`: per schedule the mean outcome on the seeds that it shares with the baseline, and the baseline's on
-    the same seeds: `schedule`, `own`, `baseline`, `pairs`, `seeds`."""
+    the same seeds: `schedule`, `own`, `baseline`, `pairs`, `seeds`. `learnt`: `compare`'s rows of the outcome over runs
+    that learnt the source; None where all did."""
 
     baseline: str
     table: pd.DataFrame
     shared: list[dict[str, Any]]
     missing: str | None = None
     outcome: Outcome = AVERAGE
+    learnt: pd.DataFrame | None = None
 
     @property
     def main(self) -> pd.DataFrame:
@@ -41,8 +44,10 @@ def comparison(
     baseline: str,
     margin: float | None,
     outcome: Outcome = AVERAGE,
+    diverged: Collection[str] = (),
 ) -> Comparison:
-    """`scored`: one row per run with schedule, seed and the outcomes; `schedules`: all there are, in their order."""
+    """`scored`: one row per run with schedule, seed and the outcomes; `schedules`: all there are, in their order;
+    `diverged`: runs that did not learn the source."""
     why = _why_not(scored, schedules, baseline)
     if why is not None:
         return Comparison(baseline, pd.DataFrame(), [], why)
@@ -63,7 +68,20 @@ def comparison(
         {"outcome": table["outcome"].map(outcomes.index), "schedule": table["schedule"].map(schedules.index)}
     )
     table = table.loc[keys.sort_values(["outcome", "schedule"]).index].reset_index(drop=True)
-    return Comparison(baseline, table, shared_seeds(scored, schedules, baseline, outcome.name), None, outcome)
+    shared = shared_seeds(scored, schedules, baseline, outcome.name)
+    return Comparison(
+        baseline, table, shared, None, outcome, _learnt(scored, baseline, outcome.name, diverged)
+    )
+
+
+def _learnt(
+    scored: pd.DataFrame, baseline: str, outcome: str, diverged: Collection[str]
+) -> pd.DataFrame | None:
+    left = scored[~scored["run"].isin(list(diverged)) & scored[outcome].notna()]
+    if len(left) == int(scored[outcome].notna().sum()) or baseline not in set(left["schedule"]):
+        return None
+    table = compare(left, outcome, baseline=baseline)
+    return table[table["schedule"] != baseline]
 
 
 def shared_seeds(
@@ -79,7 +97,9 @@ def shared_seeds(
             {
                 "schedule": schedule,
                 "own": float(both[schedule].mean()),
+                "own_sd": float(both[schedule].std(ddof=1)),
                 "baseline": float(both[baseline].mean()),
+                "baseline_sd": float(both[baseline].std(ddof=1)),
                 "pairs": len(both),
                 "seeds": tuple(both.index),
             }

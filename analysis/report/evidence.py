@@ -43,8 +43,9 @@ WITHIN_SCHEDULES = Level("correlations-within", "within schedules", strata=("sch
 
 @dataclass(frozen=True)
 class Evidence:
-    """`table`: one row per run with schedule, seed, the features, the outcome and the baselines (`source` is one), and
-    `group` where the runs of several are put together."""
+    """`table`: one row per run with schedule, seed, the features, the outcome and the baselines (`source` is one),
+    `diverged` (whether it did not learn the source) where that is known, and `group` where the runs of several are put
+    together."""
 
     table: pd.DataFrame
     outcome: Outcome = AVERAGE
@@ -92,17 +93,49 @@ class Evidence:
     @cached_property
     def plain(self) -> dict[Level, pd.DataFrame]:
         """Level → the coefficient of each feature with the outcome."""
-        return {level: self._coefficients(level) for level in self.levels}
+        return {level: self.coefficients(level) for level in self.levels}
 
     @cached_property
     def given(self) -> dict[Level, pd.DataFrame]:
         """The same given the baselines, for the levels that have coefficients at all; empty without baselines."""
         known = [level for level, found in self.plain.items() if found["estimate"].notna().any()]
-        return {level: self._coefficients(level, self.baselines) for level in known if self.baselines}
+        return {level: self.coefficients(level, controls=self.baselines) for level in known if self.baselines}
+
+    @cached_property
+    def diverged(self) -> int:
+        """How many runs with an outcome did not learn the source."""
+        if "diverged" not in self.table:
+            return 0
+        return int((self.table["diverged"].astype(bool) & self.table[self.outcome.name].notna()).sum())
+
+    @cached_property
+    def learnt(self) -> "Evidence | None":
+        """The same of the runs that learnt the source; None where all did. A run that learnt nothing has a low score
+        and a curve of its own, and a few of them can be a whole correlation."""
+        if not self.diverged:
+            return None
+        return Evidence(self.table[~self.table["diverged"].astype(bool)], self.outcome)
+
+    def remark(self, note: str, level: Level) -> str:
+        """A note of `correlate` in the words of a report: its rows are runs, or means of schedules; its strata
+        schedules or groups."""
+        rows = f"{level.cluster}s" if level.cluster else "runs"
+        strata = {("schedule",): "schedule", ("group",): "group"}.get(level.strata, "schedule and group")
+        words = note.replace("rows", rows).replace("row ", f"{rows[:-1]} ")
+        words = words.replace(
+            "in their stratum nothing varies", f"in their {strata} the feature or score does not vary"
+        )
+        words = words.replace(
+            "in the other strata nothing varies", f"in each other {strata} one of the two does not vary"
+        )
+        return words.replace("in every stratum", f"in every {strata}").replace("strata", f"{strata}s")
 
     @cached_property
     def held_out(self) -> pd.DataFrame:
-        """Prediction of schedules that were left out, by baselines, features and both."""
+        """Prediction of schedules that were left out, by baselines, features and both; empty for several groups, since
+        what tells tasks apart would count as prediction."""
+        if self.grouped:
+            return pd.DataFrame()
         features = [name for name in FEATURED if self.table[name].notna().any()]
         return predict(self.table, self.outcome.name, features, self.baselines, group="schedule")
 
@@ -144,8 +177,11 @@ class Evidence:
         needed = stats.norm.isf(0.025 / found) + stats.norm.isf(1 - POWER)
         return float(math.tanh(needed * math.sqrt(1.06 / (freedom - 1))))
 
-    def _coefficients(self, level: Level, controls: Sequence[str] = ()) -> pd.DataFrame:
+    def coefficients(
+        self, level: Level, features: Sequence[str] | None = None, *, controls: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Of `features` (all) with the outcome, as `correlate` returns them."""
         return correlate(
-            self.table, self.features, [self.outcome.name], controls=controls, cluster=level.cluster,
-            strata=list(level.strata) or None, crossed=list(level.crossed) or None,
+            self.table, self.features if features is None else features, [self.outcome.name], controls=controls,
+            cluster=level.cluster, strata=list(level.strata) or None, crossed=list(level.crossed) or None,
         )  # fmt: skip

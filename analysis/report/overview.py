@@ -3,17 +3,21 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
+from fishlens.names import counted
+
 from ..figures import schedule_order
+from ..inference.correction import holm
 from ..paired import paired_difference
 from ..results import Estimate
-from .answer import about_collapse, about_features, about_schedules
-from .cells import p_text, plain_text, reconciled
+from .answer import ALPHA, about_collapse, about_features, about_schedules
+from .cells import p_text, reconciled, with_interval
 from .comparison import NOT_STATED
 from .evidence import Evidence
 from .parts import Column, Group, Item, Row, Section, SourceRuns, Statement, Table
-from .sections.prediction import correlations, forest, held_out
+from .sections.prediction import correlations, forest
 from .study import Study
 
 AVERAGE = "average over groups"
@@ -41,11 +45,7 @@ def overview(studies: Sequence[Study], groups: Sequence[Group], evidence: Eviden
             _differences(differences, baseline, studies[0].outcome.words.removeprefix("the "), source_runs)
         )
     if evidence is not None:
-        items += [
-            *forest(evidence, source_runs),
-            *correlations(evidence, source_runs),
-            *held_out(evidence, source_runs),
-        ]
+        items += [*forest(evidence, source_runs), *correlations(evidence, source_runs)]
     text = (
         "Runs of different tasks, models or settings are never averaged: a mean over groups is one of their means, "
         "each counting once, and a coefficient compares only runs of one group with each other."
@@ -72,14 +72,15 @@ def _scores(studies: Sequence[Study], groups: Sequence[Group], source_runs: Sour
             whole[f"mean {name}"] = sum(means) / len(means)  # type: ignore[arg-type]
     columns = [Column("group", "group")]
     columns += [
-        Column(f"mean {name}", name, 2, plus_minus=f"sd {name}", count=f"runs {name}", ranked=True)
+        Column(f"mean {name}", name, 2, plus_minus=f"sd {name}", count=f"runs {name}", of="", ranked=True)
         for name in schedules
     ]
-    note = (
-        f"{_of(studies[0])}, in points: mean ± standard deviation over runs. "
-        f"{AVERAGE.capitalize()}: of schedules that every group has, each group counting once."
-    )
-    rows.append(whole)
+    note = f"{_of(studies[0])}, in points: mean ± standard deviation over runs (in brackets how many). "
+    if len(whole) > 1:
+        rows.append(whole)
+        note += f"{AVERAGE.capitalize()}: of schedules that every group has, each group counting once."
+    else:
+        note += "No average over groups: no schedule was run in all of them."
     return Table(
         "overview",
         "Transfer by schedule, over tasks and models",
@@ -117,7 +118,8 @@ def over_groups(studies: Sequence[Study]) -> list[Row]:
             else result.note
         )
         rows.append(row)
-    return rows
+    corrected = holm(np.array([float(row["p"]) for row in rows]))
+    return [{**row, "p_holm": float(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _of(study: Study) -> str:
@@ -132,11 +134,12 @@ def _differences(rows: list[Row], baseline: str, of: str, source_runs: SourceRun
         Column("n", "seeds that all these groups have"),
         Column("estimate", "difference [95% interval]", 2, interval=("low", "high"), bounded=True),
         Column("p", "p", p_value=True),
+        Column("p_holm", "p (Holm)", p_value=True),
         Column("note", "remark"),
     ]
     note = (
         f"To {baseline}, {of}, in points. For each seed the differences of the groups are "
-        "averaged first, so a seed is one observation; Student's t interval, sign-flip p, not corrected."
+        "averaged first, so a seed is one observation; Student's t interval, sign-flip p."
     )
     return Table(
         "overview-differences", f"Differences to {baseline}, over groups", columns, rows, source_runs, note
@@ -147,7 +150,8 @@ def whole_answer(studies: Sequence[Study], evidence: Evidence | None) -> list[St
     if len(studies) == 1:
         return study_answer(studies[0])
     counts = pd.concat([study.collapse[["runs", "diverged", "collapsed"]] for study in studies])
-    lost = about_collapse(counts.groupby(level=0, sort=False).sum())
+    runs = sum(len(study.factors) for study in studies)
+    lost = about_collapse(counts.groupby(level=0, sort=False).sum(), runs)
     found = [about_features(evidence, "enough groups"), _schedules_over(studies)]
     return [*found, lost] if lost is not None else found
 
@@ -155,7 +159,7 @@ def whole_answer(studies: Sequence[Study], evidence: Evidence | None) -> list[St
 def study_answer(study: Study) -> list[Statement]:
     """What the runs of one group say, before any table."""
     found = [about_features(study.evidence), about_schedules(study.comparison)]
-    lost = about_collapse(study.collapse)
+    lost = about_collapse(study.collapse, len(study.factors))
     return [*found, lost] if lost is not None else found
 
 
@@ -168,7 +172,7 @@ def _schedules_over(studies: Sequence[Study]) -> Statement:
             "fewer than three seeds are shared by groups that have both; each group's own answer is below.",
         )
     first = max(rows, key=lambda row: abs(row["estimate"]))
-    sure = [row for row in rows if row["p"] * len(rows) < 0.05]
+    sure = [row for row in rows if row["p_holm"] < ALPHA]
     words = "; ".join(_row_words(row) for row in (sure or [first]))
     names = ", ".join(row["schedule"] for row in sure)
     claim = (
@@ -182,9 +186,8 @@ def _schedules_over(studies: Sequence[Study]) -> Statement:
 
 
 def _row_words(row: Row) -> str:
-    sign = "+" if row["estimate"] > 0 else ""
-    ends = f"[{plain_text(row['low'], 1)}, {plain_text(row['high'], 1)}]"
-    return (
-        f"{row['schedule']}, {sign}{plain_text(row['estimate'], 1)} points {ends} over {row['groups']} groups and "
-        f"{row['n']} seeds{', p ' + p_text(row['p']) if row['p'] == row['p'] else ', ' + row['note']}"
-    )
+    ends = with_interval(row["estimate"], row["low"], row["high"], 2, sign=True).replace(" [", " points [", 1)
+    p = f", p = {p_text(row['p'])}, {p_text(row['p_holm'])} corrected" if row["p"] == row["p"] else ""
+    note = f"; {row['note']}" if row["note"] else ""
+    over = f"{counted(row['groups'], 'groups')} and {counted(row['n'], 'seeds')}"
+    return f"{row['schedule']}, {ends} over {over}{p}{note}"

@@ -28,8 +28,9 @@ class Column:
     """One column. `digits` None: text, or a whole number. A number with a spread is shown as one cell:
     `plus_minus` names the key of its standard deviation, `interval` the keys of its ends; no more decimals are written
     than these support. `bounded`: a number whose size is known beforehand (a coefficient, points), which is never
-    written in powers of ten. `count` names the key of how many runs a mean is over, for another spread. `ranked`: a
-    score, the highest of which is the best."""
+    written in powers of ten. `count` names the key of how many runs a mean is over, for another spread; where it is not
+    that of the key `of` it stands in brackets behind the mean (`of` "": always). `error` names the key of an error that
+    is not shown, but supports the decimals. `ranked`: a score, the highest of which is the best."""
 
     key: str
     label: str
@@ -39,12 +40,15 @@ class Column:
     p_value: bool = False
     bounded: bool = False
     count: str | None = None
+    of: str | None = None
+    error: str | None = None
     ranked: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All keys of a row that this column shows."""
-        return (self.key, *([self.plus_minus] if self.plus_minus else []), *(self.interval or ()))
+        counted = [self.count] if self.count and self.of is not None else []
+        return (self.key, *([self.plus_minus] if self.plus_minus else []), *(self.interval or ()), *counted)
 
 
 @dataclass(frozen=True)

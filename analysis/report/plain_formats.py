@@ -150,7 +150,7 @@ def _marks(table: Table) -> dict[tuple[int, str], str]:
     """(row, key of a column) → `textbf` for the best score of its column or row, `underline` for the second."""
     ranked = [column for column in table.columns if column.ranked]
     printed = {
-        (i, column.key): float(f"{row[column.key]:.{printed_digits(column, row) or 0}f}")
+        (i, column.key): round(float(row[column.key]), printed_digits(column, row) or 0)
         for i, row in enumerate(table.rows)
         for column in ranked
         if not is_nothing(row.get(column.key))

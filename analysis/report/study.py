@@ -8,7 +8,7 @@ import pandas as pd
 
 from fishlens.journal import Runs
 
-from ..collapse import collapse_shares, collapsed_runs
+from ..collapse import DIVERGED, collapse_shares, collapsed_runs
 from ..dynamics import features
 from ..figures import schedule_order
 from ..outcomes import language_scores, run_baselines
@@ -136,7 +136,8 @@ class Study:
         )
         outcomes = self.scored[["run", self.outcome.name]]
         seeds = self.factors["seed"].rename_axis("run").reset_index()
-        return self.features.merge(seeds, on="run").merge(outcomes, on="run").merge(baselines, on="run")
+        table = self.features.merge(seeds, on="run").merge(outcomes, on="run").merge(baselines, on="run")
+        return table.assign(diverged=table["run"].isin(self.diverged))
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -144,16 +145,26 @@ class Study:
 
     @cached_property
     def comparison(self) -> Comparison:
-        return comparison(self.scored, self.schedules, self.baseline, self.margin, self.outcome)
+        return comparison(
+            self.scored, self.schedules, self.baseline, self.margin, self.outcome, self.diverged
+        )
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        """Whether each run learnt the source and kept the targets, as `collapsed_runs` has it."""
+        return collapsed_runs(self.runs, self.guess, metric=self.metric)
+
+    @property
+    def diverged(self) -> frozenset[str]:
+        """Names of the runs that did not learn the source."""
+        return frozenset(self.states.loc[self.states["state"] == DIVERGED, "run"])
 
     @cached_property
     def collapse(self) -> pd.DataFrame:
         """Per schedule how many runs diverged, and how many lost the targets; empty where guessing's score, or the
         number of examples, is not known."""
         found = collapse_shares(
-            collapsed_runs(self.runs, self.guess, metric=self.metric).assign(
-                schedule=lambda table: table["run"].map(self.factors["schedule"])
-            )
+            self.states.assign(schedule=lambda table: table["run"].map(self.factors["schedule"]))
         )
         return found.set_index("schedule").reindex([s for s in self.schedules if s in set(found["schedule"])])
 

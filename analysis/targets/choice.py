@@ -118,7 +118,7 @@ def _table(
     reference = found["source validation"] if "source validation" in found else pd.Series(dtype=float)
     for name, regret in found.items():
         if regret.empty:
-            row = not_enough("regret", 0, 1, "runs with this criterion", n=0).as_row()
+            row = not_enough("regret", 0, 1, "runs in which it was measured", n=0).as_row()
         else:
             row = bootstrap_mean("regret", regret, units, level, resamples, seed).as_row()
         gain = bootstrap_mean("gain", (reference - regret).dropna(), units, level, resamples, seed).as_row()

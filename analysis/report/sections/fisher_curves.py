@@ -1,5 +1,6 @@
 """tr(F) while the adapters trained: curves, features, blocks."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ from ...dynamics import CURVE_FEATURES, RUN_FEATURES, Feature, block_features
 from ...figures.bands import RANGE_UP_TO
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
+
+_FEWER = " (in brackets over how many, where not all have the feature: those that do are no fair sample)"
 
 
 def fisher_curves(study: Study) -> Section:
@@ -87,17 +90,19 @@ def _columns(features: Mapping[str, Feature[Any]], *, spread: bool) -> list[Colu
             feature.label,
             feature.digits,
             plus_minus=f"{name}_sd" if spread else None,
-            count="runs" if spread else None,
+            count=f"{name}_n" if spread else None,
+            of="runs" if spread else None,
         )
         for name, feature in features.items()
     ]
 
 
 def _averaged(frame: pd.DataFrame, by: str, names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Group -> each feature's mean and `_sd` over runs (NaN for one run), and `runs`."""
+    """Group -> each feature's mean, `_sd` (NaN for one run) and `_n` over the runs that have it, and `runs`."""
     groups = frame.groupby(by, observed=True)
     means, sds = groups[list(names)].mean(), groups[list(names)].std(ddof=1).add_suffix("_sd")
-    joined = means.join(sds).join(groups["run"].nunique().rename("runs"))
+    counts = groups[list(names)].count().add_suffix("_n")
+    joined = means.join(sds).join(counts).join(groups["run"].nunique().rename("runs"))
     return joined.to_dict("index")
 
 
@@ -113,7 +118,7 @@ def _by_schedule(study: Study) -> Table:
         columns.insert(place, Column("rising", "peak not reached (runs)"))
     smooth = f"smoothed over {study.window:g} steps" if study.window else "not smoothed"
     note = (
-        f"Of the normalised curve, {smooth}; mean ± standard deviation over runs. Area: tr(F) × steps. "
+        f"Of the normalised curve, {smooth}; mean ± standard deviation over runs{_FEWER}. Area: tr(F) × steps. "
         "Depth centroid: 0 is the bottom block, 1 the top one."
     )
     if rising.any():
@@ -133,18 +138,26 @@ def _by_block(study: Study) -> Table:
     found = _averaged(block_features(study.runs, window=study.window), "block", CURVE_FEATURES)
     rows = [{"block": block, **found[block]} for block in [*study.blocks, "head"] if block in found]
     columns = [Column("block", "block"), Column("runs", "runs"), *_columns(CURVE_FEATURES, spread=True)]
-    note = "Raw traces; mean ± standard deviation over runs, all runs, whatever their schedule."
+    note = f"Raw traces; mean ± standard deviation over runs, all runs, whatever their schedule{_FEWER}."
     source_runs = {str(row["block"]): study.all_runs["all runs"] for row in rows}
     if len(study.factors) > 40:
         source_runs = dict(study.all_runs)
     return Table("block-features", "Features by block", columns, rows, source_runs, note, folded=True)
 
 
+def _labelled(reasons: str, features: Mapping[str, Feature[Any]]) -> str:
+    """Reasons with what features are called on the page."""
+    for name, feature in features.items():
+        reasons = re.sub(rf"(^|; ){name}: ", rf"\g<1>{feature.label}: ", reasons)
+    return reasons
+
+
 def _by_run(study: Study) -> Table:
     named: dict[str, Feature[Any]] = {**CURVE_FEATURES, **RUN_FEATURES}
-    reasons = study.features["reason"].where(
+    labelled = study.features["reason"].map(lambda reasons: _labelled(reasons, named))
+    reasons = labelled.where(
         ~_still_rising(study.features),
-        "peak: not reached, the curve is highest at the last probe; " + study.features["reason"],
+        "peak: not reached, the curve is highest at the last probe; " + labelled,
     )
     rows = rows_of(study.features.assign(reason=reasons.str.removesuffix("; ")))
     columns = [Column("run", "run"), Column("schedule", "schedule"), *_columns(named, spread=False)]

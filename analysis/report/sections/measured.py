@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from fishlens.names import counted
+
 from ...series import HEAD
 from ..parts import Column, Section, Table
 from ..study import Study
@@ -16,6 +18,8 @@ _MEANING = {
     "seed": "of the draw of examples and labels",
     "blocks": "how parameters were put into blocks",
     "normalisation": "of the numbers in the journal",
+    "output": "what the model predicts",
+    "output_from": "how that was known",
     "preset": "a named set of the above",
     "version": "of the estimator",
 }
@@ -23,18 +27,18 @@ _MEANING = {
 
 def measured(study: Study) -> Section:
     factors = study.factors
-    counted = ", ".join(f"{name} ({len(runs)})" for name, runs in study.by_schedule.items())
+    of_schedules = ", ".join(f"{name} ({len(runs)})" for name, runs in study.by_schedule.items())
     probes = study.runs.fisher.groupby("run", observed=True)["step"].nunique()
     languages = sorted(study.scores["language"].unique())
     parts = [
-        f"{len(factors)} run{'s' if len(factors) > 1 else ''}"
-        + (f" of {study.group.label}" if study.group.label else "")
-        + ".",
-        f"Schedules (runs): {counted}.",
+        counted(len(factors), "runs") + (f" of {study.group.label}" if study.group.label else "") + ".",
+        f"Schedules (runs): {of_schedules}.",
         f"Training steps: {_range(factors['steps'])}.",
-        f"Probes a run: {_range(probes)}, each of {len(study.blocks)} blocks"
+        f"Probes a run: {_range(probes)}, each of {counted(len(study.blocks), 'blocks')}"
         + (" and the head." if _has_head(study) else "."),
-        f"Scores in {len(languages)} languages: {', '.join(languages)}." if languages else "No test scores.",
+        f"Scores in {counted(len(languages), 'languages')}: {', '.join(languages)}."
+        if languages
+        else "No test scores.",
     ]
     text = f"{' '.join(parts)}\n\nEstimator: {_estimator_words(study)}."
     return Section("measured", "What was measured", text, [_runs_table(study), _estimator_table(study)])
@@ -74,9 +78,12 @@ def _estimator_words(study: Study) -> str:
 
 
 def _estimator_table(study: Study) -> Table:
+    identity = _identity(study)
+    if identity.get("labels") != "mc":
+        identity.pop("samples", None)  # nothing is sampled
     rows = [
         {"field": name, "value": value, "meaning": _MEANING.get(name.split(".")[0], "")}
-        for name, value in _identity(study).items()
+        for name, value in identity.items()
     ]
     columns = [Column("field", "field"), Column("value", "value"), Column("meaning", "what it is")]
     return Table("estimator", "The estimator's identity", columns, rows, study.all_runs)

@@ -1,17 +1,20 @@
 """Does the Fisher curve go with transfer? Coefficients over runs, and whether baselines explain them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.names import counted
 
 from ... import figures
 from ...correlation.leadlag import lead_lag
+from ...correlation.prediction import NO_INTERVAL
 from ...models import MixedModel, mixed_model
 from ...outcomes import BASELINES
-from ..cells import not_enough_words, reconciled
+from ..cells import methods_words, not_enough_words, reasons, reconciled
 from ..evidence import FEATURED, OVER_SCHEDULES, WITHIN_SCHEDULES, Evidence, Level
 from ..parts import Column, Item, Missing, Picture, Section, SourceRuns, Table, rows_of
 from ..study import Study
@@ -55,6 +58,7 @@ def forest(evidence: Evidence, source_runs: SourceRuns) -> list[Picture]:
     if rows.empty:
         return []
     rows = rows.assign(label=rows["feature"].map(label))
+    rows = rows.sort_values("feature", key=lambda names: names.map(evidence.features.index), kind="stable")
     better = "better transfer" if evidence.outcome.name == "average" else f"a higher {evidence.outcome.noun}"
     caption = (
         f"Spearman's ρ of each feature and {evidence.outcome.words.split(',')[0]}, with 95% intervals where there are "
@@ -72,7 +76,7 @@ def correlations(evidence: Evidence, source_runs: SourceRuns) -> list[Item]:
 def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> list[Item]:
     plain = evidence.plain[level]
     if plain["estimate"].isna().all():
-        why = "; ".join(sorted(set(plain["note"])))
+        why = evidence.remark(reasons(plain["note"]), level)
         return [Missing(f"No coefficient {level.words}:", why)]
     columns = [
         Column("label", "feature"),
@@ -85,8 +89,8 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
     ]
     if level.cluster:
         columns.insert(2, Column("clusters", f"{level.cluster}s"))
-    rows = plain.assign(label=plain["feature"].map(label), remark=_remarks(plain))
-    note = f"{_methods(plain)}. Corrected over the features."
+    rows = plain.assign(label=plain["feature"].map(label), remark=_remarks(plain, evidence, level))
+    note = f"{methods_words(plain['method'])}. Corrected over the features."
     baselines, given = evidence.baselines, evidence.given.get(level)
     if given is not None and given["estimate"].notna().any():
         rows = rows.join(given[["estimate", "low", "high", "p", "p_holm"]].add_prefix("given_"))
@@ -94,7 +98,7 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
             one
             if one == other or not other
             else "; ".join(filter(None, (one, f"given the baselines: {other}")))
-            for one, other in zip(rows["remark"], _remarks(given), strict=True)
+            for one, other in zip(rows["remark"], _remarks(given, evidence, level), strict=True)
         ]
         columns += [
             Column(
@@ -107,27 +111,54 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
             Column("given_p", "p", p_value=True),
             Column("given_p_holm", "p (Holm)", p_value=True),
         ]
-        note += f" Baselines: {_words(baselines)}; {_methods(given)}."
+        note += f" Baselines: {_words(baselines)}. {methods_words(given['method'])}."
     elif given is not None:
-        note += f" Given the baselines ({_words(baselines)}): {'; '.join(dict.fromkeys(_remarks(given)))}."
+        why = not_enough_words(evidence.remark(reasons(given["note"]), level))
+        note += f" Given the baselines ({_words(baselines)}): {why}."
     columns.append(Column("remark", "remark"))
     title = f"Features and {evidence.outcome.subject}, {level.words}"
-    return [Table(level.name, title, columns, rows_of(rows), source_runs, note)]
+    table = Table(level.name, title, columns, rows_of(rows), source_runs, note)
+    return [table, *_of_those_that_learnt(evidence, level, table)]
 
 
-def _remarks(found: pd.DataFrame) -> list[str]:
-    """What is to be said about each row; a row without a number says that, and why."""
+def _of_those_that_learnt(evidence: Evidence, level: Level, whole: Table) -> list[Item]:
+    """The same coefficients where some runs did not learn the source, without these."""
+    if evidence.learnt is None:
+        return []
+    found = evidence.learnt.coefficients(level, evidence.features)
+    if found["estimate"].isna().all():
+        return []
+    rows = found.assign(label=found["feature"].map(label), remark=_remarks(found, evidence, level))
+    left_out = counted(evidence.diverged, "runs")
     return [
-        "; ".join(filter(None, (row["note"], reconciled(row))))
-        if row["estimate"] == row["estimate"]
-        else not_enough_words(row["note"])
-        for row in rows_of(found)
+        Table(
+            f"{level.name}-learnt",
+            f"{whole.title}, without the {left_out} that did not learn the source",
+            [column for column in whole.columns if not column.key.startswith("given_")],
+            rows_of(rows),
+            {
+                f"{name}, those that learnt": _learnt(evidence, runs)
+                for name, runs in whole.source_runs.items()
+            },
+            "A run that learnt nothing has a low score and a curve of its own: a few can be a whole correlation. "
+            f"{methods_words(found['method'])}. Corrected over the features.",
+        )
     ]
 
 
-def _methods(found: pd.DataFrame) -> str:
-    methods = "; ".join(dict.fromkeys(str(method) for method in found["method"] if method))
-    return methods[:1].upper() + methods[1:]
+def _learnt(evidence: Evidence, runs: tuple[str, ...]) -> tuple[str, ...]:
+    gone = set(evidence.table.loc[evidence.table["diverged"].astype(bool), "run"])
+    return tuple(run for run in runs if run not in gone)
+
+
+def _remarks(found: pd.DataFrame, evidence: Evidence, level: Level) -> list[str]:
+    """What is to be said about each row; a row without a number says that, and why."""
+    return [
+        "; ".join(filter(None, (evidence.remark(row["note"], level), reconciled(row))))
+        if row["estimate"] == row["estimate"]
+        else not_enough_words(evidence.remark(row["note"], level))
+        for row in rows_of(found)
+    ]
 
 
 def _words(names: list[str]) -> str:
@@ -181,11 +212,17 @@ def _scatters(study: Study, evidence: Evidence) -> list[Picture]:
 def held_out(evidence: Evidence, source_runs: SourceRuns) -> list[Table | Missing]:
     found = evidence.held_out
     if found.empty or found["estimate"].isna().all():
-        why = "; ".join(sorted(set(found["note"]))) if len(found) else "nothing to predict from"
+        why = reasons(found["note"]) if len(found) else "nothing to predict from"
         return [Missing("Not enough runs to predict schedules that were left out:", why)]
     found = found.assign(which=[_words(names.split(", ")) for names in found["predictors"]])
     found["remark"] = [
-        row["note"] if row["estimate"] == row["estimate"] else not_enough_words(row["note"])
+        row["note"]
+        .replace("rows", "runs")
+        .replace("row ", "run ")
+        .replace(f"; {NO_INTERVAL}", "")
+        .replace(NO_INTERVAL, "")
+        if row["estimate"] == row["estimate"]
+        else not_enough_words(row["note"])
         for row in rows_of(found)
     ]
     columns = [
@@ -195,7 +232,7 @@ def held_out(evidence: Evidence, source_runs: SourceRuns) -> list[Table | Missin
         Column("clusters", "schedules"),
         Column("estimate", "held-out R²", 2, bounded=True),
         Column("p", "p", p_value=True),
-        Column("chance", "R² of 5% of chance", 2, bounded=True),
+        Column("chance", "R² that chance reaches in 5%", 2, bounded=True),
         Column("rmse", "error (points)", 2),
         Column("gain", "R² above the baselines", 2, bounded=True),
         Column("gain_p", "p", p_value=True),
@@ -204,7 +241,8 @@ def held_out(evidence: Evidence, source_runs: SourceRuns) -> list[Table | Missin
     note = (
         "Least squares fitted without one schedule (and without the runs of the same seed) and used on it. R² is 0 for "
         "the mean of the other schedules and negative for what predicts worse than that. p: whole schedules and whole "
-        "seeds change places."
+        "seeds change places. No intervals: held-out errors share their fits. All three rows are of the runs that have "
+        "every predictor."
     )
     return [
         Table(
@@ -217,30 +255,29 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
     """Within schedules where these have several runs: what lies between six schedules is six observations."""
     table, controls = evidence.table, evidence.baselines
     long, random, within = _by_language(study, evidence)
-    rows, reasons, method = [], [], ""
+    rows, why, methods = [], [], []
     for feature in FEATURED:
         if table[feature].isna().all():
-            reasons.append(f"no run has {_a(label(feature))}")
+            why.append(f"no run has {_a(label(feature))}")
             continue
         try:
             model = mixed_model(long, [feature, *controls], random=random)
         except InputError as collinear:
-            reasons.append(str(collinear))
+            why.append(_with_labels(str(collinear), [feature, *controls]))
             continue
         if not isinstance(model, MixedModel):
-            reasons.append(str(model))
+            why.append(_with_labels(model.note, [feature, *controls]))
         elif not model.converged:
-            reasons.append(f"{label(feature)}: the model did not converge ({'; '.join(model.messages)})")
+            why.append(f"{label(feature)}: the model did not converge ({'; '.join(model.messages)})")
         else:
-            method = model.method
+            methods.append(model.method.replace(f"language × {feature}", "language × feature"))
             slope = model.fixed.set_index("term").loc[feature]
-            row = {"feature": label(feature), "given": _words(controls), "rows": model.n, **slope}
-            rows.append({**row, "runs": model.levels["run"], "note": "; ".join(model.messages)})
+            row = {"feature": label(feature), "rows": model.n, **slope}
+            rows.append({**row, "runs": model.levels["run"], "note": _of_slope(model.messages, feature)})
     if not rows:
-        return [Missing("Not enough runs for a mixed model:", "; ".join(dict.fromkeys(reasons)))]
+        return [Missing("Not enough runs for a mixed model:", reasons(why))]
     columns = [
         Column("feature", "feature"),
-        Column("given", "given"),
         Column("rows", "run × language"),
         Column("runs", "runs"),
         Column(
@@ -251,14 +288,38 @@ def _mixed(study: Study, evidence: Evidence) -> list[Table | Missing]:
             bounded=True,
         ),
         Column("p", "p", p_value=True),
-        Column("freedom", "degrees of freedom"),
+        *(
+            [Column("freedom", "degrees of freedom", 1)]
+            if any(r["freedom"] == r["freedom"] for r in rows)
+            else []
+        ),
         Column("note", "remark"),
     ]
     less = "Features and baselines less what schedule and seed do to all their runs. " if within else ""
-    note = f"Score in each target language. {less}{method}. " + "; ".join(dict.fromkeys(reasons))
+    method = _with_labels(methods_words(methods), controls)
+    note = (
+        f"Score in each target language, a model for each feature, beside {_words(controls) or 'nothing else'}. {less}"
+        f"{method}. p is for each row alone. {reasons(why)}"
+    )
     where = ", within schedules" if within else ""
     title = f"Mixed model over languages{where}"
     return [Table("mixed-model", title, columns, rows, study.all_runs, note.strip())]
+
+
+def _with_labels(text: str, names: Sequence[str]) -> str:
+    """A sentence of a model with what its columns are called on the page."""
+    for name in names:
+        text = re.sub(rf"\b{name}\b", label(name), text)
+    return text
+
+
+def _of_slope(messages: Sequence[str], feature: str) -> str:
+    """What a model says of this slope: that others do not vary by language says nothing about it."""
+    zero = f"the variance of language × {feature} is estimated as zero"
+    left = [one for one in messages if not one.startswith("the variance of ")]
+    return "; ".join(
+        [*(["its slope was not seen to differ between languages"] if zero in messages else []), *left]
+    )
 
 
 def _by_language(study: Study, evidence: Evidence) -> tuple[pd.DataFrame, tuple[str, ...] | None, bool]:
@@ -338,7 +399,7 @@ def _lead_lag(study: Study) -> list[Table | Missing]:
     within = len(study.evidence.levels) > 1
     found = lead_lag(study.runs, window=study.window, within="schedule" if within else None)
     if found.empty or found["estimate"].isna().all():
-        why = "; ".join(sorted(set(found["note"]))) if len(found) else "no run has both curves"
+        why = reasons(found["note"]) if len(found) else "no run has both curves"
         return [Missing("Not enough runs to say whether tr(F) or the score moves first:", why)]
     rows = rows_of(found[found["estimate"].notna()])
     columns = [

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from fishlens.errors import InputError
+from fishlens.names import counted
 
 from ... import targets as languages
 from ..parts import Column, Item, Missing, Section, Table
@@ -30,9 +31,11 @@ def targets(study: Study) -> Section:
     source_runs = {"runs with both": tuple(dict.fromkeys(points["run"]))}
     count = points["language"].nunique()
     text = (
-        f"In {len(source_runs['runs with both'])} runs the Fisher information of {count} target languages was followed "
+        f"In {counted(len(source_runs['runs with both']), 'runs')} the Fisher information of "
+        f"{counted(count, 'target languages')} was followed "
         "on unlabelled examples, and the languages were scored at the same steps. The scores chose nothing. "
-        "Independent units are seeds: languages, steps and schedules of one seed are not."
+        "Independent units are seeds: languages, steps and schedules of one seed are not. What is said is of these "
+        "languages, not of others."
     )
     items: list[Item] = [_apart(points, source_runs), _choice(points, source_runs)]
     return Section("targets", title, text, items)
@@ -83,7 +86,8 @@ def _choice(points: pd.DataFrame, source_runs: dict[str, tuple[str, ...]]) -> Ta
     ]
     note = (
         "Mean over the target languages; all criteria choose among the same steps of a run. 95 % intervals "
-        "from resampled seeds. tr(F) and its ratio are read both ways: taking the better one afterwards is choosing by "
+        "from resampled seeds (studentised bootstrap), of each number alone. tr(F) and its ratio are read both ways: "
+        "taking the better one afterwards is choosing by "
         "labels."
     )
     return Table("choice", "Choosing a step without labels", columns, rows, source_runs, note)

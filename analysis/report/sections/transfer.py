@@ -1,5 +1,7 @@
 """How well the adapters transferred: by schedule, by language, and against the baseline."""
 
+import math
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -9,7 +11,7 @@ from ... import figures
 from ...own import RUN_OUTCOMES
 from ...paired import table_one
 from ...power import seeds_needed
-from ..cells import not_enough_words, reconciled
+from ..cells import methods_words, not_enough_words, reasons, reconciled
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import NOT_STATED, Study
 
@@ -46,8 +48,8 @@ def _table_one(study: Study) -> list[Table | Missing]:
     if unequal:
         columns += [
             Column("pairs", f"seeds shared with {study.baseline}"),
-            Column("own", f"{study.outcome.noun} on these seeds", 1),
-            Column("baseline", f"{study.baseline} on them", 1),
+            Column("own", f"{study.outcome.noun} on these seeds", 2, bounded=True, error="own_sd"),
+            Column("baseline", f"{study.baseline} on them", 2, bounded=True, error="baseline_sd"),
         ]
     note = (
         "Mean ± standard deviation over runs, in points. The lowest language is one for all rows, as in the paper's "
@@ -78,7 +80,7 @@ def _collapsed(study: Study) -> list[Table]:
     note = (
         "Diverged: the source's score is no more than two standard errors above guessing, or the loss stopped being a "
         "number. Collapsed: the source is above that, and the average over the targets is not. Wilson's interval. Such "
-        "runs are in every other number of this report."
+        "runs are in every other number of this report, unless it says that they are not."
     )
     return [
         Table("collapsed", "Runs that lost every target language", columns, rows, study.by_schedule, note)
@@ -86,7 +88,7 @@ def _collapsed(study: Study) -> list[Table]:
 
 
 def _score(key: str, label: str) -> Column:
-    return Column(key, label, 2, f"{key}_sd", count="runs", ranked=True)
+    return Column(key, label, 2, f"{key}_sd", count=f"{key}_n", of="runs", ranked=True)
 
 
 def _with_shared_seeds(study: Study, rows: list[dict]) -> tuple[list[dict], bool]:
@@ -97,7 +99,7 @@ def _with_shared_seeds(study: Study, rows: list[dict]) -> tuple[list[dict], bool
         row["pairs"] < counts.get(name, 0) or row["pairs"] < counts.get(study.baseline, 0)
         for name, row in shared.items()
     )
-    keys = ("pairs", "own", "baseline")
+    keys = ("pairs", "own", "own_sd", "baseline", "baseline_sd")
     return [{**row, **{k: shared.get(row["schedule"], {}).get(k) for k in keys}} for row in rows], unequal
 
 
@@ -109,9 +111,13 @@ def _against_baseline(study: Study) -> list[Item]:
     differences, scored = found.table, study.scored[study.scored["schedule"] != NOT_STATED]
     known = differences[differences["estimate"].notna()]
     if known.empty:
-        reasons = sorted(set(differences["note"]))
-        return [Missing("Not enough runs for differences between schedules:", "; ".join(reasons))]
-    return [_bars(study, known), _differences(study, differences), *_seeds(study, scored, known)]
+        return [Missing("Not enough runs for differences between schedules:", reasons(differences["note"]))]
+    items: list[Item] = [_bars(study, known), _differences(study, differences)]
+    if found.learnt is not None:
+        title = f"Differences to {study.baseline} without runs that did not learn the source"
+        table = _differences(study, found.learnt)
+        items.append(replace(table, name="differences-learnt", title=title))
+    return [*items, *_seeds(study, scored, known)]
 
 
 def _bars(study: Study, known: pd.DataFrame) -> Picture:
@@ -149,11 +155,12 @@ def _differences(study: Study, differences: pd.DataFrame) -> Table:
     if study.margin is not None:
         columns += [
             Column("equivalence_p", f"p of equivalence (±{study.margin:g})", p_value=True),
+            Column("equivalence_p_holm", "p of equivalence (Holm)", p_value=True),
             Column("equivalent", "equivalent"),
         ]
     columns.append(Column("note", "remark"))
-    methods = sorted({str(m) for m in differences["method"] if m})
-    note = f"Paired by seed with {study.baseline}. {'; '.join(methods)}. Holm's correction within an outcome."
+    methods = methods_words(differences["method"])
+    note = f"Paired by seed with {study.baseline}. {methods}. Holm's correction within an outcome."
     compared = int((differences.groupby("outcome")["p"].count()).max())
     most = int(differences["n"].max())
     if compared > 1 and compared * 2 / 2**most > 0.05:
@@ -179,14 +186,15 @@ def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Tabl
         size = seeds_needed(row["estimate"], spread)
         methods.add(size.method.split(",")[0])
         needed = size.needed if size.needed is not None else f"more than {size.largest}"
-        rows.append({**row, "sd_difference": spread, "needed": needed})
+        error = spread / math.sqrt(row["n"])
+        rows.append({**row, "sd_difference": spread, "error": error, "needed": needed})
     if not rows:
         return []
     columns = [
         Column("schedule", "schedule"),
         Column("n", "pairs so far"),
-        Column("estimate", "difference seen", 2, bounded=True),
-        Column("sd_difference", "sd of the differences", 2),
+        Column("estimate", "difference seen", 2, bounded=True, error="error"),
+        Column("sd_difference", "sd of the differences", 2, bounded=True, error="error"),
         Column("needed", "seeds needed"),
     ]
     note = (
@@ -201,9 +209,16 @@ def _seeds(study: Study, scored: pd.DataFrame, known: pd.DataFrame) -> list[Tabl
 
 def _grid(study: Study) -> Picture:
     baseline = study.baseline if study.baseline in study.schedules and len(study.schedules) > 1 else None
-    draw = partial(figures.language_grid, study.scores, baseline=baseline, width=figures.PAGE * 0.6)
-    caption = "Mean score over runs, in points. " + (
-        f"Shade: difference to {baseline}." if baseline else "Shade: the score itself."
+    paired = baseline is not None and study.comparison.missing is None
+    scores = study.scores
+    if paired:
+        seeds = study.factors["seed"]
+        scores = scores.assign(seed=scores["run"].map(seeds)).dropna(subset=["seed"])
+    draw = partial(figures.language_grid, scores, baseline=baseline, width=figures.PAGE * 0.6)
+    caption = "Mean score over runs, in points. Shade: " + (
+        "the score itself."
+        if not baseline
+        else f"difference to {baseline}{', on the seeds that both have' if paired else ''}."
     )
     return Picture("languages", "Languages and schedules", caption, draw, study.by_schedule)
 
@@ -219,13 +234,23 @@ def _by_language(study: Study) -> Table:
     wide = groups.mean().unstack("schedule").add_prefix("mean ")
     for what, found in (("sd", groups.std(ddof=1)), ("runs", groups.count())):
         wide = wide.join(found.unstack("schedule").add_prefix(f"{what} "))
+    scored = study.scores.groupby("schedule")["run"].nunique()
+    wide = wide.assign(**{f"all {name}": count for name, count in scored.items()})
     rows = rows_of(wide.reindex(_languages(study)).reset_index())
     columns = [Column("language", "language")]
     columns += [
-        Column(f"mean {name}", name, 2, plus_minus=f"sd {name}", count=f"runs {name}", ranked=True)
+        Column(
+            f"mean {name}",
+            name,
+            2,
+            plus_minus=f"sd {name}",
+            count=f"runs {name}",
+            of=f"all {name}",
+            ranked=True,
+        )
         for name in study.schedules
     ]
-    note = "Mean ± standard deviation over runs, in points."
+    note = "Mean ± standard deviation over runs, in points; in brackets over how many, where not all have a score."
     return Table("language-scores", "Scores by language", columns, rows, study.by_schedule, note, best="row")
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fishlens.analysis.correlation.table import correlate
 from fishlens.analysis.dynamics import CURVE_FEATURES, RUN_FEATURES
 from fishlens.analysis.report import Picture, Table, build_report, to_html, to_markdown
 from fishlens.analysis.report.answer import about_features, about_schedules
@@ -43,7 +44,9 @@ def said(table):
 def test_a_feature_that_goes_with_transfer_is_named_with_its_coefficient():
     answer = said(table_of(lambda row, noise, _: 60 + 2 * row["early_area"] + 0.5 * noise))
     assert answer.claim == "Early area goes with more transfer within schedules, also given the baselines."
-    assert "early area, ρ = 0.9" in answer.evidence and "over 30 runs, p = 0.001" in answer.evidence
+    assert answer.evidence.startswith(
+        "Early area, ρ = 0.98 [0.92, 0.99] within schedules (30 runs), p = 0.001, 0.0"
+    )
 
 
 def test_a_feature_that_only_repeats_a_baseline_is_said_to():
@@ -52,7 +55,74 @@ def test_a_feature_that_only_repeats_a_baseline_is_said_to():
         source=lambda row, noise: row["early_area"] + 0.3 * noise,
         seeds=8,
     )
-    assert said(table).claim.endswith("but not beyond what the baselines say.")
+    assert said(table).claim.endswith("within schedules; this was not shown beyond the baselines.")
+
+
+def test_features_that_go_the_other_way_are_not_said_to_go_along():
+    table = table_of(lambda row, noise, _: 60 + 2 * row["early_area"] + 0.5 * noise)
+    table["peak"] = -table["early_area"]
+    assert said(table).claim.startswith(
+        "Early area goes with more transfer, peak goes with less transfer within"
+    )
+
+
+def with_failures(average, fail):
+    table = table_of(average, seeds=8)
+    return table.assign(diverged=[fail(row) for _, row in table.iterrows()])
+
+
+def test_a_correlation_of_runs_that_learnt_nothing_is_said_to_be_one():
+    """Runs that did not learn have a flat curve and no transfer; among the others there is nothing."""
+    table = with_failures(
+        lambda row, noise, _: 60 + noise, lambda row: row["seed"] == int(row["schedule"][3])
+    )
+    table.loc[table["diverged"], ["early_area", "average"]] = [-9.0, 33.0]
+    answer = said(table)
+    assert (
+        "Early area goes with more transfer within schedules; this was not shown without the 5 runs"
+        in answer.claim
+    )
+    learnt = table[~table["diverged"]]
+    alone = correlate(learnt, ["early_area"], strata="schedule").iloc[0]
+    assert (
+        f"Without the 5 runs that did not learn the source: ρ = {alone['estimate']:.2f}".replace("-", "−")
+        in answer.evidence
+    )
+
+
+def test_a_correlation_that_holds_without_such_runs_is_not_doubted():
+    table = with_failures(
+        lambda row, noise, _: 60 + 2 * row["early_area"] + 0.3 * noise, lambda row: row["run"] == "0-0-0"
+    )
+    answer = said(table)
+    assert (
+        "not shown" not in answer.claim
+        and "Without the 1 run that did not learn the source: ρ = 0.9" in answer.evidence
+    )
+
+
+def test_a_difference_that_one_failed_run_makes_is_said_to_be_one():
+    fine = dict(enumerate([50.0, 52.0, 49.0, 51.0, 53.0, 50.5, 48.0]))
+    table = scored(
+        standard={**fine, 3: 14.0},
+        gu={seed: value + (0.2 if seed % 2 else -0.1) for seed, value in fine.items()},
+    )
+    answer = about_schedules(comparison(table, ["standard", "gu"], "standard", None, diverged={"standard-3"}))
+    assert answer.claim == "No schedule was shown to differ from standard."
+    assert "Without runs that did not learn the source: 0.00 points [−0.16, 0.16]" in answer.evidence
+    assert "over 6 shared seeds" in answer.evidence
+
+
+def test_held_out_prediction_is_said_from_where_to_where():
+    """A gain of a model that is worse than the mean of the others is no success."""
+    answer = said(table_of(lambda row, noise, _: 60 + noise))
+    found = Evidence(table_of(lambda row, noise, _: 60 + noise)).held_out.set_index("model")["estimate"]
+    before, after = (f"{found[name]:.2f}".replace("-", "−") for name in ("baselines", "baselines + features"))
+    assert f"R² of schedules left out: {before} by the baselines, {after} with features" in answer.evidence
+
+
+def test_of_several_tasks_nothing_is_predicted_since_tasks_differ_by_themselves():
+    assert Evidence(table_of(lambda row, noise, group: 30 * group + noise, groups=3)).held_out.empty
 
 
 def test_where_nothing_is_found_it_says_what_could_have_been():
@@ -114,7 +184,7 @@ def test_a_schedule_that_differs_is_named_with_how_much():
     base = dict(enumerate([50.0, 52.0, 49.0, 51.0, 53.0, 50.5, 48.0]))
     better = {seed: value + 3 + 0.1 * seed for seed, value in base.items()}
     answer = answer_of(standard=base, gu=better)
-    assert answer.claim == "gu is above standard by 3.3 points [3.1, 3.5]."
+    assert answer.claim == "gu is above standard by 3.30 points [3.10, 3.50]."
 
 
 def test_schedules_are_compared_on_the_seeds_that_they_share():

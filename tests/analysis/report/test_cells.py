@@ -4,7 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from fishlens.analysis.report.cells import cell_text, is_number, not_enough_words, p_text, reconciled, text_of
+from fishlens.analysis.report.cells import (
+    cell_text,
+    is_number,
+    not_enough_words,
+    p_text,
+    reconciled,
+    text_of,
+    with_interval,
+)
 from fishlens.analysis.report.parts import Column
 
 
@@ -79,11 +87,39 @@ def test_a_coefficient_is_never_written_in_powers_of_ten():
         (73.4412, 0.2418, "73.44 ± 0.24"),
         (56.2345, 1.1678, "56.2 ± 1.2"),
         (47.4321, 12.06, "47 ± 12"),
-        (612.7, 133.2, "613 ± 133"),
+        (612.7, 133.2, "610 ± 130"),
+        (24249.1, 2622.4, "24,200 ± 2,600"),
+        (3.2, 133.2, "0 ± 130"),
     ],
 )
 def test_a_number_has_the_digits_that_its_error_supports(mean, sd, text):
     assert cell_text(Column("m", "m", 2, plus_minus="sd"), {"m": mean, "sd": sd}) == text
+
+
+def test_a_number_whose_error_nobody_knows_has_four_figures():
+    column = Column("m", "m", 3, plus_minus="sd")
+    written = [cell_text(column, {"m": value}) for value in (1160.18, 83.2178, 1.23456, 0.00123456)]
+    assert written == ["1,160", "83.22", "1.23", "1.23e−03"]
+
+
+def test_an_error_that_is_not_shown_supports_the_decimals_too():
+    column = Column("m", "m", 2, bounded=True, error="se")
+    assert cell_text(column, {"m": 6.2345, "se": 2.8}) == "6.2"
+    assert cell_text(column, {"m": 6.2345, "se": 0.04}) == "6.23"
+    assert cell_text(column, {"m": 6.2345}) == "6.2"
+
+
+def test_a_mean_over_fewer_runs_than_its_row_says_how_many():
+    column = Column("m", "m", 1, plus_minus="sd", count="m_n", of="runs")
+    assert cell_text(column, {"m": 45.0, "sd": 2.8, "m_n": 5, "runs": 12}) == "45.0 ± 2.8 (5)"
+    assert cell_text(column, {"m": 45.0, "sd": 2.8, "m_n": 12, "runs": 12}) == "45.0 ± 2.8"
+    assert column.keys == ("m", "sd", "m_n")  # and a file has the number
+
+
+def test_text_and_tables_write_an_interval_alike():
+    assert with_interval(0.71, -0.03, 1.45, 2) == "0.71 [−0.03, 1.45]"
+    assert with_interval(6.23, -5.9, 18.4, 2, sign=True) == "+6 [−6, 18]"
+    assert with_interval(-0.9, float("nan"), float("nan"), 2, sign=True) == "−0.90"
 
 
 def test_an_interval_that_is_wide_has_few_digits():
