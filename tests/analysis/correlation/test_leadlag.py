@@ -68,7 +68,8 @@ def test_one_run_worked_out():
     assert each.loc[("run-2", 1), "interval"] == 100
 
 
-def test_what_runs_do_of_their_own_worked_out_by_regressions_and_every_exchange_of_seeds():
+def crossed_runs():
+    """Three schedules × five seeds: runs, the two curves of each, its schedule and seed."""
     rng = np.random.default_rng(2)
     schedule, seed = (part.ravel() for part in np.indices((3, 5)))
     curves = [
@@ -81,12 +82,21 @@ def test_what_runs_do_of_their_own_worked_out_by_regressions_and_every_exchange_
     nothing = pd.DataFrame({"run": []})
     table = pd.DataFrame({"run": names, "schedule": schedule, "seed": seed})
     runs = Runs(table, fisher, scores.assign(metric="accuracy", headline=True), nothing, nothing, nothing)
-    found = lead_lag(runs, max_lag=1).query("course == 'own'").set_index("lag").loc[1]
+    return runs, curves, schedule, seed
 
+
+def own_rates(curves, schedule, seed):
+    """What is left of each rate when the levels of schedules and seeds are regressed out, interval by interval."""
     levels = np.column_stack([schedule[:, None] == np.arange(3), seed[:, None] == np.arange(1, 5)]).astype(
         float
     )
-    x, y = (np.column_stack([OLS(rate, levels).fit().resid for rate in np.diff(curve).T]) for curve in curves)
+    return [np.column_stack([OLS(rate, levels).fit().resid for rate in np.diff(curve).T]) for curve in curves]
+
+
+def test_what_runs_do_of_their_own_worked_out_by_regressions_and_every_exchange_of_seeds():
+    runs, *laid_out = crossed_runs()
+    found = lead_lag(runs, max_lag=1).query("course == 'own'").set_index("lag").loc[1]
+    x, y = own_rates(*laid_out)
     z = np.arctanh([[np.corrcoef(a[:-1], b[1:])[0, 1] for b in y] for a in x]).reshape(3, 5, 3, 5)
     of_seeds = np.einsum("skst->kt", z) / 3  # tr(F) of seed k beside scores of seed t, in the same schedule
     means = [np.mean([of_seeds[k, o[k]] for k in range(5)]) for o in itertools.permutations(range(5))]
@@ -94,6 +104,33 @@ def test_what_runs_do_of_their_own_worked_out_by_regressions_and_every_exchange_
     assert found["p"] == pytest.approx(np.mean(np.abs(means) >= abs(means[0]) - 1e-12), abs=1e-12)
     ends = stats.ttest_1samp(np.diag(of_seeds), 0).confidence_interval(0.95)
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.tanh(ends)), abs=1e-9)
+
+
+def test_p_over_all_lags_is_that_of_the_smallest_p_of_every_exchange_of_seeds():
+    """Westfall and Young's step-down minP, arrangement by arrangement: one that reaches the smallest p of the lags that
+    are left as seldom as by chance counts against it."""
+    runs, *laid_out = crossed_runs()
+    found = lead_lag(runs, max_lag=1).query("course == 'own'").set_index("lag")
+    x, y = own_rates(*laid_out)
+    _, schedule, seed = laid_out
+    orders = list(itertools.permutations(range(5)))
+    sizes = {lag: [] for lag in (-1, 0, 1)}
+    for order in orders:
+        for lag in sizes:
+            of_runs = []
+            for i in range(15):  # tr(F) of run i beside the score of the run that its seed was given
+                j = int(np.flatnonzero((schedule == schedule[i]) & (seed == order[seed[i]]))[0])
+                a, b = (x[i, : 8 - lag], y[j, lag:]) if lag >= 0 else (x[i, -lag:], y[j, : 8 + lag])
+                of_runs.append(np.arctanh(np.corrcoef(a, b)[0, 1]))
+            sizes[lag].append(abs(np.mean(of_runs)))
+    p = {lag: [np.mean([o >= s - 1e-9 for o in all_of]) for s in all_of] for lag, all_of in sizes.items()}
+    remaining, running = sorted(sizes, key=lambda lag: p[lag][0]), 0.0
+    while remaining:
+        lag = remaining[0]
+        reach = [min(p[other][k] for other in remaining) <= p[lag][0] + 1e-12 for k in range(len(orders))]
+        running = max(running, float(np.mean(reach)))
+        assert found.loc[lag, "p_max"] == pytest.approx(running, abs=1e-12)
+        remaining = remaining[1:]
 
 
 def test_evaluations_between_probes_use_the_line_between_them():

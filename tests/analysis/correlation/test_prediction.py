@@ -1,5 +1,7 @@
 """Held-out prediction against statsmodels and by hand."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +40,64 @@ def test_a_schedule_is_predicted_from_the_others_only():
     np.testing.assert_allclose(found.mean[out], table["average"][~out].mean())
     errors = ((found.outcome - found.predicted) ** 2).sum() / ((found.outcome - found.mean) ** 2).sum()
     assert found.r_squared()[0] == pytest.approx(1 - errors, rel=1e-12)
+
+
+def by_hand(x, y, schedule, seed):
+    """Held-out R² of predictors `[b, n, k]`: each run by least squares over the runs of other schedules and seeds."""
+    errors, scale = np.zeros(len(x)), 0.0
+    for i in range(len(y)):
+        train = (schedule != schedule[i]) & (seed != seed[i])
+        design = np.concatenate([np.ones((len(x), train.sum(), 1)), x[:, train]], axis=2)
+        across = design.swapaxes(1, 2)
+        slope = np.linalg.solve(across @ design, (across @ y[train])[..., None])[..., 0]
+        errors += (y[i] - slope[:, 0] - (x[:, i] * slope[:, 1:]).sum(axis=1)) ** 2
+        scale += (y[i] - y[train].mean()) ** 2
+    return 1 - errors / scale
+
+
+def every_arrangement(left, schedule, seed):
+    """`left` `[n]` with the means of schedules exchanged in every way, and apart from that what is left within them
+    moved by whole seeds in every way."""
+    level = np.array([left[schedule == s].mean() for s in np.unique(schedule)])
+    rest = (left - level[schedule]).reshape(len(level), -1)
+    return np.array([
+        level[list(of_schedules)][schedule] + rest[:, list(of_seeds)].ravel()
+        for of_schedules in itertools.permutations(range(len(level)))
+        for of_seeds in itertools.permutations(range(rest.shape[1]))
+    ])  # fmt: skip
+
+
+def test_the_p_of_held_out_prediction_is_that_of_every_exchange_of_levels_and_seeds():
+    rng = np.random.default_rng(8)
+    schedule, seed = (part.ravel() for part in np.indices((4, 3)))
+    x = rng.standard_normal(4)[schedule] + rng.standard_normal(12)
+    y = 60 + 0.6 * x + rng.standard_normal(3)[seed] + rng.standard_normal(12)
+    table = pd.DataFrame({"schedule": schedule, "seed": seed, "peak": x, "average": y})
+    found = predict(table, "average", ["peak"]).iloc[0]
+    moved = x.mean() + every_arrangement(x - x.mean(), schedule, seed)
+    r2 = by_hand(moved[..., None], y, schedule, seed)
+    assert len(r2) == 144 and found["estimate"] == pytest.approx(r2[0], rel=1e-9)
+    assert 0.05 < found["p"] < 0.95
+    assert found["p"] == pytest.approx(np.mean(r2 >= r2[0] - 1e-9), abs=1e-12)
+    assert found["chance"] == pytest.approx(np.quantile(r2, 0.95), rel=1e-6)
+
+
+def test_the_p_of_a_gain_is_that_of_every_exchange_of_what_baselines_leave():
+    rng = np.random.default_rng(9)
+    schedule, seed = (part.ravel() for part in np.indices((7, 3)))
+    source = rng.standard_normal(7)[schedule] + rng.standard_normal(21)
+    x = 0.7 * source + rng.standard_normal(7)[schedule] + rng.standard_normal(21)
+    y = 60 + source + 0.2 * x + rng.standard_normal(3)[seed] + rng.standard_normal(21)
+    table = pd.DataFrame({"schedule": schedule, "seed": seed, "source": source, "peak": x, "average": y})
+    found = predict(table, "average", ["peak"], ["source"], resamples=30_239).set_index("model")
+    explained = OLS(x, np.column_stack([np.ones(21), source])).fit().fittedvalues
+    moved = explained + every_arrangement(x - explained, schedule, seed)
+    both = np.stack([np.broadcast_to(source, moved.shape), moved], axis=2)
+    gain = by_hand(both, y, schedule, seed) - by_hand(source[None, :, None], y, schedule, seed)
+    row = found.loc["baselines + features"]
+    assert len(gain) == 30_240 and row["gain"] == pytest.approx(gain[0], rel=1e-7)
+    assert 0.01 < row["gain_p"] < 0.99
+    assert row["gain_p"] == pytest.approx(np.mean(gain >= gain[0] - 1e-9), abs=1e-12)
 
 
 def test_the_feature_is_judged_against_the_baselines():

@@ -58,7 +58,7 @@ def test_where_all_is_alike_nothing_is_marked():
 @pytest.mark.parametrize(("count", "size"), [(3, None), (8, "footnotesize"), (14, "scriptsize")])
 def test_a_table_has_the_largest_letters_with_which_it_fits_the_page(count, size):
     """Fourteen columns of numbers in letters of the text would be wider than a page of 455 points."""
-    columns = [Column(f"c{i}", f"column {i}", 2) for i in range(count)]
+    columns = [Column(f"c{i}", f"column {i}", 2, bounded=True) for i in range(count)]
     table = Table("wide", "Wide", columns, [{column.key: 12345.67 for column in columns}], {})
     text = to_latex(Report("T", "made", [Group("g", "g", [Section("s", "S", "", [table])])], {}))
     assert {name: rf"\{name}\setlength" in text for name in ("footnotesize", "scriptsize")} == {
