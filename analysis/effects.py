@@ -20,7 +20,7 @@ from .results import Estimate, NotEnough, not_enough
 Array = NDArray[np.float64]
 Scores = Mapping[str, ArrayLike]
 NEEDED = 3  # pairs, or runs of one size, for an interval
-NEEDED_OF_TASK = 5  # runs: of fewer, intervals cover too little or everything
+NEEDED_OF_TASK = 6  # runs: of fewer, intervals cover too little or everything
 
 
 def paired_d(differences: ArrayLike, *, level: float = 0.95) -> Estimate | NotEnough:
@@ -59,7 +59,7 @@ def probability_of_improvement(x: Scores, y: Scores, *, level: float = 0.95) -> 
 
     The interval is of the logit, its error that of U's two parts (DeLong et al. 1988, *Biometrics* 44). Where all
     numbers of runs are the same, the k-th runs of all tasks and of both sides are taken as those of one seed, which
-    share what the seed does; where they are not, runs as independent. Not enough with fewer than 5 runs of a task; no
+    share what the seed does; where they are not, runs as independent. Not enough with fewer than 6 runs of a task; no
     interval where every run of one side is above every run of the other.
     """
     tasks = [task for task in x if task in y]
@@ -104,18 +104,18 @@ def interquartile_mean(
     Tasks must have the same number of runs: with unequal ones the middle half is that of the task with most. The k-th
     runs of all tasks are taken as those of one seed, which share what the seed does. The interval is the studentised
     bootstrap's over seeds, with the error of a trimmed mean (Tukey & McLaughlin 1963) of what each seed contributes
-    within the tasks. Not enough with fewer than 5 runs of each of several tasks, or 6 of one. Raises `InputError` for
-    unequal numbers.
+    within the tasks. Not enough with fewer than 6 runs of each task. Raises `InputError` for unequal numbers.
     """
     parts = [_finite(values) for values in scores.values()]
     sizes = {len(part) for part in parts}
-    n, needed = sum(map(len, parts)), NEEDED_OF_TASK + (len(parts) == 1)
+    n = sum(map(len, parts))
     if len(sizes) > 1:
         listed = ", ".join(f"{task}: {len(part)}" for task, part in zip(scores, parts, strict=True))
         raise InputError(f"the tasks have different numbers of runs ({listed}); expected as many of each")
-    if min(sizes, default=0) < needed:
-        return not_enough("interquartile mean", min(sizes, default=0), needed, "runs of each task", n=n)
-    size, rng = min(sizes), np.random.default_rng(seed)
+    fewest = min(sizes, default=0)
+    if fewest < NEEDED_OF_TASK:
+        return not_enough("interquartile mean", fewest, NEEDED_OF_TASK, "runs of each task", n=n)
+    size, rng = fewest, np.random.default_rng(seed)
     drawn = np.array(parts)[:, rng.integers(size, size=(resamples, size))].swapaxes(0, 1)
     value, error = (float(part[0]) for part in _middle_half(np.array(parts)[None]))
     low, high = studentised(value, error, *_middle_half(drawn), level)

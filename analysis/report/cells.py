@@ -58,8 +58,7 @@ def plain_text(value: Any, digits: int) -> str:
 
 def not_enough_words(reason: str) -> str:
     """Why a number is not there, for the row in which it would stand."""
-    short = any(unit in reason for unit in ("runs", "seeds", "schedules", "rows", "probes"))
-    return f"not enough runs for this: {reason}" if short else f"no number: {reason}"
+    return f"not enough runs for this: {reason}" if "needed" in reason else f"no number: {reason}"
 
 
 def reasons(notes: Iterable[str]) -> str:

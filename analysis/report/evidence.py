@@ -4,6 +4,7 @@ For several groups together each group is a stratum: only runs of one group are 
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from ..dynamics import CURVE_FEATURES, RUN_FEATURES
 from ..outcomes import BASELINES
 from ..own import AVERAGE, Outcome
 from ..power import smallest_by_exchange
+from .words import label
 
 # The features that are drawn and put into models, chosen before any run was looked at: how much Fisher information
 # there is early on, how high it rises, and where in the network it lies. All features are in the first table.
@@ -128,7 +130,12 @@ class Evidence:
         words = words.replace(
             "in the other strata nothing varies", f"in each other {strata} one of the two does not vary"
         )
-        return words.replace("in every stratum", f"in every {strata}").replace("strata", f"{strata}s")
+        words = words.replace("in every stratum", f"in every {strata}").replace("strata", f"{strata}s")
+        named = {
+            **dict.fromkeys([self.outcome.name], self.outcome.noun),
+            **{name: label(name) for name in self.features},
+        }
+        return re.sub(r"apart by (\w+)", lambda found: f"apart by {named.get(found[1], found[1])}", words)
 
     @cached_property
     def held_out(self) -> pd.DataFrame:

@@ -108,13 +108,12 @@ def test_the_interval_of_an_improvement_is_of_the_logit_with_delongs_error():
 
 
 def test_sides_that_do_not_overlap_and_few_runs_have_no_interval():
-    x, y = {"a": np.arange(5.0)}, {"a": np.arange(5.0) + 10}
+    x, y = {"a": np.arange(6.0)}, {"a": np.arange(6.0) + 10}
     found = probability_of_improvement(x, y)
     assert found.estimate == 0 and np.isnan(found.low) and "every run of one side" in found.note
-    few = probability_of_improvement({"a": np.arange(4.0)}, y)
-    assert isinstance(few, NotEnough) and few.note == "4 runs of each task, at least 5 are needed"
+    few = probability_of_improvement({"a": np.arange(5.0)}, y)
+    assert isinstance(few, NotEnough) and few.note == "5 runs of each task, at least 6 are needed"
     assert interquartile_mean({"a": np.arange(5.0)}).needed == 6
-    assert interquartile_mean({"a": np.arange(5.0), "b": np.arange(5.0)}).enough
 
 
 def test_the_interval_of_an_interquartile_mean_is_the_studentised_bootstrap_of_whole_seeds():
