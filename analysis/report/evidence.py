@@ -65,7 +65,8 @@ class Evidence:
         return [self._in_groups(level) for level in (OVER_SCHEDULES, WITHIN_SCHEDULES)]
 
     def _in_groups(self, level: Level) -> Level:
-        crossed = (*self.grouped, "seed") if self.paired and level.name != OVER_RUNS.name else ()
+        of_schedules = bool(level.cluster or level.strata)
+        crossed = (*self.grouped, "seed") if self.paired and of_schedules else ()
         return Level(level.name, level.words, level.cluster, (*self.grouped, *level.strata), crossed)
 
     @cached_property
@@ -179,7 +180,7 @@ class Evidence:
         found = self.plain[level]["estimate"].notna().sum()
         if freedom < 2 or not found:
             return math.nan
-        if level.crossed and not self.grouped and rows["seed"].nunique() == FOUR:
+        if level.crossed and not level.cluster and not self.grouped and rows["seed"].nunique() == FOUR:
             return smallest_by_exchange(rows["schedule"].nunique(), FOUR, int(found), power=POWER)
         needed = stats.norm.isf(0.025 / found) + stats.norm.isf(1 - POWER)
         return float(math.tanh(needed * math.sqrt(1.06 / (freedom - 1))))

@@ -9,7 +9,7 @@ import pandas as pd
 from confirmatory import Task  # type: ignore[import-not-found]
 from fishlens.analysis import collapse_shares, compare, correlate, paired_difference, predict, targets
 from fishlens.analysis.inference.correction import holm
-from fishlens.analysis.power import correlation_power, paired_power
+from fishlens.analysis.power import paired_power
 from scipy import stats
 
 CURVE = ["peak", "peak_step", "width", "early_area", "area", "final", "drop", "depth_centroid"]
@@ -177,11 +177,6 @@ def detectable(power: Callable[[float], float], largest: float) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle) >= POWER else (middle, high)
     return high
-
-
-def smallest_correlation(units: int) -> float:
-    """|r| that so many independent units show with a chance of 80 %."""
-    return detectable(lambda r: correlation_power(r, units), 0.999)
 
 
 def _kept_points(task: Task) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from fishlens.analysis.report import Picture, Table, build_report, to_html, to_m
 from fishlens.analysis.report.answer import about_features, about_schedules
 from fishlens.analysis.report.comparison import comparison
 from fishlens.analysis.report.evidence import Evidence
+from scipy import stats
 
 from fishlens.errors import InputError
 from fishlens.journal import load_runs
@@ -88,6 +89,26 @@ def test_a_correlation_of_runs_that_learnt_nothing_is_said_to_be_one():
         f"Without the 5 runs that did not learn the source: ρ = {alone['estimate']:.2f}".replace("-", "−")
         in answer.evidence
     )
+
+
+def test_over_schedules_a_schedule_is_not_the_worse_for_the_seeds_that_it_lacks():
+    """Coefficients are of the levels of schedules in the additive fit of schedules and seeds, not of means of runs."""
+    table = table_of(lambda row, noise, _: 0.3 * noise, schedules=8, seeds=6)
+    of_schedule, of_seed = table["schedule"].str[3].astype(int), table["seed"].astype(int)
+    table["average"] += 60 + 2 * of_schedule + 20 * of_seed
+    table["early_area"] += 3 * ((5 * of_schedule) % 8)
+    table = table[(of_seed < 4) | (of_schedule % 2 == 0)]  # every other schedule lacks the two best seeds
+    evidence = Evidence(table)
+    (over,) = (level for level in evidence.levels if level.cluster)
+    found = evidence.plain[over].set_index("feature").loc["early_area", "estimate"]
+    design = pd.get_dummies(table[["schedule", "seed"]].astype(str)).to_numpy(dtype=float)
+    levels = [
+        np.linalg.lstsq(design, table[name] - table[name].mean(), rcond=None)[0][:8]
+        for name in ("early_area", "average")
+    ]
+    means = table.groupby("schedule")[["early_area", "average"]].mean()
+    assert found == pytest.approx(stats.spearmanr(*levels).statistic, abs=1e-12)
+    assert found != pytest.approx(means.corr("spearman").iloc[0, 1], abs=0.05)
 
 
 def test_a_correlation_that_holds_without_such_runs_is_not_doubted():
