@@ -98,11 +98,12 @@ def correlate(
                     result = _alike(table, names, method, cluster, strata, crossed) or result
                 row: dict[str, Any] = {"feature": feature, "outcome": outcome, "given": ", ".join(given)}
                 row |= {"coefficient": method} | result.as_row()
-                if cluster:
-                    row["n"] = int(np.isfinite(table[names]).all(axis=1).sum())
-                rows.append(row)
                 columns = pair[names].to_numpy(dtype=float)
-                ready.append((associate(columns, method, **labels) if result.enough else None, pair))
+                made = associate(columns, method, **labels) if result.enough else None
+                if cluster:
+                    row["n"] = _runs_behind(table, names, pair, made, [*_names(cluster), *_names(strata)])
+                rows.append(row)
+                ready.append((made, pair))
         parts.append(_joint(table, ready, cluster, strata, crossed, resamples, seed))
     found = pd.DataFrame(rows)
     if not len(found):
@@ -110,6 +111,18 @@ def correlate(
     found = with_corrected(found, by="coefficient")
     found.insert(list(found.columns).index("p_bh") + 1, "p_max", np.concatenate(parts))
     return found
+
+
+def _runs_behind(
+    table: pd.DataFrame, names: list[str], means: pd.DataFrame, found: Association | None, keys: list[str]
+) -> int:
+    """How many rows the means of clusters are of; without those of clusters that are left out (in their stratum nothing
+    varies)."""
+    whole = table[np.isfinite(table[names]).all(axis=1)]
+    if found is None:
+        return len(whole)
+    kept = means.iloc[found.rows][list(dict.fromkeys(keys))]
+    return len(whole.merge(kept, on=list(kept.columns)))
 
 
 def _automatic(table: pd.DataFrame, cluster: Names, strata: Names) -> Names:

@@ -132,3 +132,14 @@ def test_an_unknown_column_is_named():
     with pytest.raises(InputError, match="no column 'width'"):
         correlate(study(), ["width"])
     assert correlate(study(), []).empty
+
+
+def test_runs_of_a_stratum_in_which_clusters_do_not_differ_are_not_counted():
+    """A task with one schedule says nothing over schedules: its runs are not among those that the number is of."""
+    rng = np.random.default_rng(3)
+    task, schedule, seed = (part.ravel() for part in np.indices((2, 7, 3)))
+    table = pd.DataFrame({"task": task, "schedule": schedule, "seed": seed})
+    table["peak"], table["average"] = schedule + rng.standard_normal((2, 42)) / 9
+    alone = table[(table["task"] == 0) | (table["schedule"] == 0)]
+    found = correlate(alone, ["peak"], cluster="schedule", strata="task", crossed=["task", "seed"]).iloc[0]
+    assert len(alone) == 24 and found["n"] == 21

@@ -134,6 +134,16 @@ def test_a_difference_that_one_failed_run_makes_is_said_to_be_one():
     assert "over 6 shared seeds" in answer.evidence
 
 
+def test_notes_are_in_the_words_of_a_report():
+    """A statistic knows rows and strata; a reader runs and schedules, and features by their labels."""
+    evidence = Evidence(table_of(lambda row, noise, _: noise))
+    over, within = evidence.levels
+    note = "1 row left out: no value; 4 rows left out: in their stratum nothing varies"
+    said = "1 run left out: no value; 4 runs left out: in their schedule the feature or score does not vary"
+    assert evidence.remark(note, within) == said
+    assert evidence.remark("schedules cannot be told apart by early_area", over).endswith("by early area")
+
+
 def test_held_out_prediction_is_said_from_where_to_where():
     """A gain of a model that is worse than the mean of the others is no success."""
     answer = said(table_of(lambda row, noise, _: 60 + noise))

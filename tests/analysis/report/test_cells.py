@@ -7,8 +7,10 @@ import pytest
 from fishlens.analysis.report.cells import (
     cell_text,
     is_number,
+    methods_words,
     not_enough_words,
     p_text,
+    reasons,
     reconciled,
     text_of,
     with_interval,
@@ -133,3 +135,15 @@ def test_where_interval_and_p_disagree_the_row_says_why():
     assert "interval and p disagree" in reconciled(row)
     assert reconciled({**row, "p": 0.01}) == "" == reconciled({**row, "low": -0.1})
     assert reconciled({**row, "low": math.nan}) == ""
+
+
+def test_why_several_numbers_are_not_there_is_said_once():
+    few = [f"{count} run{'s' * (count > 1)}, at least 6 are needed" for count in (1, 4, 3)]
+    assert reasons([*few, "", "one of the two does not vary", few[0]]) == (
+        "4 runs, at least 6 are needed; one of the two does not vary"
+    )
+
+
+def test_methods_that_differ_in_arrangements_are_one():
+    methods = ["t interval; sign-flip p, all 64", "t interval; sign-flip p, all 4096", ""]
+    assert methods_words(methods) == "T interval; sign-flip p, all 64 or all 4096"
