@@ -1,6 +1,7 @@
 """Draws the figures of the page into figures/: python analysis/studies/real/figures.py"""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
+from fishlens.analysis.inference.clusters import codes_of
+from fishlens.analysis.inference.layout import layout
 
 WIDTH = 6.8
 COLOURS = {
@@ -63,11 +66,39 @@ def paired(task: Task) -> plt.Figure:
     return figure
 
 
+def final_level(*tasks: Task) -> plt.Figure:
+    """What a run's last tr(F) and its score in the targets differ by from its schedule's and its seed's."""
+    figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 2.5), layout="constrained")
+    for place, (task, one) in enumerate(zip(tasks, axes, strict=True)):
+        kept = task.kept.dropna(subset=["final", "average"])
+        factors = [codes_of(kept[name].to_numpy(), len(kept)) for name in ("schedule", "seed")]
+        final, score = layout(factors).residual(kept[["final", "average"]].to_numpy(dtype=float).T)
+        for name, colour in COLOURS.items():
+            mine = (kept["schedule"] == name).to_numpy()
+            one.plot(final[mine], score[mine], "o", color=colour, ms=3.5, label=name)
+        one.axhline(0, color="#dddddd", lw=0.6, zorder=0)
+        one.axvline(0, color="#dddddd", lw=0.6, zorder=0)
+        one.set(
+            xlabel="last tr(F), less schedule and seed",
+            ylabel="" if place else "targets, less schedule and seed",
+        )
+        one.set_title(f"{task.name}: {len(kept)} runs", fontsize=7, loc="left")
+    axes[-1].legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., plt.Figure]]] = {
+    "take-offs": (("nli",), take_offs),
+    "paired": (("nli",), paired),
+    "final": (("nli", "topic"), final_level),
+}
+
+
 def main() -> None:
-    task = read("nli")
-    for name, draw in {"take-offs": take_offs, "paired": paired}.items():
+    tasks = {name: read(name) for name in ("nli", "topic")}
+    for name, (made_of, draw) in FIGURES.items():
         with plt.rc_context(LOOK):
-            figure = draw(task)
+            figure = draw(*(tasks[task] for task in made_of))
         figure.savefig(HERE / "figures" / f"{name}.png", dpi=160)
         plt.close(figure)
 
