@@ -57,9 +57,10 @@ class Comparable:
 
 
 def shown(value: Any) -> str:
-    """A factor's value as a reader wants it: of a folder on somebody's machine its name alone."""
+    """A factor's value as a reader wants it: of a folder on somebody's machine its name alone. A name of the hub has
+    no folder of dots in front."""
     text = str(value)
-    return folder_name(text) if Path(text).is_absolute() else text
+    return folder_name(text) if Path(text).is_absolute() or text.startswith(("./", "../", "~/")) else text
 
 
 def folder_name(path: str) -> str:

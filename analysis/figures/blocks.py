@@ -15,7 +15,7 @@ from .style import (
     block_labels,
     canvas,
     legend_above,
-    log_axis,
+    log_values,
     new_figure,
     schedule_order,
     series_styles,
@@ -140,8 +140,7 @@ def blocks_at_the_end(
     axes.set_ylabel(label)
     axes.grid(axis="y")
     if log:
-        axes.set_yscale("log")
-        log_axis(axes.yaxis, *axes.get_ylim())
+        log_values(axes)
     legend_above(figure, axes)
     return figure
 

@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Any, ParamSpec, TypeAlias
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -248,6 +249,18 @@ def log_axis(axis: Axis, low: float, high: float) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+def log_values(axes: Axes) -> None:
+    """A logarithmic vertical axis that ends a decade below the lowest line: the band of a run that learnt nothing would
+    take most of it otherwise."""
+    axes.set_yscale("log")
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    heights = np.concatenate([y[np.isfinite(y) & (y > 0)] for y in drawn if len(y) > 2] or [np.empty(0)])
+    low, high = axes.get_ylim()
+    if len(heights) and low < heights.min() / 10:
+        axes.set_ylim(heights.min() / 10, high)
+    log_axis(axes.yaxis, *axes.get_ylim())
 
 
 def block_labels(blocks: Sequence[str]) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ from .style import (
     SeriesStyle,
     canvas,
     legend_above,
-    log_axis,
+    log_values,
     new_figure,
     schedule_order,
     series_styles,
@@ -172,8 +172,7 @@ def _value_axis(axes: Axes, label: str, log: bool) -> None:
     if not log:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         return
-    axes.set_yscale("log")
-    log_axis(axes.yaxis, *axes.get_ylim())
+    log_values(axes)
 
 
 def _unfreezing_strip(

@@ -68,10 +68,9 @@ def _claim(sure: Sequence[Row], level: Level, evidence: Evidence) -> str:
     claim = f"{', '.join(parts)} {level.words}"
     claim = claim[:1].upper() + claim[1:]
     doubts = []
-    if evidence.learnt is not None:
-        left = evidence.learnt.coefficients(level, [row["feature"] for row in sure])
-        if not _holding(sure, left):
-            doubts.append(f"without the {_diverged(evidence)}")
+    left = evidence.of_learnt.get(level)
+    if left is not None and not _holding(sure, left):
+        doubts.append(f"without the {_diverged(evidence)}")
     given = evidence.given.get(level)
     if (
         given is None
@@ -119,9 +118,9 @@ def _diverged(evidence: Evidence) -> str:
 
 def _learnt_words(first: Row, level: Level, evidence: Evidence) -> str:
     """The same coefficient where only runs that learnt the source count."""
-    if evidence.learnt is None:
+    row = _row_of(evidence.of_learnt.get(level), first["feature"])
+    if row is None:
         return ""
-    (row,) = rows_of(evidence.learnt.coefficients(level, [first["feature"]]))
     begin = f"Without the {_diverged(evidence)}"
     if math.isnan(row["estimate"]):
         return f"{begin}: {not_enough_words(evidence.remark(row['note'], level))}."

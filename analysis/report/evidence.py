@@ -119,6 +119,16 @@ class Evidence:
             return None
         return Evidence(self.table[~self.table["diverged"].astype(bool)], self.outcome)
 
+    @cached_property
+    def of_learnt(self) -> dict[Level, pd.DataFrame]:
+        """Level → the coefficient of each feature over the runs that learnt the source; empty where all did."""
+        learnt = self.learnt
+        return (
+            {}
+            if learnt is None
+            else {level: learnt.coefficients(level, self.features) for level in self.levels}
+        )
+
     def remark(self, note: str, level: Level) -> str:
         """A note of `correlate` in the words of a report: its rows are runs, or means of schedules; its strata
         schedules or groups."""

@@ -209,3 +209,17 @@ def test_an_attempt_that_began_anew_supersedes_the_estimator_before_it(tmp_path,
     with JournalWriter.open(tmp_path / "gu-0", again, resumed_from_step=0) as writer:
         writer.close("finished", step=510)
     assert load_runs(tmp_path).runs["estimator_labels"].tolist() == ["mc"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("/home/me/models/mini", "mini"),
+        ("../models/mini", "mini"),
+        ("~/runs/mini/model", "mini"),
+        ("org/mini", "org/mini"),
+        ("mini", "mini"),
+    ],
+)
+def test_of_a_folder_on_somebodys_machine_its_name_is_shown(value, text):
+    assert shown(value) == text

@@ -13,6 +13,7 @@ from ...figures.bands import RANGE_UP_TO
 from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
 
+_PERCENTILES = f", and with more than {RANGE_UP_TO} runs from the 10th to the 90th percentile"
 _FEWER = " (in brackets over how many, where not all have the feature: those that do are no fair sample)"
 
 
@@ -31,12 +32,12 @@ def fisher_curves(study: Study) -> Section:
     return Section("fisher", title, text, items)
 
 
-def _spread(study: Study) -> str:
+def _spread(study: Study, percentiles: str = _PERCENTILES) -> str:
     if max(map(len, study.by_schedule.values())) < 2:
         return "one run each"
     return (
-        "lines are means over runs (geometric on a logarithmic axis), bands reach from the lowest to the highest run, "
-        f"and with more than {RANGE_UP_TO} runs from the 10th to the 90th percentile"
+        "lines are means over runs (geometric on a logarithmic axis, which ends a decade below them), bands reach from "
+        f"the lowest to the highest run{percentiles}"
     )
 
 
@@ -79,7 +80,7 @@ def _heat_map(study: Study) -> Picture:
 
 def _at_the_end(study: Study) -> Picture:
     draw = partial(figures.blocks_at_the_end, study.ends, study.blocks, width=figures.PAGE * 0.6)
-    caption = f"tr(F) of each block at the last probe of each run, frozen or not; {_spread(study)}; runs in brackets."
+    caption = f"tr(F) of each block at the last probe of each run, frozen or not; {_spread(study, '')}; runs in brackets."
     return Picture("blocks-end", "tr(F) by block at the end", caption, draw, study.by_schedule)
 
 

@@ -123,10 +123,8 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
 
 def _of_those_that_learnt(evidence: Evidence, level: Level, whole: Table) -> list[Item]:
     """The same coefficients where some runs did not learn the source, without these."""
-    if evidence.learnt is None:
-        return []
-    found = evidence.learnt.coefficients(level, evidence.features)
-    if found["estimate"].isna().all():
+    found = evidence.of_learnt.get(level)
+    if found is None or found["estimate"].isna().all():
         return []
     rows = found.assign(label=found["feature"].map(label), remark=_remarks(found, evidence, level))
     left_out = counted(evidence.diverged, "runs")

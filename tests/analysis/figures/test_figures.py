@@ -367,3 +367,21 @@ def test_no_letter_is_an_empty_box(curves, monkeypatch, fonts):
 def test_schedules_of_one_name_stand_in_the_order_of_their_intervals():
     names = ["gu (every 20)", "fun", "gu (every 5)", "standard", "own"]
     assert figures.schedule_order(names) == ["standard", "gu (every 5)", "gu (every 20)", "fun", "own"]
+
+
+def test_a_run_that_learnt_nothing_does_not_take_the_axis_from_the_lines():
+    steps = np.arange(0, 100, 10)
+    rows = [
+        {
+            "schedule": "standard",
+            "run": f"r{k}",
+            "step": step,
+            "value": 1e-9 if k == 0 and step == 50 else 2.0,
+        }
+        for k in range(8)
+        for step in steps
+    ]
+    figure = figures.trace_over_steps(pd.DataFrame(rows))
+    low, high = figure.axes[0].get_ylim()
+    line = np.exp(np.log(2.0) * 7 / 8 + np.log(1e-9) / 8)  # the geometric mean where one run is at 1e-9
+    assert low == pytest.approx(line / 10) and high > 2
