@@ -143,7 +143,7 @@ class Evidence:
         )
         words = words.replace("in every stratum", f"in every {strata}").replace("strata", f"{strata}s")
         named = {
-            **dict.fromkeys([self.outcome.name], self.outcome.noun),
+            **dict.fromkeys([self.outcome.name], f"the {self.outcome.noun}"),
             **{name: label(name) for name in self.features},
         }
         return re.sub(r"apart by (\w+)", lambda found: f"apart by {named.get(found[1], found[1])}", words)
