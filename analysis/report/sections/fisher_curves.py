@@ -80,7 +80,8 @@ def _heat_map(study: Study) -> Picture:
 
 def _at_the_end(study: Study) -> Picture:
     draw = partial(figures.blocks_at_the_end, study.ends, study.blocks, width=figures.PAGE * 0.6)
-    caption = f"tr(F) of each block at the last probe of each run, frozen or not; {_spread(study, '')}; runs in brackets."
+    lines = _spread(study, percentiles="")
+    caption = f"tr(F) of each block at the last probe of each run, frozen or not; {lines}; runs in brackets."
     return Picture("blocks-end", "tr(F) by block at the end", caption, draw, study.by_schedule)
 
 
