@@ -26,17 +26,25 @@ def about_features(evidence: Evidence | None, runs: str = "these runs") -> State
         )
     level = evidence.main
     if level is None:
-        said = reasons(note for found in evidence.plain.values() for note in found["note"])
+        said = reasons(
+            evidence.remark(note, of) for of, found in evidence.plain.items() for note in found["note"]
+        )
         return Statement("Whether the Fisher curve goes with transfer cannot be said:", f"{said}.")
     found = evidence.plain[level]
     rows = rows_of(found[found["estimate"].notna()])
     corrected = corrected_by(found)
     # a perfect agreement has no interval, and few runs agree perfectly by chance
-    sure = [row for row in rows if row[corrected] < ALPHA and row["low"] == row["low"]]
+    sure = [
+        row
+        for row in rows
+        if row[corrected] < ALPHA and row["low"] == row["low"] and evidence.most_have(row["feature"])
+    ]
     sure.sort(key=lambda row: (row[corrected], -abs(row["estimate"])))
     first = sure[0] if sure else min(rows, key=lambda row: (row["p"], -abs(row["estimate"])))
     name = label(first["feature"])
     remark = f"; {evidence.remark(first['note'], level)}" if first["note"] else ""
+    if not evidence.most_have(first["feature"]):
+        remark += "; less than half of the runs have it, and they are no fair sample"
     parts = [
         f"{name[:1].upper() + name[1:] if sure else f'Smallest p: {name}'}, {_coefficient(first)} {level.words} "
         f"({_counted(first, level)}), p {_equals(first['p'])}, {p_text(first[corrected])} corrected for "

@@ -119,6 +119,12 @@ class Evidence:
             return None
         return Evidence(self.table[~self.table["diverged"].astype(bool)], self.outcome)
 
+    def most_have(self, feature: str) -> bool:
+        """Whether at least half of the runs with an outcome have this feature: those that do (a width: curves that fell
+        again) are no fair sample, and no claim is made of them."""
+        scored = self.table[self.table[self.outcome.name].notna()]
+        return 2 * int(scored[feature].notna().sum()) >= len(scored)
+
     @cached_property
     def of_learnt(self) -> dict[Level, pd.DataFrame]:
         """Level → the coefficient of each feature over the runs that learnt the source; empty where all did."""

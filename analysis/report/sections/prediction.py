@@ -90,6 +90,10 @@ def _correlations(evidence: Evidence, level: Level, source_runs: SourceRuns) -> 
     if level.cluster:
         columns.insert(2, Column("clusters", f"{level.cluster}s"))
     rows = plain.assign(label=plain["feature"].map(label), remark=_remarks(plain, evidence, level))
+    counted_ones = plain["estimate"].notna() | plain["note"].str.contains("needed")
+    rows["clusters"] = plain["clusters"].where(
+        counted_ones
+    )  # where nothing differs there is nothing to count
     note = f"{methods_words(plain['method'])}. Corrected over the features."
     baselines, given = evidence.baselines, evidence.given.get(level)
     if given is not None and given["estimate"].notna().any():

@@ -134,6 +134,22 @@ def test_a_difference_that_one_failed_run_makes_is_said_to_be_one():
     assert "over 6 shared seeds" in answer.evidence
 
 
+def test_what_less_than_half_of_the_runs_have_is_no_finding():
+    table = table_of(lambda row, noise, _: 60 + 2 * row["early_area"] + 0.3 * noise, seeds=10)
+    table.loc[table["seed"] > 3, "early_area"] = np.nan
+    answer = said(table)
+    assert answer.claim.startswith("No feature")
+    assert "less than half of the runs have it" in answer.evidence
+    table = table_of(lambda row, noise, _: 60 + 2 * row["early_area"] + 0.3 * noise, seeds=10)
+    table.loc[table["seed"] > 5, "early_area"] = np.nan
+    assert said(table).claim.startswith("Early area goes with more transfer")
+
+
+def test_where_nothing_can_be_said_it_is_said_in_the_words_of_a_report():
+    table = table_of(lambda row, noise, _: 60.0, schedules=3, seeds=2)
+    assert "stratum" not in said(table).evidence and "early_area" not in said(table).evidence
+
+
 def test_notes_are_in_the_words_of_a_report():
     """A statistic knows rows and strata; a reader runs and schedules, and features by their labels."""
     evidence = Evidence(table_of(lambda row, noise, _: noise))
