@@ -272,7 +272,9 @@ def test_schedules_that_score_alike_have_no_coefficient_over_schedules(tmp_path,
         for seed in range(4):
             write(tmp_path, f"way{number}", seed)
     said = [str(item) for item in items(build_report(load_runs(tmp_path), baseline="way0"), Missing).values()]
-    assert any("over schedules" in one and "schedules cannot be told apart by the average" in one for one in said)
+    assert any(
+        "over schedules" in one and "schedules cannot be told apart by the average" in one for one in said
+    )
 
 
 def test_three_seeds_have_no_coefficient_within_schedules_and_the_report_says_how_many_have(tmp_path, write):
