@@ -57,9 +57,10 @@ class FisherEstimate:
 
     @property
     def _sums(self) -> "BlockSums":
-        return self.sums or BlockSums.of(
-            self.parameters, fetched(waiting_sums(self.parameters, self.diagonal, self.mean_gradient))
-        )
+        if self.sums is not None:
+            return self.sums
+        flat = (_side_by_side(self.parameters, entries) for entries in (self.diagonal, self.mean_gradient))
+        return BlockSums.of(self.parameters, fetched(waiting_sums(*flat)))
 
     @property
     def noise_scale(self) -> dict[str, float] | None:
@@ -104,26 +105,22 @@ class BlockSums:
 
 
 def waiting_sums(
-    parameters: Mapping[str, tuple[str, ...]],
-    diagonal: Mapping[str, Tensor] | None,
-    mean_gradient: Mapping[str, Tensor] | None,
+    diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None
 ) -> dict[str, Any]:
-    """What `BlockSums` needs, on the device. Relative to the largest entry, so that float32 does where it has to."""
+    """What `BlockSums` needs, on the device, from the entries of every block as one vector. Relative to the largest
+    entry, so that float32 does where it has to."""
     found: dict[str, Any] = {"diagonal": ((), ()), "mean": ((), ())}
     if diagonal is not None:
-        relative, _ = _relative(parameters, diagonal)
+        relative, _ = _relative(diagonal)
         found["diagonal"] = (_norms(relative, 1), _norms(relative, 2))
     if mean_gradient is not None:
-        relative, largest = _relative(parameters, mean_gradient)
+        relative, largest = _relative(mean_gradient)
         found["mean"] = (_norms(relative, 2), largest)
     return found
 
 
-def _relative(
-    parameters: Mapping[str, tuple[str, ...]], entries: Mapping[str, Tensor]
-) -> tuple[list[Tensor], list[Any]]:
+def _relative(flat: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Any]]:
     """Every block's entries over the largest of them, in the widest type of the device; and the largest."""
-    flat = [_side_by_side([entries[name] for name in names]) for names in parameters.values()]
     if widest(flat[0].device) is torch.float64:
         return flat, [1.0] * len(flat)
     largest = [x.abs().max().clamp(min=torch.finfo(x.dtype).tiny) for x in flat]
@@ -134,16 +131,13 @@ def _norms(tensors: Sequence[Tensor], order: int) -> list[Tensor]:
     return list(torch._foreach_norm(list(tensors), order, dtype=widest(tensors[0].device)))
 
 
-def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """All entries as one vector; a view where they lie side by side already, as a probe leaves them."""
-    first, size = parts[0], sum(part.numel() for part in parts)
-    place = first.storage_offset()
-    for part in parts:
-        same = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        if not (same and part.is_contiguous() and part.storage_offset() == place):
-            return torch.cat([part.flatten() for part in parts])
-        place += part.numel()
-    return first.as_strided((size,), (1,), first.storage_offset())
+def _side_by_side(
+    parameters: Mapping[str, tuple[str, ...]], entries: Mapping[str, Tensor] | None
+) -> list[Tensor] | None:
+    """The entries of every block as one vector."""
+    if entries is None:
+        return None
+    return [torch.cat([entries[name].flatten() for name in names]) for names in parameters.values()]
 
 
 def _ratio(one: float, two: float) -> float:

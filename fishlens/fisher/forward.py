@@ -1,6 +1,7 @@
 """The forward pass of a probe: inputs without labels in, a prediction with a graph behind its logits out."""
 
 import inspect
+import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -58,10 +59,23 @@ def inner(model: Any) -> Any:
 
 def _arguments(model: Any) -> set[str] | None:
     """Names of the arguments of `forward`; None if it takes any."""
-    parameters = inspect.signature(inner(model).forward).parameters
+    forward = inner(model).forward
+    function = getattr(forward, "__func__", None)
+    if function is None:
+        return _names(forward)
+    if function not in _known:
+        _known[function] = _names(forward)
+    return _known[function]
+
+
+def _names(forward: Any) -> set[str] | None:
+    parameters = inspect.signature(forward).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return set(parameters)
+
+
+_known: "weakref.WeakKeyDictionary[Any, set[str] | None]" = weakref.WeakKeyDictionary()
 
 
 def ambient_autocast(device: torch.device) -> torch.dtype | None:

@@ -46,10 +46,13 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
     padding: dict[str, frozenset[int]] = {}
     gathers = reorders = checkpointed = False
     seen: set[Any] = {logits.grad_fn}
+    kinds: dict[type, str] = {}
     stack: list[Any] = [] if logits.grad_fn is None else [logits.grad_fn]
     while stack:
         node = stack.pop()
-        kind = node.name()
+        kind = kinds.get(type(node)) or node.name()
+        if kind == type(node).__name__:  # what python knows no type for has all its names under one
+            kinds[type(node)] = kind
         if kind in GATHERS:
             gathers, reorders = True, reorders or _moves_whole_rows(node, kind)
         elif kind == "CheckpointFunctionBackward":
@@ -57,8 +60,8 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
         for following, _ in node.next_functions:
             if following is None:
                 continue
-            variable = getattr(following, "variable", None)
-            if variable is not None:
+            if type(following).__name__ == "AccumulateGrad":
+                variable = following.variable
                 name = names.get(id(variable))
                 if name is not None:
                     uses[name] += 1

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 PATIENCE = 3
+_SIGNALS = sorted(signal.valid_signals(), key=lambda number: number != signal.SIGINT)
 
 
 class Deferral:
@@ -22,7 +23,7 @@ class Deferral:
 
     def install(self) -> None:
         """Takes the place of every handler that is Python code; SIGINT's first."""
-        for number in sorted(signal.valid_signals(), key=lambda number: number != signal.SIGINT):
+        for number in _SIGNALS:
             handler = signal.getsignal(number)
             if callable(handler) and not isinstance(handler, signal.Handlers):
                 self.handlers[number] = handler
@@ -71,5 +72,6 @@ def deferred_signals() -> Iterator[Deferral]:
 
 def stop_if_interrupted() -> None:
     """A place where a probe can stop."""
-    if _active is not None and threading.current_thread() is threading.main_thread():
+    waits = _active is not None and _active.pending is not None
+    if waits and threading.current_thread() is threading.main_thread():
         _active.stop()

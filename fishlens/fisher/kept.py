@@ -38,7 +38,7 @@ from fishlens.fisher.walk import Held
 
 _CONTAINERS = (list, dict, set, deque, defaultdict, OrderedDict, Counter)
 _MAPPINGS = (dict, defaultdict, OrderedDict, Counter)
-_VALUES = frozenset(
+VALUES = frozenset(
     (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 )
 # classes of the standard library that hold anybody's objects
@@ -76,7 +76,7 @@ class Search:
         """At what is held under these names."""
         for name, value in attributes.items():
             kind = type(value)
-            if kind in _VALUES or (name in OF_TORCH and name not in HOOKS):
+            if kind in VALUES or (name in OF_TORCH and name not in HOOKS):
                 continue
             if name in HOOKS:
                 self._items(value.values(), depth)
@@ -85,7 +85,7 @@ class Search:
 
     def look(self, value: Any, depth: int) -> None:
         kind = type(value)
-        if kind in _VALUES or kind in weakref.ProxyTypes or depth > DEEPEST or id(value) in self._seen:
+        if kind in VALUES or kind in weakref.ProxyTypes or depth > DEEPEST or id(value) in self._seen:
             return
         if isinstance(value, Tensor):
             return

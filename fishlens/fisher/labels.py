@@ -43,6 +43,8 @@ class LabelSource(ABC):
 
     name: str
     samples = 1
+    in_range = True
+    """Its labels are possible ones, of all that is scored; those in the data may be any."""
 
     @abstractmethod
     def targets(
@@ -54,8 +56,10 @@ class LabelSource(ABC):
         """The scores of the targets as cotangents."""
         family, logits = prediction.distribution, prediction.logits
         chosen = self.targets(prediction, labels, output, first)
-        invalid = torch.stack([family.out_of_range(logits, *target) for target in chosen]).any()
         scores = (family.score(logits, *target) for target in chosen)
+        if self.in_range:
+            return Draw(scores, len(chosen), self.samples, scored=prediction.scored.any())
+        invalid = torch.stack([family.out_of_range(logits, *target) for target in chosen]).any()
         scored = torch.stack([mask.any() for _, mask in chosen]).any()
         return Draw(scores, len(chosen), self.samples, invalid, scored)
 
@@ -127,6 +131,7 @@ class Empirical(LabelSource):
     """The data's own labels."""
 
     name = "empirical"
+    in_range = False
 
     def targets(
         self, prediction: BatchLogits, labels: Mapping[str, Tensor], output: Output, first: int

@@ -9,15 +9,16 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fishlens.fisher.interrupts import deferred_signals
+from fishlens.fisher.interrupts import Deferral, deferred_signals
 from fishlens.fisher.kept import kept
 from fishlens.fisher.walk import known, modules, named_parameters
 
@@ -35,6 +36,13 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
+def undisturbed() -> Iterator[Deferral]:
+    """Inside, no other thread measures, and signals wait."""
+    with _one_thread, deferred_signals() as signals:
+        yield signals
+
+
+@contextmanager
 def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "eval") -> Iterator[None]:
     """Inside, exactly the `measured` parameters require a gradient and the model is in `mode`; outside, all
     is as before.
@@ -46,32 +54,29 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     training. What was compiled runs as it is written. One thread at a time: BackPACK hands the calls of every backward
     pass to whatever is measured in the process.
     """
-    with _one_thread, deferred_signals() as signals:
-        flags = [(module, module.training) for module in modules(model)]
+    with undisturbed() as signals:
+        inside, parameters = modules(model), [p for _, p in named_parameters(model)]
+        flags, requires = list(map(_training, inside)), list(map(_requires_grad, parameters))
+        gradients = list(map(_grad, parameters))
         wanted = {id(p) for p in measured}
-        parameters: list[tuple[Tensor, bool, Tensor | None]] = [
-            (p, p.requires_grad, p.grad) for _, p in named_parameters(model)
-        ]
         modes = training_flags(model, mode)
         try:
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
-                for module, flag in modes.items():
-                    if module.training is not flag:
-                        _set_flag(module, flag)
-                for parameter, requires, _ in parameters:
-                    if requires != (id(parameter) in wanted):
-                        parameter.requires_grad_(not requires)
+                if modes:
+                    _set_flags(inside, [modes[module] for module in inside])
+                _require_gradients(parameters, [id(p) in wanted for p in parameters])
                 yield
         finally:
             signals.restoring = True
-            for module, flag in flags:
-                if module.training != flag:
-                    _set_flag(module, flag)
-            for parameter, requires, gradient in parameters:
-                if parameter.requires_grad != requires:
-                    parameter.requires_grad_(requires)
-                if parameter.grad is not gradient:
-                    parameter.grad = gradient
+            _set_flags(inside, flags)
+            _require_gradients(parameters, requires)
+            if not all(map(is_, map(_grad, parameters), gradients)):
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    if parameter.grad is not gradient:
+                        parameter.grad = gradient
+
+
+_training, _requires_grad, _grad = attrgetter("training"), attrgetter("requires_grad"), attrgetter("grad")
 
 
 @contextmanager
@@ -91,27 +96,35 @@ def collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _set_flag(module: nn.Module, training: bool) -> None:
-    """`module.training = training`, without the code that a module runs when an attribute is set."""
-    if "training" in vars(module):
-        vars(module)["training"] = training
-    else:
-        module.training = training
+def _set_flags(modules: Sequence[nn.Module], flags: Sequence[bool]) -> None:
+    """`module.training = flag` of every module, without the code that a module runs when an attribute is set."""
+    if list(map(_training, modules)) == flags:
+        return
+    for module, flag in zip(modules, flags, strict=True):
+        if "training" in vars(module):
+            vars(module)["training"] = flag
+        elif module.training != flag:
+            module.training = flag
+
+
+def _require_gradients(parameters: Sequence[Tensor], flags: Sequence[bool]) -> None:
+    if list(map(_requires_grad, parameters)) == flags:
+        return
+    for parameter, flag in zip(parameters, flags, strict=True):
+        if parameter.requires_grad != flag:
+            parameter.requires_grad_(flag)
 
 
 @contextmanager
 def random_states_kept(data: Any = None) -> Iterator[None]:
-    """Afterwards the random states of Python, numpy and torch on every device are as before.
-
-    And what `data` keeps, if it is a `DataLoader` or an iterable of somebody's: to read from it draws numbers, shuffled
-    or not, moves samplers, and starts workers that are to stay.
-    """
+    """Afterwards the random states of Python, numpy and torch on every device are as before; and what `data` keeps (see
+    `reading`)."""
     numpy_state = np.random.get_state()  # noqa: NPY002 (the global generator is what must not move)
     python_state, cpu_state = random.getstate(), torch.get_rng_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
-        with kept(*_readers(data)):
+        with reading(data):
             yield
     finally:
         random.setstate(python_state)
@@ -121,6 +134,12 @@ def random_states_kept(data: Any = None) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)
+
+
+def reading(data: Any) -> AbstractContextManager[None]:
+    """Afterwards what `data` keeps is as before, if it is a `DataLoader` or an iterable of somebody's: to read from it
+    draws numbers, shuffled or not, moves samplers, and starts workers that are to stay."""
+    return kept(*readers) if (readers := _readers(data)) else nullcontext()
 
 
 def _readers(data: Any) -> list[Any]:
@@ -197,24 +216,28 @@ def _asked(module: nn.Module, parts: list[nn.Module], training: bool) -> list[bo
 @contextmanager
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
-    on_parameters = [(p, p._backward_hooks) for _, p in named_parameters(model) if p._backward_hooks]
+    parameters = [p for _, p in named_parameters(model)]
+    hooks = map(attrgetter("_backward_hooks"), parameters)
+    on_parameters = [(p, held) for p, held in zip(parameters, hooks, strict=True) if held]
+    own = [vars(module) for module in modules(model)]
     on_modules = [
-        (module, name, vars(module)[name])
-        for module in modules(model)
+        (held, name, held[name])
         for name in ("_backward_hooks", "_backward_pre_hooks")
-        if vars(module).get(name)
+        if any(map(methodcaller("get", name), own))
+        for held in own
+        if held.get(name)
     ]
     try:
         for parameter, _ in on_parameters:
             parameter._backward_hooks = None
-        for module, name, _ in on_modules:
-            vars(module)[name] = OrderedDict()
+        for held, name, _ in on_modules:
+            held[name] = OrderedDict()
         yield
     finally:
-        for parameter, hooks in on_parameters:
-            parameter._backward_hooks = hooks
-        for module, name, hooks in on_modules:
-            vars(module)[name] = hooks
+        for parameter, before in on_parameters:
+            parameter._backward_hooks = before
+        for held, name, before in on_modules:
+            held[name] = before
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw, LabelSource, check_labels, choose_source
-from fishlens.fisher.observe import collector_paused, observing, random_states_kept
+from fishlens.fisher.observe import collector_paused, observing, reading, undisturbed
 from fishlens.fisher.outputs import BatchLogits, Output
 from fishlens.fisher.passes import back_propagate
 from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Proof, Prover
@@ -135,14 +136,13 @@ def estimate_fisher(
         )
         limit = PRESETS[preset].batches if preset else None
         parameters = [p for block in blocks for p in block.parameters.values()]
-        with observing(model, parameters, mode), random_states_kept(data):
+        with undisturbed(), probe.unchanged(), observing(model, parameters, mode), reading(data):
             if mode == "train":
                 torch.manual_seed(seed)
-            with probe.unchanged():
-                for batch in islice(batches_of(data), limit):
-                    with collector_paused():
-                        probe.measure(batch, first_example)
-                    first_example += batch.size
+            for batch in islice(batches_of(data), limit):
+                with collector_paused():
+                    probe.measure(batch, first_example)
+                first_example += batch.size
         return probe.finish(mode)
 
 
@@ -265,7 +265,7 @@ class Probe:
     def proof_of(self, batch: Batch) -> tuple[Taps, BatchLogits, Proof]:
         """A forward pass with taps on the leaves, and which parameters they may measure."""
         taps, prediction = self._forward(batch)
-        drawing = any(module.training for module in modules(self.model))
+        drawing = any(map(attrgetter("training"), modules(self.model)))
         prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing, self.together)
         try:
             return taps, prediction, prover.prove(taps, prediction, batch)
@@ -367,16 +367,14 @@ class Probe:
         if self.preset is not None:
             self.tally.scale, normalisation = self.tally.batches, "sum over batches"
         self.tally.finish()
-        diagonal, mean_gradient = (
-            None if flat is None else flat.parts for flat in (self.tally.squares, self.tally.sums)
-        )
+        squares, sums = self.tally.squares, self.tally.sums
         parameters = {block.name: tuple(block.parameters) for block in self.blocks}
         waiting = fetched(
             {
                 "tally": self.tally.waiting,
                 "certainties": [each for each in self.certainties if each is not None],
                 "scored": self.scored,
-                "sums": waiting_sums(parameters, diagonal, mean_gradient),
+                "sums": waiting_sums(squares and squares.blocks, sums and sums.blocks),
             }
         )
         per_example = self.tally.per_example(waiting["tally"])
@@ -429,8 +427,8 @@ class Probe:
             stderr=stderr,
             per_example=per_example,
             meta=meta,
-            diagonal=diagonal,
-            mean_gradient=mean_gradient,
+            diagonal=squares and squares.parts,
+            mean_gradient=sums and sums.parts,
             spectrum=self.tally.spectrum(),
             parameters=parameters,
             sums=BlockSums.of(parameters, waiting["sums"]),

@@ -27,7 +27,7 @@ from fishlens.fisher.operations import fits
 from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.routing import place_rows, random_cotangent
 from fishlens.fisher.rows import FEW_POWERS, POWERS, ROWS, Rows, example_weights, mixed_calls
-from fishlens.fisher.tally import finite
+from fishlens.fisher.tally import extremes
 from fishlens.fisher.taps import Taps
 from fishlens.fisher.transfer import fetched
 from fishlens.fisher.walk import Tree
@@ -221,7 +221,7 @@ class Prover:
         if taps.examples > 1 and rows.before:
             weights = example_weights(taps.examples, self._powers(taps, logits))
             rows.weigh(logits, cotangent, weights)
-        usable = finite(logits) & (cotangent != 0).any()
+        usable = torch.isfinite(extremes(logits)).all() & (cotangent != 0).any()
         kinds = self._kinds(taps, logits)
         fetch = fetched({"usable": usable, "rows": rows.waiting, "claims": claims.waiting})
         mixed = rows.mixed(fetch["rows"], weights, ROWS.of(kinds)) if weights is not None else []

@@ -16,7 +16,7 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
     refuse_sharded(model)
     named = named_parameters(model)
     mine = {id(parameter) for _, parameter in named}
-    for name, parameter in named:
+    for name, parameter in [] if _ordinary(named) else named:
         if nn.parameter.is_lazy(parameter):
             raise InputError(
                 f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"
@@ -49,15 +49,20 @@ def _perhaps_refused(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def refuse_sharded(model: nn.Module) -> None:
     """`InputError` naming the first parameter that is sharded over processes, measured or not."""
-    for name, parameter in named_parameters(model):
+    named = named_parameters(model)
+    for name, parameter in [] if _ordinary(named) else named:
         if reason := _sharded(parameter):
             raise InputError(f"parameter {name!r} {reason}")
 
 
+def _ordinary(named: Sequence[tuple[str, nn.Parameter]]) -> bool:
+    """Whether all are of torch's own class, and nobody has put anything on them."""
+    parameters = [parameter for _, parameter in named]
+    return set(map(type, parameters)) == {nn.Parameter} and not any(map(vars, parameters))
+
+
 def _sharded(parameter: Tensor) -> str | None:
     """Whether other processes hold parts of it: every forward pass then waits for them."""
-    if type(parameter) is nn.Parameter and not vars(parameter):
-        return None
     kind = type(parameter).__name__
     if getattr(parameter, "_is_flat_param", False) or kind == "FlatParameter":
         return "is a flat parameter of FullyShardedDataParallel; gather it first (summon_full_params)"
@@ -79,8 +84,10 @@ def _refused_parameter(parameter: nn.Parameter) -> str | None:
         return "has no data (meta device); load the weights first"
     if parameter.numel() == 0:
         return "is empty; expected at least one number"
+    if type(parameter) is nn.Parameter or parameter.requires_grad:
+        return None
     kind = type(parameter.data)
-    if kind is torch.Tensor or parameter.requires_grad:
+    if kind is torch.Tensor:
         return None
     if _integers_inside(parameter):
         return f"is a {kind.__name__} that holds integers (quantised), which have no gradient"

@@ -11,6 +11,7 @@ it writes nothing, later ones are only checked for what shows for free: attribut
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
-from fishlens.fisher.kept import Search
+from fishlens.fisher.kept import VALUES, Search
 from fishlens.fisher.places import Place, put_back, same_content
 from fishlens.fisher.walk import Held, Tree, tree_of
 
@@ -82,6 +83,16 @@ def _address(tensor: Tensor) -> int | None:
         return None
 
 
+def _addresses(tensors: list[Tensor]) -> list[int | None]:
+    try:
+        return list(map(Tensor.data_ptr, tensors))
+    except (NotImplementedError, RuntimeError):
+        return list(map(_address, tensors))
+
+
+_version = attrgetter("_version")
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The tensors that an operation writes to."""
     schema = func._schema
@@ -102,12 +113,11 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a model keeps state: `others` are attributes that are not its modules' own, `containers` what they all hold
-    (see `Search`), `places` what else there is. It is right for as long as attributes and containers hold what they
-    held."""
+    """Where a model keeps state: `attributes` of its modules and what else is kept in dicts (see `Search`), `contents`
+    of other containers, and other `places`. It is right for as long as attributes and containers hold what they held.
+    """
 
     attributes: Held
-    others: list[dict[str, Any]]
     contents: list[tuple[Any, Any]]
     places: list[Place]
 
@@ -118,27 +128,41 @@ class Layout:
 def layout_of(tree: Tree) -> Layout:
     """The layout of a model. It is kept, with its tree, for the next probe, unless it was another one before."""
     kept: Layout | None = tree.known.get("layout")
-    own = [vars(module) for module in tree.modules]
     if kept is not None:
-        attributes = Held([*own, *kept.others])
-        if attributes.same_as(kept.attributes) and kept.holds():
+        same, tree.looked = tree.looked or kept.attributes.unchanged(), False
+        if not same:
+            kept = _with_other_values(kept)
+        if kept is not None and kept.holds():
+            tree.known["layout"], tree.attributes = kept, kept.attributes
             return kept
-    found = _found_layout(own, tree)
+    found = _found_layout(tree)
     # what a model puts into its attributes with every pass is not held on to from one probe to the next
     tree.known["layout"] = found if "layout" not in tree.known else None
+    tree.attributes = None if tree.known["layout"] is None else found.attributes
     return found
 
 
-def _found_layout(own: list[dict[str, Any]], tree: Tree) -> Layout:
+def _with_other_values(layout: Layout) -> Layout | None:
+    """The layout of a model in which numbers, words and flags have changed since; None where more has."""
+    now = Held(layout.attributes.dicts)
+    changed = layout.attributes.differences(now)
+    if changed is None or not all(type(value) in VALUES for value in changed):
+        return None
+    return Layout(now, layout.contents, layout.places)
+
+
+def _found_layout(tree: Tree) -> Layout:
     search = Search()
     search.look_at_modules(tree.modules)
-    for _, tensor in (*tree.named_parameters, *tree.named_buffers):
+    for tensor in tree.tensors:
         if held := getattr(tensor, "__dict__", None):  # what libraries keep on a tensor: bitsandbytes' scales
             search.attributes[id(held)] = held
             search.look_at(held)
-    others = list(search.attributes.values())
-    containers = [(container, container.copy()) for container in search.containers.values()]
-    return Layout(Held([*own, *others]), others, containers, list(search.places.values()))
+    dicts = [held for held in search.containers.values() if isinstance(held, dict)]
+    others = [held for held in search.containers.values() if not isinstance(held, dict)]
+    contents = [(container, container.copy()) for container in others]
+    attributes = Held([*tree.own, *search.attributes.values(), *dicts])
+    return Layout(attributes, contents, list(search.places.values()))
 
 
 class State:
@@ -146,29 +170,33 @@ class State:
 
     def __init__(self, model: nn.Module) -> None:
         tree = tree_of(model)
+        looked = tree.looked
         layout = layout_of(tree)
         self.attributes = layout.attributes
-        self.own = tree.look_inside()
+        self.inside = tree.inside if looked else tree.look_inside()
         self.contents = layout.contents
         self.states = [(place, place.read()) for place in layout.places]
-        self.tensors = [
-            (name, tensor, tensor.detach(), tensor._version)
-            for name, tensor in (*tree.named_parameters, *tree.named_buffers)
-        ]
+        self.tensors = tree.tensors
+        self.aliases = [tensor.detach() for tensor in self.tensors]
+        self.versions = list(map(_version, self.tensors))
+        self.names = [name for name, _ in (*tree.named_parameters, *tree.named_buffers)]
 
     def restore(self) -> bool:
         """Puts back what is no longer the same object; whether there was anything."""
         changed = self.attributes.restore()
-        changed = self.own.restore() or changed
-        for _, tensor, alias, _ in self.tensors:
-            if _address(tensor) != _address(alias):
-                tensor.data = alias
-                changed = True
+        changed = self.inside.restore() or changed
+        if _addresses(self.tensors) != _addresses(self.aliases):
+            changed = True
+            for tensor, alias in zip(self.tensors, self.aliases, strict=True):
+                if _address(tensor) != _address(alias):
+                    tensor.data = alias
         return put_back(self.contents, self.states) or changed
 
     def written(self) -> str | None:
         """The name of a parameter or buffer that has been written to since."""
-        return next((name for name, tensor, _, version in self.tensors if tensor._version != version), None)
+        now = list(map(_version, self.tensors))
+        named = zip(self.names, now, self.versions, strict=True)
+        return next((name for name, version, before in named if version != before), None)
 
 
 class Forwards:

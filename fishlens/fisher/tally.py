@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _unflatten_dense_tensors
 
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
@@ -16,9 +17,9 @@ from fishlens.fisher.labels import Draw
 from fishlens.fisher.transfer import widest
 
 
-def finite(logits: Tensor) -> Tensor:
-    """Whether all are finite, a scalar; nothing of their size is made."""
-    return torch.isfinite(torch.stack(torch.aminmax(logits.detach()))).all()
+def extremes(logits: Tensor) -> Tensor:
+    """The smallest and the largest, `[2]`: finite where all are; nothing of their size is made."""
+    return torch.stack(torch.aminmax(logits.detach()))
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Tally:
         self.scale = 1.0  # of all contributions
         self.examples = self.batches = self.contributions = self.kept_bytes = 0
         self.norms: list[Norms] = []
-        self.flags: list[Tensor] = []  # [logits not finite, label out of range] per batch
+        self.flags: list[tuple[Tensor, Tensor | None]] = []  # (extreme logits, label out of range) per batch
         self.squares: Flat | None = None
         self.sums: Flat | None = None
         self.kept: dict[str, list[Tensor]] = {
@@ -74,9 +75,7 @@ class Tally:
             self.squares = Flat(self.blocks, self.dtype, self.device)
         if self.want_mean and self.sums is None:
             self.sums = Flat(self.blocks, self.dtype, self.device)
-        nonfinite = ~finite(logits)
-        invalid = torch.zeros_like(nonfinite) if draw.invalid is None else draw.invalid
-        self.flags.append(torch.stack([nonfinite, invalid]))
+        self.flags.append((extremes(logits), draw.invalid))
         if self.want_spectrum:
             self._make_room(size * draw.passes)
             for name, shape in self.shapes.items():
@@ -99,7 +98,7 @@ class Tally:
         if len(names) > 1:
             norms = self._squares_of_many(names, gradient)
         elif self.squares is not None:
-            into = self.squares.parts[names[0]].view(gradient.shape)
+            into = self.squares.shaped(names, gradient.shape)[0]
             norms = gradient.squares(gradient.chunk_for(self.memory), into, self.weight)
         else:
             norms = gradient.squared_norms(gradient.chunk_for(self.memory))
@@ -117,7 +116,7 @@ class Tally:
             return gradient.squared_norms(gradient.examples)
         square = gradient.squared()
         summed = square.view(len(names), -1, *square.shape[1:]).sum(1)
-        into = [self.squares.parts[name].view(gradient.shape) for name in names]
+        into = self.squares.shaped(names, gradient.shape)
         torch._foreach_add_(into, list(summed.unbind(0)), alpha=self.weight)
         return flattened(square).sum(1)
 
@@ -143,8 +142,8 @@ class Tally:
 
     def per_example(self, waiting: dict[str, Any]) -> dict[str, Tensor]:
         """Contributions to every block's trace, on the CPU; `InputError` if a batch was flagged."""
-        for number, (nonfinite, wrong) in enumerate(waiting["flags"], start=1):
-            if nonfinite:
+        for number, (numbers, wrong) in enumerate(waiting["flags"], start=1):
+            if not np.isfinite(numbers).all():
                 raise InputError(
                     f"the logits of batch {number} are not finite (NaN or infinite); expected numbers"
                 )
@@ -152,10 +151,9 @@ class Tally:
                 raise InputError(f"a label of batch {number} is out of the range of the model's output")
         table = np.zeros((len(self.blocks), self.contributions))
         for norms, values in zip(self.norms, waiting["norms"], strict=True):
-            for name, row in zip(norms.names, values.reshape(len(norms.names), -1), strict=True):
-                table[self.row_of[name], norms.start : norms.start + len(row)] += norms.weight * row.astype(
-                    float
-                )
+            rows = values.reshape(len(norms.names), -1).astype(float)
+            into = table[:, norms.start : norms.start + rows.shape[1]]
+            np.add.at(into, [self.row_of[name] for name in norms.names], norms.weight * rows)
         table *= self.scale
         return {
             block.name: torch.from_numpy(row.copy()) for block, row in zip(self.blocks, table, strict=True)
@@ -184,11 +182,16 @@ class Tally:
 
 class Flat:
     """One number for every entry of every parameter, side by side block after block: `data` is all of it, `parts` its
-    views by parameter."""
+    views by parameter, `blocks` those by block."""
 
     def __init__(self, blocks: Sequence[Block], dtype: torch.dtype, device: torch.device) -> None:
         named = {name: p for block in blocks for name, p in block.parameters.items()}
-        sizes = [p.numel() for p in named.values()]
+        sizes = [block.size for block in blocks]
         self.data = torch.zeros(sum(sizes), dtype=dtype, device=device)
-        slices = self.data.split(sizes)
-        self.parts = {name: part.view(p.shape) for (name, p), part in zip(named.items(), slices, strict=True)}
+        self.blocks = self.data.split(sizes)
+        self.parts = dict(zip(named, _unflatten_dense_tensors(self.data, [*named.values()]), strict=True))
+
+    def shaped(self, names: Sequence[str], shape: torch.Size) -> list[Tensor]:
+        """The parts of parameters of one shape, in the shape of their gradients."""
+        parts = [self.parts[name] for name in names]
+        return parts if parts[0].shape == shape else [part.view(shape) for part in parts]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from backpack import backpack
+from backpack import backpack, hook_run_extensions
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
@@ -26,6 +26,7 @@ from fishlens.fisher.extensions import (
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters, fits
+from fishlens.fisher.together import MOST_WAITING, small_on
 from fishlens.fisher.walk import modules
 
 OPERATION = OperationRule()
@@ -47,19 +48,21 @@ class Places:
 
 @dataclass(frozen=True)
 class Tapped:
-    """One tapped call: `names` maps the module's local parameter names to the model's; at `node` its output leaves in
-    the graph, and `shape` is the output's."""
+    """One tapped call: `names` maps the module's local parameter names to the model's; at `edge` its output leaves in
+    the graph, and `shape` is the output's. `asked`: autograd is asked for the gradient there, which no `Tap` hands on.
+    """
 
     rule: Rule
     names: Mapping[str, str]
     call: Call
     version: int  # of the stored input: a later write in place shows
-    node: Any
+    edge: GradientEdge
     shape: tuple[int, ...]
+    asked: bool
 
     @property
-    def edge(self) -> GradientEdge:
-        return GradientEdge(self.node, 0)
+    def node(self) -> Any:
+        return self.edge.node
 
     @property
     def stale(self) -> bool:
@@ -79,6 +82,8 @@ class Taps:
     nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
     loose. For those `again`, a module around them runs again for every example (see `again`): the one as many steps
     out of their own as given; `run` runs a part of the model.
+    The gradients of small outputs are asked of autograd, all at once; that of a large one is handed on by a `Tap` and
+    gone before the next.
     That a layout fits does not prove that its rows are the examples': see `proof`.
     """
 
@@ -126,6 +131,8 @@ class Taps:
             if names and not replaced(module) and (rule := rule_for(module)) is not None:
                 self.leaves.append((module, rule, names))
         self.handles: list[Any] = []
+        self.small = small_on(self.thread.device)
+        self.room = MOST_WAITING * self.small  # bytes of outputs whose gradients may still be asked for
 
     def _named(self, module: nn.Module) -> dict[str, str]:
         """Local name -> name in the model, of the module's own parameters of interest."""
@@ -166,7 +173,7 @@ class Taps:
                 if self._chosen(leaf_input, output):
                     self.shapes[-1] = (leaf, (-1, shape[1]))  # how many rows differs from batch to batch
                     call = rule.call(module, leaf_input.detach())
-                    tapped = self._remember(rule, names, call, Tap.apply(output, self.thread, call))
+                    tapped = self._tap(rule, names, call, output)
                     self.routed[id(call)] = self.tapped[id(call)]
                     return tapped
                 node = getattr(output, "grad_fn", None)
@@ -176,11 +183,20 @@ class Taps:
                 return None
             if torch.is_autocast_enabled(output.device.type):
                 self.autocast = torch.get_autocast_dtype(output.device.type)
-            call = rule.call(module, leaf_input.detach())
-            tapped = self._remember(rule, names, call, Tap.apply(output, self.thread, call))
+            tapped = self._tap(rule, names, rule.call(module, leaf_input.detach()), output)
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
+
+    def _tap(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
+        """What takes the place of a leaf's output: itself where its gradient is asked for."""
+        size, node = output.nbytes, output.grad_fn
+        if size > min(self.small, self.room) or node is None:
+            return self._remember(rule, names, call, Tap.apply(output, self.thread, call))
+        self.room -= size
+        edge, shape = GradientEdge(node, output.output_nr), tuple(output.shape)
+        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, True)
+        return output
 
     def _hooks_again(
         self, module: nn.Module, inside: Mapping[str, nn.Parameter]
@@ -222,10 +238,8 @@ class Taps:
         return self._remember(OPERATION, meeting.names, call, output)
 
     def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
-        assert output.output_nr == 0
-        self.tapped[id(call)] = Tapped(
-            rule, names, call, call.stored._version, output.grad_fn, tuple(output.shape)
-        )
+        edge, shape = GradientEdge(output.grad_fn, output.output_nr), tuple(output.shape)
+        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, False)
         return output
 
     def keep(self, nodes: Collection[Any]) -> None:
@@ -294,11 +308,17 @@ class Taps:
     ) -> tuple[Tensor | None, ...]:
         """One backward pass: every tapped call on the way is handed to `on_call`; the gradients of `inputs`."""
         extension = PerExampleExtension(lambda call, _, gradient: on_call(self.tapped[id(call)], gradient))
+        asked = [tapped for tapped in self.tapped.values() if tapped.asked]
+        wanted = [self.thread, *inputs, *(tapped.edge for tapped in asked)]
         with (
             backpack(extension, retain_graph=retain_graph),
             torch.autocast(logits.device.type, enabled=False),
         ):
-            return gradient_of(logits, [self.thread, *inputs], cotangent, retain_graph=retain_graph)[1:]
+            found = gradient_of(logits, wanted, cotangent, retain_graph=retain_graph)
+            for tapped, gradient in zip(asked, found[1 + len(inputs) :], strict=True):
+                if gradient is not None:
+                    hook_run_extensions(tapped.call, (), (gradient,))
+        return found[1 : 1 + len(inputs)]
 
     def sides(self, tapped: Tapped, gradient: Tensor, unscale: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The input of a call and the gradient of its output, `[N, T, …]`."""

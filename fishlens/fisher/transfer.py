@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 NUMPY = {
     torch.float64: np.float64, torch.float32: np.float32, torch.bool: np.bool_, torch.uint8: np.uint8,
@@ -45,17 +46,24 @@ def _exchanged(tree: Any, arrays: Mapping[int, np.ndarray]) -> Any:
 
 def _at_once(tensors: list[Tensor]) -> list[np.ndarray]:
     """As bytes, so that whole numbers, flags and floats of any width go together and keep every bit."""
-    known = [(t.detach() if t.dtype in NUMPY else t.detach().float()).contiguous() for t in tensors]
+    by_type: dict[torch.dtype, list[int]] = {}
+    known = [t.detach() if t.dtype in NUMPY else t.detach().float() for t in tensors]
+    for place, tensor in enumerate(known):
+        by_type.setdefault(tensor.dtype, []).append(place)
     # the widest first: bytes of a wide type begin where such a type may
-    order = sorted(range(len(known)), key=lambda place: -known[place].element_size())
-    data = torch.cat([known[place].reshape(-1).view(torch.uint8) for place in order]).cpu().numpy()
+    types = sorted(by_type, key=lambda kind: -kind.itemsize)
+    flat = [
+        _flatten_dense_tensors([known[place] for place in by_type[kind]]).view(torch.uint8) for kind in types
+    ]
+    data = (torch.cat(flat) if len(flat) > 1 else flat[0]).cpu().numpy()
     found: list[Any] = [None] * len(known)
     start = 0
-    for place in order:
-        tensor = known[place]
-        stop = start + tensor.numel() * tensor.element_size()
-        found[place] = data[start:stop].view(NUMPY[tensor.dtype]).reshape(tensor.shape).copy()
-        start = stop
+    for kind in types:
+        for place in by_type[kind]:
+            shape = known[place].shape
+            stop = start + shape.numel() * kind.itemsize
+            found[place] = data[start:stop].view(NUMPY[kind]).reshape(shape).copy()
+            start = stop
     return found
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from operator import is_
+from operator import is_, methodcaller
 from typing import Any, TypeVar
 
 import torch
@@ -26,8 +26,17 @@ class Held:
     def __init__(self, dicts: Sequence[dict[str, Any]]) -> None:
         self.dicts = dicts
         self.sizes = list(map(len, dicts))
-        self.keys = list(chain.from_iterable(dicts))
-        self.values = list(chain.from_iterable(held.values() for held in dicts))
+        self.filled = list(filter(None, dicts))
+        self.keys = list(chain.from_iterable(self.filled))
+        self.values = list(chain.from_iterable(map(_values, self.filled)))
+
+    def unchanged(self) -> bool:
+        """Whether the dicts hold the same objects under the same keys in the same order as then."""
+        return (
+            list(map(len, self.dicts)) == self.sizes
+            and all(map(is_, chain.from_iterable(map(_values, self.filled)), self.values))
+            and list(chain.from_iterable(self.filled)) == self.keys
+        )
 
     def same_as(self, other: "Held") -> bool:
         """Whether both hold the same objects under the same keys in the same order."""
@@ -35,9 +44,16 @@ class Held:
             self.sizes == other.sizes and self.keys == other.keys and all(map(is_, self.values, other.values))
         )
 
+    def differences(self, other: "Held") -> list[Any] | None:
+        """The values in which two looks at the same dicts differ, of both; None where they differ in more."""
+        if self.sizes != other.sizes or self.keys != other.keys:
+            return None
+        pairs = zip(self.values, other.values, strict=True)
+        return [value for pair in pairs if pair[0] is not pair[1] for value in pair]
+
     def restore(self) -> bool:
         """Puts back what the dicts held; whether anything had changed."""
-        if self.same_as(Held(self.dicts)):
+        if self.unchanged():
             return False
         start = 0
         for held, size in zip(self.dicts, self.sizes, strict=True):
@@ -45,35 +61,49 @@ class Held:
             start += size
             if list(held) != keys or not all(map(is_, held.values(), values)):
                 held.clear()
-                held.update(zip(keys, values, strict=True))
+                for key, value in zip(keys, values, strict=True):
+                    held[key] = value
         return True
 
 
+_values = methodcaller("values")
+
+
 class Tree:
-    """The modules of `model` and their own tensors, as lists; `known` is what was found out of them."""
+    """The modules of `model` and their own tensors, as lists; `known` is what was found out of them.
+
+    `attributes`: what the modules' own attributes were at the last probe, if they stay the same from one to the next.
+    `looked`: has the walk under way just seen that they are the same still? Whoever relies on it takes it back, because
+    what runs afterwards may change them.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.named_modules = _named_modules(model)
         self.modules = [module for _, module in self.named_modules]
-        self.held, self.attributes = self._look()
+        self.own = list(map(vars, self.modules))
+        self.names = list(chain.from_iterable(self.own))
+        self.inside = self.look_inside()
         self.named_parameters: list[tuple[str, nn.Parameter]] = self._named("_parameters")
         self.named_buffers: list[tuple[str, Tensor]] = self._named("_buffers")
+        self.tensors = [tensor for _, tensor in (*self.named_parameters, *self.named_buffers)]
         self.known: dict[Hashable, Any] = {}
-
-    def _look(self) -> tuple[Held, list[str]]:
-        """Children, parameters and buffers of all modules; and the names of the modules' attributes."""
-        return self.look_inside(), list(chain.from_iterable(map(vars, self.modules)))
+        self.attributes: Held | None = None
+        self.looked = False
 
     def look_inside(self) -> Held:
         """What every module holds at this moment: its children, parameters and buffers."""
-        own = [vars(module) for module in self.modules]
-        return Held([held[kind] for held in own for kind in ("_modules", "_parameters", "_buffers")])
+        return Held([held[kind] for held in self.own for kind in ("_modules", "_parameters", "_buffers")])
 
     def holds(self) -> bool:
         """Whether the model is as it was, but for values of attributes."""
-        held, attributes = self._look()
-        return attributes == self.attributes and held.same_as(self.held)
+        if not all(map(is_, map(vars, self.modules), self.own)):
+            return False
+        self.looked = self.attributes is not None and self.attributes.unchanged()
+        if self.looked:
+            return self.inside.unchanged()
+        before, self.inside = self.inside, self.look_inside()
+        return list(chain.from_iterable(self.own)) == self.names and self.inside.same_as(before)
 
     def _named(self, kind: str) -> list[tuple[str, Any]]:
         return list(_once((name, vars(module)[kind]) for name, module in self.named_modules))
@@ -94,6 +124,8 @@ def walked_once(model: nn.Module, before: Tree | None = None) -> Iterator[Tree]:
     if outer is None or outer.model is not model:
         again = before is not None and before.model is model and before.holds()
         _kept.tree = before if again else Tree(model)
+    else:
+        outer.looked = False  # it may have been long ago
     try:
         assert _kept.tree is not None
         yield _kept.tree
