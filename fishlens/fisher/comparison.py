@@ -98,15 +98,20 @@ def histogram_table(diagonal: Diagonal, parameters: Parameters) -> list[Tensor]:
             room = MOST_COUNTED
         groups[-1].append(block)
         room -= size
-    return [_counts([_flat(diagonal, parameters[block]) for block in group]) for group in groups if group]
+    return [
+        _counts(_flat(diagonal, [name for block in group for name in parameters[block]]), sizes)
+        for group in groups
+        if (sizes := [sum(diagonal[name].numel() for name in parameters[block]) for block in group])
+    ]
 
 
-def _counts(blocks: Sequence[Tensor]) -> Tensor:
-    place = torch.cat(list(blocks)).log10().sub_(_LOWEST).mul_(_PER_DECADE).floor_()  # -inf for zeros
+def _counts(entries: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Of blocks of these sizes, one after the other."""
+    place = entries.log10().sub_(_LOWEST).mul_(_PER_DECADE).floor_()  # -inf for zeros
     place = place.add_(1).clamp_(0, BINS - 1).long()
-    starts = [BINS * row for row in range(len(blocks))]
-    torch._foreach_add_(list(place.split([len(block) for block in blocks])), starts)
-    counts = torch.zeros(BINS * len(blocks), dtype=torch.int64, device=place.device)
+    starts = [BINS * row for row in range(len(sizes))]
+    torch._foreach_add_(list(place.split(sizes)), starts)
+    counts = torch.zeros(BINS * len(sizes), dtype=torch.int64, device=place.device)
     return counts.scatter_add_(0, place, torch.ones_like(counts[:1]).expand_as(place)).view(-1, BINS)
 
 

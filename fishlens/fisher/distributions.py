@@ -131,11 +131,17 @@ class Categorical(Distribution):
                 yield torch.where(in_turn, size.unsqueeze(-1) * v, 0.0)
 
     def sample(self, logits: Tensor, noise: Tensor) -> Tensor:
-        drawn = torch.empty(logits.shape[:2], dtype=torch.long, device=logits.device)
-        for part in parts_of(logits):
+        def of(part: Part) -> Tensor:
             cumulative = functional.softmax(widened(logits[part]), dim=-1).cumsum(-1)
             below = cumulative < noise[part].to(cumulative) * cumulative[..., -1:]
-            drawn[part] = below.sum(-1).clamp(max=logits.shape[-1] - 1)
+            return below.sum(-1).clamp(max=logits.shape[-1] - 1)
+
+        parts = parts_of(logits)
+        if len(parts) == 1:
+            return of(parts[0])
+        drawn = torch.empty(logits.shape[:2], dtype=torch.long, device=logits.device)
+        for part in parts:
+            drawn[part] = of(part)
         return drawn
 
     def mode(self, logits: Tensor) -> Tensor:

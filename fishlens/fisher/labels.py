@@ -119,6 +119,8 @@ class MonteCarlo(LabelSource):
         if prediction.logits.dtype != torch.float64:  # which some devices do not have
             noise = noise.astype(np.float32)
         on_device = torch.from_numpy(noise).to(prediction.logits.device, non_blocking=True)
+        if variables == 1:
+            return on_device
         rank = (prediction.scored.cumsum(1) - 1).clamp(min=0)
         return on_device.gather(1, rank[:, :, None, None].expand(-1, -1, *shape[1:]))
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import Deferral, deferred_signals
 from fishlens.fisher.kept import kept
-from fishlens.fisher.walk import known, modules, named_parameters
+from fishlens.fisher.walk import attributes, known, look_again, modules, named_parameters
 
 _one_thread = threading.RLock()
 
@@ -62,8 +62,8 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
         modes = training_flags(model, mode)
         try:
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
-                if modes:
-                    _set_flags(inside, [modes[module] for module in inside])
+                if modes and _set_flags(inside, list(modes.values())):
+                    look_again(model)
                 _require_gradients(parameters, [id(p) in wanted for p in parameters])
                 yield
         finally:
@@ -96,15 +96,17 @@ def collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _set_flags(modules: Sequence[nn.Module], flags: Sequence[bool]) -> None:
-    """`module.training = flag` of every module, without the code that a module runs when an attribute is set."""
+def _set_flags(modules: Sequence[nn.Module], flags: Sequence[bool]) -> bool:
+    """`module.training = flag` of every module, without the code that a module runs when an attribute is set; whether
+    any had another."""
     if list(map(_training, modules)) == flags:
-        return
+        return False
     for module, flag in zip(modules, flags, strict=True):
         if "training" in vars(module):
             vars(module)["training"] = flag
         elif module.training != flag:
             module.training = flag
+    return True
 
 
 def _require_gradients(parameters: Sequence[Tensor], flags: Sequence[bool]) -> None:
@@ -217,9 +219,9 @@ def _asked(module: nn.Module, parts: list[nn.Module], training: bool) -> list[bo
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
     parameters = [p for _, p in named_parameters(model)]
-    hooks = map(attrgetter("_backward_hooks"), parameters)
-    on_parameters = [(p, held) for p, held in zip(parameters, hooks, strict=True) if held]
-    own = [vars(module) for module in modules(model)]
+    hooks = list(map(attrgetter("_backward_hooks"), parameters))
+    on_parameters = [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
+    own = attributes(model)
     on_modules = [
         (held, name, held[name])
         for name in ("_backward_hooks", "_backward_pre_hooks")
@@ -227,6 +229,8 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
         for held in own
         if held.get(name)
     ]
+    if on_modules:
+        look_again(model)
     try:
         for parameter, _ in on_parameters:
             parameter._backward_hooks = None

@@ -27,7 +27,7 @@ from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters, fits
 from fishlens.fisher.together import MOST_WAITING, small_on
-from fishlens.fisher.walk import modules
+from fishlens.fisher.walk import known, modules
 
 OPERATION = OperationRule()
 OnCall = Callable[["Tapped", Tensor], None]
@@ -126,13 +126,17 @@ class Taps:
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
         self.leaves: list[tuple[nn.Module, Rule, Mapping[str, str]]] = []
-        for module in modules(model):
-            names = self._named(module) if module._parameters else {}
-            if names and not replaced(module) and (rule := rule_for(module)) is not None:
+        holders = known(model, ("holders", *self.names), lambda: self._holders(model))
+        for module in holders:
+            names = self._named(module)
+            if not replaced(module) and (rule := rule_for(module)) is not None:
                 self.leaves.append((module, rule, names))
         self.handles: list[Any] = []
         self.small = small_on(self.thread.device)
         self.room = MOST_WAITING * self.small  # bytes of outputs whose gradients may still be asked for
+
+    def _holders(self, model: nn.Module) -> list[nn.Module]:
+        return [module for module in modules(model) if module._parameters and self._named(module)]
 
     def _named(self, module: nn.Module) -> dict[str, str]:
         """Local name -> name in the model, of the module's own parameters of interest."""

@@ -73,8 +73,7 @@ class Tree:
     """The modules of `model` and their own tensors, as lists; `known` is what was found out of them.
 
     `attributes`: what the modules' own attributes were at the last probe, if they stay the same from one to the next.
-    `looked`: has the walk under way just seen that they are the same still? Whoever relies on it takes it back, because
-    what runs afterwards may change them.
+    `looked`: has the walk under way seen that they are the same still, and has nothing run since that may change them?
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -124,8 +123,6 @@ def walked_once(model: nn.Module, before: Tree | None = None) -> Iterator[Tree]:
     if outer is None or outer.model is not model:
         again = before is not None and before.model is model and before.holds()
         _kept.tree = before if again else Tree(model)
-    else:
-        outer.looked = False  # it may have been long ago
     try:
         assert _kept.tree is not None
         yield _kept.tree
@@ -136,6 +133,13 @@ def walked_once(model: nn.Module, before: Tree | None = None) -> Iterator[Tree]:
 def tree_of(model: nn.Module) -> Tree:
     """The tree of the walk under way, or a new one."""
     return _under_way(model) or Tree(model)
+
+
+def look_again(model: nn.Module) -> None:
+    """Something has run, or is about to, that may change attributes of modules: what the walk under way saw of them does
+    not hold any more."""
+    if (tree := _under_way(model)) is not None:
+        tree.looked = False
 
 
 def _under_way(model: nn.Module) -> Tree | None:
@@ -180,6 +184,12 @@ def modules(model: nn.Module) -> list[nn.Module]:
     """As `model.modules()` gives them."""
     tree = _under_way(model)
     return tree.modules if tree is not None else [module for _, module in _named_modules(model)]
+
+
+def attributes(model: nn.Module) -> list[dict[str, Any]]:
+    """The attributes of every one of its modules."""
+    tree = _under_way(model)
+    return tree.own if tree is not None else list(map(vars, modules(model)))
 
 
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -15,7 +15,7 @@ from fishlens.fisher.fingerprint import Weights, weights_of
 from fishlens.fisher.probe import NOTHING_SCORED
 from fishlens.fisher.proof import Plan
 from fishlens.fisher.refusals import refuse_sharded
-from fishlens.fisher.walk import Tree, walked_once
+from fishlens.fisher.walk import Tree, look_again, walked_once
 from fishlens.fisher.which_output import UNTOLD
 from fishlens.tracking.languages import InLanguage, same_model
 from fishlens.tracking.measurement import unseen
@@ -116,7 +116,10 @@ class Instrument:
     def weights_at(self, step: int) -> Weights:
         """The present weights; what was measured at other ones is forgotten."""
         refuse_sharded(self.model)  # it may have been sharded since the beginning
-        weights = weights_of(self.model, step, self.passing())
+        passing = [*self.passing()]
+        if passing:
+            look_again(self.model)
+        weights = weights_of(self.model, step, passing)
         if not weights.same_as(self.known.weights):
             self.known = Measured(weights)
         return weights

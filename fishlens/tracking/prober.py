@@ -13,10 +13,11 @@ from fishlens.errors import InputError, first_line
 from fishlens.files import own_folder, writing
 from fishlens.fisher import FisherEstimate, merge
 from fishlens.fisher.fingerprint import Weights
-from fishlens.fisher.observe import observing
+from fishlens.fisher.observe import observing, undisturbed
 from fishlens.names import check_language
 from fishlens.tracking.destinations import Destinations
 from fishlens.tracking.instrument import Instrument, Measured
+from fishlens.tracking.languages import nothing_beside
 from fishlens.tracking.measurement import summed_up
 from fishlens.tracking.probe_record import ProbeRecords
 from fishlens.tracking.progress import Progress
@@ -132,9 +133,13 @@ class Prober:
         blocks = self._instrument.blocks
         trainable = {block.name: block.trainable for block in blocks}
         parameters = [p for block in blocks for p in block.parameters.values()]
+        others = prepared is not nullcontext or self._records.beside is not nothing_beside
         try:
             # what `in_language` and `beside` do to random states and flags is undone as well
-            with observing(self._instrument.model, parameters, "unchanged"), prepared():
+            with (
+                observing(self._instrument.model, parameters, "unchanged") if others else undisturbed(),
+                prepared(),
+            ):
                 estimate = measure()
                 fields = {"trainable": trainable, **describe(estimate)}
         except Exception as error:
