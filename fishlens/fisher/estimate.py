@@ -104,9 +104,7 @@ class BlockSums:
         return cls(diagonal, square)
 
 
-def waiting_sums(
-    diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None
-) -> dict[str, Any]:
+def waiting_sums(diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None) -> dict[str, Any]:
     """What `BlockSums` needs, on the device, from the entries of every block as one vector. Relative to the largest
     entry, so that float32 does where it has to."""
     found: dict[str, Any] = {"diagonal": ((), ()), "mean": ((), ())}

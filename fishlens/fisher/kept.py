@@ -38,9 +38,7 @@ from fishlens.fisher.walk import Held
 
 _CONTAINERS = (list, dict, set, deque, defaultdict, OrderedDict, Counter)
 _MAPPINGS = (dict, defaultdict, OrderedDict, Counter)
-VALUES = frozenset(
-    (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
-)
+VALUES = frozenset((int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device, torch.Size))
 # classes of the standard library that hold anybody's objects
 _OPEN = (
     types.SimpleNamespace, argparse.Namespace, threading.local, UserDict, UserList, ChainMap,

@@ -220,7 +220,9 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
     parameters = [p for _, p in named_parameters(model)]
     hooks = list(map(attrgetter("_backward_hooks"), parameters))
-    on_parameters = [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
+    on_parameters = (
+        [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
+    )
     own = attributes(model)
     on_modules = [
         (held, name, held[name])

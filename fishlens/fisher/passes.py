@@ -68,7 +68,7 @@ class Pass:
         return gradients
 
     def _take(self, tapped: Tapped, gradient: Tensor) -> None:
-        wanted = tuple(local for local, name in tapped.names.items() if name in self.fast)
+        wanted = tuple([local for local, name in tapped.names.items() if name in self.fast])
         if not wanted:
             return
         taps = self.taps
@@ -79,11 +79,12 @@ class Pass:
             found = tapped.call.module.gradients(gradient, taps.examples, self.unscale)
             self._hand_on({name: Dense(found[name]) for name in wanted})
             return
-        self.seen.update(tapped.names[local] for local in wanted)
+        names = [tapped.names[local] for local in wanted]
+        self.seen.update(names)
         a, g = tapped.call.stored, gradient
         if self.unscale is not None or id(tapped.call) in taps.places:
             a, g = taps.sides(tapped, gradient, self.unscale)
-        if self.together and all(taps.calls[tapped.names[local]] == 1 for local in wanted):
+        if self.together and all(taps.calls[name] == 1 for name in names):
             for group in self.pending.add(tapped, a, g, wanted, taps.examples):
                 self._reduce(*group)
         else:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from backpack import backpack, hook_run_extensions
@@ -46,8 +46,7 @@ class Places:
         return empty.index_copy(0, self.index, x).view(examples, self.width, -1)
 
 
-@dataclass(frozen=True)
-class Tapped:
+class Tapped(NamedTuple):
     """One tapped call: `names` maps the module's local parameter names to the model's; at `edge` its output leaves in
     the graph, and `shape` is the output's. `asked`: autograd is asked for the gradient there, which no `Tap` hands on.
     """
@@ -177,7 +176,7 @@ class Taps:
                 if self._chosen(leaf_input, output):
                     self.shapes[-1] = (leaf, (-1, shape[1]))  # how many rows differs from batch to batch
                     call = rule.call(module, leaf_input.detach())
-                    tapped = self._tap(rule, names, call, output)
+                    tapped = self._tap(rule, names, call, output, shape)
                     self.routed[id(call)] = self.tapped[id(call)]
                     return tapped
                 node = getattr(output, "grad_fn", None)
@@ -187,18 +186,20 @@ class Taps:
                 return None
             if torch.is_autocast_enabled(output.device.type):
                 self.autocast = torch.get_autocast_dtype(output.device.type)
-            tapped = self._tap(rule, names, rule.call(module, leaf_input.detach()), output)
+            tapped = self._tap(rule, names, rule.call(module, leaf_input.detach()), output, shape)
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
 
-    def _tap(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
+    def _tap(
+        self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor, shape: tuple[int, ...]
+    ) -> Tensor:
         """What takes the place of a leaf's output: itself where its gradient is asked for."""
         size, node = output.nbytes, output.grad_fn
         if size > min(self.small, self.room) or node is None:
             return self._remember(rule, names, call, Tap.apply(output, self.thread, call))
         self.room -= size
-        edge, shape = GradientEdge(node, output.output_nr), tuple(output.shape)
+        edge = GradientEdge(node, output.output_nr)
         self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, True)
         return output
 

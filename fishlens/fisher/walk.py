@@ -136,8 +136,7 @@ def tree_of(model: nn.Module) -> Tree:
 
 
 def look_again(model: nn.Module) -> None:
-    """Something has run, or is about to, that may change attributes of modules: what the walk under way saw of them does
-    not hold any more."""
+    """Something runs that may change attributes of modules: what the walk under way saw of them holds no more."""
     if (tree := _under_way(model)) is not None:
         tree.looked = False
 

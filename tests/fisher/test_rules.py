@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from fishlens import estimate_fisher, find_blocks
-from fishlens.fisher import coverage, reference_fisher
+from fishlens.fisher import coverage, reference_fisher, taps
 from fishlens.fisher.coverage import AGAIN
 
 from .models import batch_for, config, head, mad_x, shaken
@@ -243,6 +243,24 @@ def test_a_leaf_whose_output_is_changed_in_place():
     x = torch.randn(5, 4, dtype=torch.float64)
     estimate = assert_agrees(model, x, find_blocks(model, by="module"))
     assert estimate.meta["notes"] == []
+
+
+@pytest.mark.parametrize("room", [0, 200])
+def test_gradients_that_are_asked_for_at_once_or_handed_on_one_by_one_are_the_same(monkeypatch, room):
+    """`room`: of four outputs of 160 and 96 bytes none fits, or only the first of each forward pass."""
+    torch.manual_seed(0)
+    layers = (nn.Linear(4, 5), nn.ReLU(inplace=True), nn.LayerNorm(5), nn.Linear(5, 5), nn.Linear(5, 3))
+    model, x = nn.Sequential(*layers).double(), torch.randn(4, 4, dtype=torch.float64)
+    blocks = find_blocks(model, by="module")
+    usual = estimate_fisher(model, x, blocks=blocks, labels="exact", diagonal=True)
+    monkeypatch.setattr(taps, "small_on", lambda device: room)
+    monkeypatch.setattr(taps, "MOST_WAITING", 1)
+    handed_on = estimate_fisher(model, x, blocks=blocks, labels="exact", diagonal=True)
+    by_autograd = reference_fisher(model, x, blocks=blocks, labels="exact")
+    for found in (usual, handed_on):
+        assert found.meta["notes"] == []
+        for name, values in by_autograd.diagonal.items():
+            torch.testing.assert_close(found.diagonal[name], values, rtol=1e-12, atol=0)
 
 
 def test_a_wrapped_model_is_measured_itself():

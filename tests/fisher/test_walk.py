@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fishlens import Tracker, estimate_fisher, find_blocks
-from fishlens.fisher import Plan, walk
+from fishlens.fisher import Plan, state, walk
+from fishlens.fisher.kept import Search
 
 from .architectures import tiny
 
@@ -81,6 +82,22 @@ def test_whatever_changes_between_two_probes_is_seen(change):
     one, other = measured(kept, plan), measured(anew, Plan())
     assert one.trace == other.trace
     assert one.meta["unmeasured"] == other.meta["unmeasured"]
+
+
+def test_a_model_that_is_trained_and_evaluated_in_turns_is_searched_for_state_once(monkeypatch):
+    searched = []
+    monkeypatch.setattr(state, "Search", lambda: searched.append(None) or Search())
+    model, plan = small(), Plan()
+    measured(model, plan)
+    first = len(searched)
+    for training in (True, False, True, False):
+        model.train(training)
+        model[0].updates = 0
+        measured(model, plan)
+        model[0].updates = 1  # a number that changes, between probes
+        measured(model, plan)
+        assert all(module.training is training for module in model.modules())
+    assert len(searched) == first + 1  # for the new attribute
 
 
 class Remembering(nn.Linear):
