@@ -72,6 +72,7 @@ def deferred_signals() -> Iterator[Deferral]:
 
 def stop_if_interrupted() -> None:
     """A place where a probe can stop."""
-    waits = _active is not None and _active.pending is not None
-    if waits and threading.current_thread() is threading.main_thread():
+    if _active is None or _active.pending is None:
+        return
+    if threading.current_thread() is threading.main_thread():
         _active.stop()
