@@ -367,14 +367,15 @@ class Probe:
         if self.preset is not None:
             self.tally.scale, normalisation = self.tally.batches, "sum over batches"
         self.tally.finish()
-        squares, sums = self.tally.squares, self.tally.sums
+        flats = (self.tally.squares, self.tally.sums)
+        diagonal, mean_gradient = (None if flat is None else flat.parts for flat in flats)
         parameters = {block.name: tuple(block.parameters) for block in self.blocks}
         waiting = fetched(
             {
                 "tally": self.tally.waiting,
                 "certainties": [each for each in self.certainties if each is not None],
                 "scored": self.scored,
-                "sums": waiting_sums(squares and squares.blocks, sums and sums.blocks),
+                "sums": waiting_sums(*(None if flat is None else flat.blocks for flat in flats)),
             }
         )
         per_example = self.tally.per_example(waiting["tally"])
@@ -427,8 +428,8 @@ class Probe:
             stderr=stderr,
             per_example=per_example,
             meta=meta,
-            diagonal=squares and squares.parts,
-            mean_gradient=sums and sums.parts,
+            diagonal=diagonal,
+            mean_gradient=mean_gradient,
             spectrum=self.tally.spectrum(),
             parameters=parameters,
             sums=BlockSums.of(parameters, waiting["sums"]),

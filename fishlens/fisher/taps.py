@@ -243,6 +243,7 @@ class Taps:
         return self._remember(OPERATION, meeting.names, call, output)
 
     def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
+        assert output.grad_fn is not None
         edge, shape = GradientEdge(output.grad_fn, output.output_nr), tuple(output.shape)
         self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, False)
         return output
