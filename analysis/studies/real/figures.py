@@ -9,8 +9,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
-from fishlens.analysis.inference.clusters import codes_of
-from fishlens.analysis.inference.layout import layout
 
 WIDTH = 6.8
 COLOURS = {
@@ -46,51 +44,33 @@ def take_offs(task: Task) -> plt.Figure:
     return figure
 
 
-def paired(task: Task) -> plt.Figure:
-    """Every seed's difference to standard, with the mean and its 95 % interval."""
+def paired(*tasks: Task) -> plt.Figure:
+    """Every seed's difference to standard, with the mean and its 95 % interval; a panel a task."""
     import hypotheses  # type: ignore[import-not-found]
 
-    found = hypotheses.schedules(task).set_index("schedule")
-    wide = task.kept.pivot(index="seed", columns="schedule", values="average")
-    names = [name for name in COLOURS if name in wide and name != "standard"]
-    figure, axes = plt.subplots(figsize=(WIDTH / 2, 2.4), layout="constrained")
-    for place, name in enumerate(names):
-        differences = (wide[name] - wide["standard"]).dropna()
-        beside = place + np.linspace(-0.15, 0.15, len(differences))
-        axes.plot(beside, differences, "o", color=COLOURS[name], ms=3, alpha=0.6)
-        mean, low, high = found.loc[name, ["estimate", "low", "high"]]
-        axes.errorbar(place, mean, [[mean - low], [high - mean]], fmt="_", color="#1b1c1d", ms=12, lw=1.2)
-    axes.axhline(0, color="#999999", lw=0.6)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel("points above standard,\naverage over targets")
-    return figure
-
-
-def final_level(*tasks: Task) -> plt.Figure:
-    """What a run's last tr(F) and its score in the targets differ by from its schedule's and its seed's."""
-    figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 2.5), layout="constrained")
-    for place, (task, one) in enumerate(zip(tasks, axes, strict=True)):
-        kept = task.kept.dropna(subset=["final", "average"])
-        factors = [codes_of(kept[name].to_numpy(), len(kept)) for name in ("schedule", "seed")]
-        final, score = layout(factors).residual(kept[["final", "average"]].to_numpy(dtype=float).T)
-        for name, colour in COLOURS.items():
-            mine = (kept["schedule"] == name).to_numpy()
-            one.plot(final[mine], score[mine], "o", color=colour, ms=3.5, label=name)
-        one.axhline(0, color="#dddddd", lw=0.6, zorder=0)
-        one.axvline(0, color="#dddddd", lw=0.6, zorder=0)
-        one.set(
-            xlabel="last tr(F), less schedule and seed",
-            ylabel="" if place else "targets, less schedule and seed",
-        )
-        one.set_title(f"{task.name}: {len(kept)} runs", fontsize=7, loc="left")
-    axes[-1].legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    figure, panels = plt.subplots(1, len(tasks), figsize=(WIDTH, 2.4), layout="constrained")
+    for task, axes in zip(tasks, panels, strict=True):
+        found = hypotheses.schedules(task).set_index("schedule")
+        wide = task.kept.pivot(index="seed", columns="schedule", values="average")
+        names = [name for name in COLOURS if name in wide and name != "standard"]
+        for place, name in enumerate(names):
+            differences = (wide[name] - wide["standard"]).dropna()
+            beside = place + np.linspace(-0.15, 0.15, len(differences))
+            axes.plot(beside, differences, "o", color=COLOURS[name], ms=3, alpha=0.6)
+            mean, low, high = found.loc[name, ["estimate", "low", "high"]]
+            if np.isfinite([mean, low, high]).all():
+                ends = [[mean - low], [high - mean]]
+                axes.errorbar(place, mean, ends, fmt="_", color="#1b1c1d", ms=12, lw=1.2)
+        axes.axhline(0, color="#999999", lw=0.6)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_title(f"{task.name}, {len(wide)} seeds of standard", fontsize=7, loc="left")
+    panels[0].set_ylabel("points above standard,\naverage over targets")
     return figure
 
 
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[..., plt.Figure]]] = {
     "take-offs": (("nli",), take_offs),
-    "paired": (("nli",), paired),
-    "final": (("nli", "topic"), final_level),
+    "paired": (("nli", "topic"), paired),
 }
 
 

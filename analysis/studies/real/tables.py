@@ -13,10 +13,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hypotheses as h  # type: ignore[import-not-found]
-from confirmatory import CHANCE, HERE, Task, read  # type: ignore[import-not-found]
-from fishlens.analysis import collapsed_runs, scored_runs
-
-from fishlens.journal import load_runs
+from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
 
 ORDER = ["standard", "gu", "fun", "random", "lpft", "gu-reverse"]
 NAMES = {
@@ -101,22 +98,6 @@ def over_tasks(*tasks: Task) -> str:
         if name in found.index
     ]
     return markdown(["schedule", "seeds that both tasks have", "difference", "p", "Holm"], rows)
-
-
-def warm_up() -> str:
-    """The control: the same seed with and without warm-up."""
-    runs = load_runs(HERE / "data" / "warm-up")
-    scores = scored_runs(runs).set_index("run")
-    states = collapsed_runs(runs, CHANCE["nli"]).set_index("run")
-    rows = [
-        [
-            str(row["train.warmup"]),
-            f"{scores.loc[row['run'], 'average']:.1f} ({scores.loc[row['run'], 'source']:.1f})",
-            str(states.loc[row["run"], "state"]),
-        ]
-        for _, row in runs.runs.astype({"run": str}).sort_values("train.warmup").iterrows()
-    ]
-    return markdown(["updates of warm-up", "average (English)", "the run"], rows)
 
 
 def shares(task: Task) -> str:
@@ -276,7 +257,6 @@ TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of
     "nli foretold": ("nli", foretold),
     "nli mediated": ("nli", mediated),
     "nli paper": ("nli", paper),
-    "warm-up": ("", warm_up),
     "topic seeds": ("topic", seeds),
     "topic schedules": ("topic", schedules),
     "tasks schedules": ("nli topic", over_tasks),
