@@ -60,7 +60,7 @@ def test_a_criterion_that_no_run_has_is_said_to_be_missing(by_hand):
     )
     assert (
         np.isnan(found.loc["largest CKA", "estimate"])
-        and "runs with this criterion" in found.loc["largest CKA", "note"]
+        and "runs in which it was measured" in found.loc["largest CKA", "note"]
     )
     assert found.loc["smallest entropy", "estimate"] == 0
 
