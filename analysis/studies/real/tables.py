@@ -215,7 +215,9 @@ def mediated(task: Task) -> str:
         later = f"{row['later']:.0f} updates"
         held = interval(row, "held", "held_low", "held_high")
         change = interval(row, "change", "change_low", "change_high")
-        rows.append([name, str(row["pairs"]), f"{row['difference']:.2f}", later, held, change])
+        rows.append(
+            [name, str(row["pairs"]), f"{row['difference']:.2f}".replace("-", "−"), later, held, change]
+        )
     head = ["schedule", "pairs", "difference", "takes off later by", "difference at equal dates", "change"]
     return markdown(head, rows)
 

@@ -154,7 +154,7 @@ def test_three_points_are_not_enough_for_a_coefficient(n):
     found = correlation(x, y)
     assert isinstance(found, NotEnough)
     assert found.needed == 6
-    assert f"{n} runs, at least 6 are needed" in str(found)
+    assert f"{n} run{'s' * (n != 1)}, at least 6 are needed" in str(found)
     assert math.isnan(found.as_row()["estimate"])
 
 
