@@ -44,7 +44,7 @@ def about_features(evidence: Evidence | None, runs: str = "these runs") -> State
     name = label(first["feature"])
     remark = f"; {evidence.remark(first['note'], level)}" if first["note"] else ""
     if not evidence.most_have(first["feature"]):
-        remark += "; less than half of the runs have it, and they are no fair sample"
+        remark += "; less than half of the runs have it, and they are not a fair sample"
     parts = [
         f"{name[:1].upper() + name[1:] if sure else f'Smallest p: {name}'}, {_coefficient(first)} {level.words} "
         f"({_counted(first, level)}), p {_equals(first['p'])}, {p_text(first[corrected])} corrected for "

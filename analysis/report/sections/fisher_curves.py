@@ -14,7 +14,7 @@ from ..parts import Column, Item, Missing, Picture, Section, Table, rows_of
 from ..study import Study
 
 _PERCENTILES = f", and with more than {RANGE_UP_TO} runs from the 10th to the 90th percentile"
-_FEWER = " (in brackets over how many, where not all have the feature: those that do are no fair sample)"
+_FEWER = " (in brackets over how many, where not all have the feature: those that do are not a fair sample)"
 
 
 def fisher_curves(study: Study) -> Section:
