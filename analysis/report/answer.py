@@ -155,7 +155,7 @@ def _given_words(given: Row | None, evidence: Evidence, level: Level) -> str:
 
 
 def _gain_words(evidence: Evidence) -> str:
-    """Held-out R² from the baselines' to that with features: a change of two negative ones is no success."""
+    """Held-out R² from the baselines' to that with features: a change of two negative ones is not a success."""
     found = evidence.held_out
     rows = {row["model"]: row for row in rows_of(found)} if len(found) else {}
     both, alone = rows.get("baselines + features"), rows.get("baselines")

@@ -121,7 +121,7 @@ class Evidence:
 
     def most_have(self, feature: str) -> bool:
         """Whether at least half of the runs with an outcome have this feature: those that do (a width: curves that fell
-        again) are no fair sample, and no claim is made of them."""
+        again) are not a fair sample, and no claim is made of them."""
         scored = self.table[self.table[self.outcome.name].notna()]
         return 2 * int(scored[feature].notna().sum()) >= len(scored)
 
