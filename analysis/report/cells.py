@@ -125,7 +125,7 @@ def _counted(column: Column, row: Mapping[str, Any]) -> str:
     if column.of is None or column.count is None:
         return ""
     count, whole = row.get(column.count), row.get(column.of)
-    return "" if is_nothing(count) or count == whole else f" ({int(count)})"
+    return "" if count is None or is_nothing(count) or count == whole else f" ({int(count)})"
 
 
 def with_interval(value: float, low: float, high: float, digits: int, *, sign: bool = False) -> str:

@@ -139,7 +139,7 @@ class Evidence:
         """A note of `correlate` in the words of a report: its rows are runs, or means of schedules; its strata
         schedules or groups."""
         rows = f"{level.cluster}s" if level.cluster else "runs"
-        strata = {("schedule",): "schedule", ("group",): "group"}.get(level.strata, "schedule and group")
+        strata = level.strata[0] if len(level.strata) == 1 else "schedule and group"
         words = note.replace("rows", rows).replace("row ", f"{rows[:-1]} ")
         words = words.replace(
             "in their stratum nothing varies", f"in their {strata} the feature or score does not vary"
