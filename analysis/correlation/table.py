@@ -101,7 +101,7 @@ def correlate(
                 columns = pair[names].to_numpy(dtype=float)
                 made = associate(columns, method, **labels) if result.enough else None
                 if cluster:
-                    row["n"] = _runs_behind(table, names, pair, made, [*_names(cluster), *_names(strata)])
+                    row["n"] = _runs_behind(table, names, pair, made, _keys(cluster, strata))
                 rows.append(row)
                 ready.append((made, pair))
         parts.append(_joint(table, ready, cluster, strata, crossed, resamples, seed))
@@ -121,8 +121,7 @@ def _runs_behind(
     whole = table[np.isfinite(table[names]).all(axis=1)]
     if found is None:
         return len(whole)
-    kept = means.iloc[found.rows][list(dict.fromkeys(keys))]
-    return len(whole.merge(kept, on=list(kept.columns)))
+    return len(whole.merge(means.iloc[found.rows][keys], on=keys))
 
 
 def _automatic(table: pd.DataFrame, cluster: Names, strata: Names) -> Names:
@@ -139,6 +138,11 @@ def _names(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
+def _keys(cluster: Names, strata: Names) -> list[str]:
+    """The columns that say which mean of clusters a row belongs to."""
+    return list(dict.fromkeys([*_names(cluster), *_names(strata)]))
+
+
 def _labels(table: pd.DataFrame, names: Names) -> NDArray[np.object_] | None:
     listed = [table[name].tolist() for name in _names(names)]
     return (
@@ -152,7 +156,7 @@ def _rows_of(
     """The rows that are correlated: runs, or with a `cluster` its means, by stratum."""
     if not cluster:
         return table
-    keys = list(dict.fromkeys([*_names(cluster), *_names(strata)]))
+    keys = _keys(cluster, strata)
     values = table[columns].replace([np.inf, -np.inf], np.nan)
     whole = table.loc[values.notna().all(axis=1), list(dict.fromkeys([*columns, *keys, *_names(crossed)]))]
     every = table[keys].drop_duplicates().reset_index(drop=True)
@@ -181,7 +185,7 @@ def _alike(
     """The answer where the means of clusters differ no more than their rows do, in the feature or in the outcome: what
     stands out are then the clusters that noise or seeds move most, in both, which would look like a correlation."""
     whole = table[np.isfinite(table[columns]).all(axis=1)]
-    keys = list(dict.fromkeys([*_names(cluster), *_names(strata)]))
+    keys = _keys(cluster, strata)
     groups, units, layers = (
         None if (labels := _labels(whole, names)) is None else codes_of(labels, len(whole))
         for names in (keys, crossed, strata)
