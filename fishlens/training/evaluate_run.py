@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from fishlens.errors import InputError
 from fishlens.journal import JournalWriter
+from fishlens.recipe.recipe import Recipe
 from fishlens.training.assembly import Assembly
 from fishlens.training.checkpoint import read_weights
 from fishlens.training.evaluation import Evaluation
@@ -65,11 +66,12 @@ def evaluate_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> RunResul
         language: score_language(recipe, task, assembly, accelerator, split)
         for language, split in tests.items()
     }
-    return _write(place, accelerator, assembly, task, tests, found, newest.step, state)
+    return _write(place, recipe, accelerator, assembly, task, tests, found, newest.step, state)
 
 
 def _write(
     place: Path,
+    recipe: Recipe,
     accelerator: Accelerator,
     assembly: Assembly,
     task: Task,
@@ -100,7 +102,7 @@ def _write(
         return result
     with JournalWriter.open(place, start_again(place), resumed_from_step=last_step) as writer:
         try:
-            _write_tests(writer, place, task, tests, found, known, best)
+            _write_tests(writer, place, recipe, task, tests, found, known, best)
             if not (place / "adapter").exists() and not (place / "model").exists():
                 assembly.save(place)
             write_results(result)
@@ -116,6 +118,7 @@ def _write(
 def _write_tests(
     writer: JournalWriter,
     place: Path,
+    recipe: Recipe,
     task: Task,
     tests: dict[str, Split],
     found: dict[str, Evaluation],
@@ -126,7 +129,9 @@ def _write_tests(
     for language, split in tests.items():
         earlier = known.get(language, {}).get(task.headline)
         again = "" if earlier is None else f", where {task.headline} was {earlier:.1f} before"
-        text = f"tested again: {language!r} on {split.source}{again}"
+        adapter = recipe.language_adapter(language)
+        through = "" if adapter is None else f", through the language adapter {adapter}"
+        text = f"tested again: {language!r} on {split.source}{through}{again}"
         writer.write("note", best, level="info", text=text)
         for note in split.notes:
             writer.write("note", best, level="warning", text=note)

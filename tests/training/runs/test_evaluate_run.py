@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from fishlens.cli import app
 from fishlens.errors import InputError
 from fishlens.journal import load_runs, read_run
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.checkpoint import list_checkpoints
 from fishlens.training.evaluate_run import evaluate_run
 from fishlens.training.run import train
@@ -51,6 +52,13 @@ def test_a_language_tested_again_has_the_new_score_and_the_old_predictions_stay(
     assert (finished / "predictions" / "de.jsonl").read_text() == predictions
     assert len((finished / "predictions/attempt-2/de.jsonl").read_text().splitlines()) == 1
     assert any("tested again: 'de' on" in r["text"] for r in again if r["kind"] == "note")
+
+
+def test_the_journal_says_through_which_language_adapter_a_language_was_tested(finished, tmp_path):
+    other = load_recipe(finished / "recipe.yaml").language_adapter("en")
+    evaluate_run(finished, [f"language_adapters={{en: {other}, de: {other}}}", "data.test_source=false"])
+    (note,) = [r["text"] for r in read_run(finished).records if r["kind"] == "note" and "again" in r["text"]]
+    assert f"through the language adapter {other}, where accuracy was" in note
 
 
 def test_a_training_whose_test_failed_is_finished_by_it(recipe, tmp_path, monkeypatch):
