@@ -6,7 +6,7 @@ It goes the way that tracking goes, with the same examples: with the run's own s
 journal gets a new attempt with a named series, which no curve ever mixes with what was tracked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from fishlens.errors import InputError
 from fishlens.journal import JournalWriter, read_run, standing
+from fishlens.recipe.loading import load_recipe
 from fishlens.recipe.recipe import Recipe
 from fishlens.schedules import State, make_schedule
 from fishlens.tracking.unfreezing import Unfreezing
@@ -105,6 +106,7 @@ def measure_run(
         *(n["text"] for n in kept.notes),
     ]
     records = [{**record, "purpose": "measure", "series": name} for record in kept.records]
+    texts += _name_other_adapters(records, recipe, load_recipe(place / "recipe.yaml"))
     _refuse_another_kind(place, name, there, records)
     if write and accelerator.is_main_process:
         start = start_again(place)
@@ -115,6 +117,16 @@ def measure_run(
                 writer.write("fisher", snapshot.step, **record)
             writer.close("finished", step=newest.step, best_step=state.best_step)
     return Measurement(place, snapshot.step, name if write else None, records, texts)
+
+
+def _name_other_adapters(records: Sequence[dict[str, Any]], recipe: Recipe, own: Recipe) -> Iterator[str]:
+    """Puts into records of languages whose adapter is not the run's which one it was; says so."""
+    for record in records:
+        language = record.get("language") or recipe.data.source
+        adapter, before = recipe.language_adapter(language), own.language_adapter(language)
+        if adapter != before:
+            record["estimator"] = {**record["estimator"], "language_adapter": adapter}
+            yield f"{language!r} was measured through the language adapter {adapter}; the run's is {before}"
 
 
 def _series(place: Path, name: str) -> list[Mapping[str, Any]]:

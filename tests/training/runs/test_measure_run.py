@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from fishlens.cli import app
 from fishlens.errors import InputError
 from fishlens.journal import load_runs, read_run
+from fishlens.recipe.loading import load_recipe
 from fishlens.training.measure_run import measure_run
 from fishlens.training.run import train
 
@@ -77,6 +78,19 @@ def test_a_series_goes_over_several_steps_and_is_measured_in_one_way(finished):
         with pytest.raises(InputError, match=r"has a series 'other' that was measured otherwise: its .* is .*, now"):
             measure_run(finished, overrides, step=4, series="other")
     assert not probes(finished, 4, series="other")
+
+
+def test_another_language_adapter_is_named_and_makes_another_series(finished):
+    own = load_recipe(finished / "recipe.yaml")
+    english = own.language_adapter("en")
+    changed = [f"language_adapters={{en: {english}, de: {english}}}"]
+    notes = measure_run(finished, changed, step=2, series="through English").notes
+    source, german = probes(finished, 2, series="through English")
+    assert german["estimator"]["language_adapter"] == english and "language_adapter" not in source["estimator"]
+    said = f"'de' was measured through the language adapter {english}; the run's is {own.language_adapter('de')}"
+    assert said in notes
+    with pytest.raises(InputError, match="measured otherwise: its de language_adapter is"):
+        measure_run(finished, step=4, series="through English")
 
 
 def test_the_journal_says_once_which_examples_were_measured_and_they_are_those(finished, data_root):
