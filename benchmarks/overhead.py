@@ -4,9 +4,9 @@
     python benchmarks/overhead.py --profile seq_bn   which operations a probe dispatches, and how often
 
 Counted: operations that torch dispatches (views apart, which start no kernel), moments at which the host waits for a
-result of the device, and new storages. These are the same on every machine, whatever else runs there. Times are ratios
-of medians within one process, and only as good as the machine is calm. `plain` is a forward and backward pass that
-trains what the probe measures. Every probe has a kept `Plan`, and the first is not counted.
+result of the device, and new storages. These are the same on every machine, whatever else runs there. Times are medians
+of ratios within one process (CPU time of one thread), and only as good as the machine is calm. `plain` is a forward and
+backward pass that trains what the probe measures. Every probe has a kept `Plan`, and the first is not counted.
 """
 
 import argparse
@@ -187,17 +187,22 @@ def calls(setup: Setup) -> Iterator[dict[str, Callable[[], object]]]:
     }
 
 
-def seconds(named: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of every call; they take turns."""
+def ratios(named: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median over the rounds of every call's time over `plain`'s of the same round: CPU time of this thread, which
+    other programs only disturb through caches and memory; with a GPU the clock's."""
+    clock = time.perf_counter if torch.cuda.is_initialized() else time.thread_time
     taken: dict[str, list[float]] = {name: [] for name in named}
     for _ in range(rounds):
         for name, call in named.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+            taken[name].append(clock() - start)
+    return {
+        name: statistics.median(one / plain for one, plain in zip(values, taken["plain"], strict=True))
+        for name, values in taken.items()
+    }
 
 
 def table(rounds: int, device: str) -> None:
@@ -206,11 +211,11 @@ def table(rounds: int, device: str) -> None:
         print(f"\n| {trained} | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
         with calls(tiny(trained, device=device)) as named:
             counts = {name: counted(call) for name, call in named.items()}
-            times = seconds(named, rounds) if rounds else {}
+            times = ratios(named, rounds) if rounds else {}
         base = counts["plain"].operations.total()
         for name, found in counts.items():
             total = found.operations.total()
-            ratio = f"{times[name] / times['plain']:.2f}" if times else ""
+            ratio = f"{times[name]:.2f}" if times else ""
             print(
                 f"| {name} | {total} | {total / base:.2f} | {found.waits.total()} | {found.storages} | {ratio} |"
             )
