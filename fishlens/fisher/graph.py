@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 GATHERS = frozenset(
@@ -14,7 +15,17 @@ GATHERS = frozenset(
     )
     for number in (0, 1, 2, 3)
 )  # fmt: skip
-LOOKUP = "EmbeddingBackward0"
+LOOKUP, CHECKPOINT = "EmbeddingBackward0", "CheckpointFunctionBackward"
+_MATTERS = GATHERS | {LOOKUP, CHECKPOINT}
+
+
+def _type_of_leaves() -> type:
+    with torch.inference_mode(False), torch.enable_grad():
+        node: Any = torch.zeros((), device="cpu", requires_grad=True).neg().grad_fn
+    return type(node.next_functions[0][0])
+
+
+_LEAF = _type_of_leaves()  # autograd's AccumulateGrad
 
 
 @dataclass(frozen=True)
@@ -46,30 +57,35 @@ def read_graph(logits: Tensor, parameters: Mapping[str, nn.Parameter]) -> Graph:
     padding: dict[str, frozenset[int]] = {}
     gathers = reorders = checkpointed = False
     seen: set[Any] = {logits.grad_fn}
-    kinds: dict[type, str] = {}
+    kinds: dict[type, str] = {}  # of what matters; "" for what does not
     stack: list[Any] = [] if logits.grad_fn is None else [logits.grad_fn]
     while stack:
         node = stack.pop()
-        kind = kinds.get(type(node)) or node.name()
-        if kind == type(node).__name__:  # what python knows no type for has all its names under one
-            kinds[type(node)] = kind
-        if kind in GATHERS:
+        kind = kinds.get(type(node))
+        if kind is None:
+            name = node.name()
+            kind = name if name in _MATTERS else ""
+            if name == type(node).__name__:  # what python knows no type for has all its names under one
+                kinds[type(node)] = kind
+        if not kind:
+            pass
+        elif kind in GATHERS:
             gathers, reorders = True, reorders or _moves_whole_rows(node, kind)
-        elif kind == "CheckpointFunctionBackward":
+        elif kind == CHECKPOINT:
             checkpointed = True
         for following, _ in node.next_functions:
-            if following is None:
+            if following is None or following in seen:
                 continue
-            if type(following).__name__ == "AccumulateGrad":
-                variable = following.variable
-                name = names.get(id(variable))
-                if name is not None:
-                    uses[name] += 1
-                    if kind == LOOKUP and 0 <= node._saved_padding_idx < len(variable):  # none: -1, unsigned
-                        padding[name] = padding.get(name, frozenset()) | {node._saved_padding_idx}
-            elif following not in seen:
+            if type(following) is not _LEAF:
                 seen.add(following)
                 stack.append(following)
+                continue
+            variable = following.variable
+            name = names.get(id(variable))
+            if name is not None:
+                uses[name] += 1
+                if kind == LOOKUP and 0 <= node._saved_padding_idx < len(variable):  # none: -1, unsigned
+                    padding[name] = padding.get(name, frozenset()) | {node._saved_padding_idx}
     return Graph(uses, gathers, reorders, checkpointed, seen, padding)
 
 

@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import attrgetter, is_, methodcaller
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -55,20 +55,21 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     pass to whatever is measured in the process.
     """
     with undisturbed() as signals:
-        inside, parameters = modules(model), [p for _, p in named_parameters(model)]
-        flags, requires = list(map(_training, inside)), list(map(_requires_grad, parameters))
+        inside, own = modules(model), attributes(model)
+        parameters = [p for _, p in named_parameters(model)]
+        flags, requires = _flags_of(inside, own), list(map(_requires_grad, parameters))
         gradients = list(map(_grad, parameters))
         wanted = {id(p) for p in measured}
         modes = training_flags(model, mode)
         try:
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
-                if modes and _set_flags(inside, list(modes.values())):
+                if modes and _set_flags(inside, own, list(modes.values())):
                     look_again(model)
                 _require_gradients(parameters, [id(p) in wanted for p in parameters])
                 yield
         finally:
             signals.restoring = True
-            _set_flags(inside, flags)
+            _set_flags(inside, own, flags)
             _require_gradients(parameters, requires)
             if not all(map(is_, map(_grad, parameters), gradients)):
                 for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -96,17 +97,24 @@ def collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _set_flags(modules: Sequence[nn.Module], flags: Sequence[bool]) -> bool:
+def _set_flags(modules: Sequence[nn.Module], own: Sequence[dict[str, Any]], flags: Sequence[bool]) -> bool:
     """`module.training = flag` of every module, without the code that a module runs when an attribute is set; whether
-    any had another."""
-    if list(map(_training, modules)) == flags:
+    any had another. `own`: the modules' attributes."""
+    if _flags_of(modules, own) == flags:
         return False
-    for module, flag in zip(modules, flags, strict=True):
-        if "training" in vars(module):
-            vars(module)["training"] = flag
+    for module, held, flag in zip(modules, own, flags, strict=True):
+        if "training" in held:
+            held["training"] = flag
         elif module.training != flag:
             module.training = flag
     return True
+
+
+def _flags_of(modules: Sequence[nn.Module], own: Sequence[dict[str, Any]]) -> list[bool]:
+    try:
+        return [held["training"] for held in own]
+    except KeyError:  # one is a property of somebody's class
+        return list(map(_training, modules))
 
 
 def _require_gradients(parameters: Sequence[Tensor], flags: Sequence[bool]) -> None:
@@ -227,7 +235,6 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     on_modules = [
         (held, name, held[name])
         for name in ("_backward_hooks", "_backward_pre_hooks")
-        if any(map(methodcaller("get", name), own))
         for held in own
         if held.get(name)
     ]

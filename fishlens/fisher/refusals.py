@@ -13,10 +13,11 @@ from fishlens.fisher.walk import known, named_modules, named_parameters
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
     """`InputError` naming the first parameter or module for which nothing gives a right number."""
-    refuse_sharded(model)
     named = named_parameters(model)
     mine = {id(parameter) for _, parameter in named}
     for name, parameter in [] if _ordinary(named) else named:
+        if reason := _sharded(parameter):
+            raise InputError(f"parameter {name!r} {reason}")
         if nn.parameter.is_lazy(parameter):
             raise InputError(
                 f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"

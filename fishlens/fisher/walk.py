@@ -26,16 +26,17 @@ class Held:
     def __init__(self, dicts: Sequence[dict[str, Any]]) -> None:
         self.dicts = dicts
         self.sizes = list(map(len, dicts))
-        self.filled = list(filter(None, dicts))
-        self.keys = list(chain.from_iterable(self.filled))
-        self.values = list(chain.from_iterable(map(_values, self.filled)))
+        filled = list(filter(None, dicts))
+        self._all_keys, self._all_values = list(map(_keys, filled)), list(map(_values, filled))  # views
+        self.keys = list(chain.from_iterable(self._all_keys))
+        self.values = list(chain.from_iterable(self._all_values))
 
     def unchanged(self) -> bool:
         """Whether the dicts hold the same objects under the same keys in the same order as then."""
         return (
             list(map(len, self.dicts)) == self.sizes
-            and all(map(is_, chain.from_iterable(map(_values, self.filled)), self.values))
-            and list(chain.from_iterable(self.filled)) == self.keys
+            and all(map(is_, chain.from_iterable(self._all_values), self.values))
+            and list(chain.from_iterable(self._all_keys)) == self.keys
         )
 
     def same_as(self, other: "Held") -> bool:
@@ -66,7 +67,7 @@ class Held:
         return True
 
 
-_values = methodcaller("values")
+_keys, _values = methodcaller("keys"), methodcaller("values")
 
 
 class Tree:

@@ -11,10 +11,13 @@ from fishlens.journal import Runs, load_runs
 
 HERE = Path(__file__).parent
 CHANCE = {"nli": 100 / 3, "topic": 100 / 7}
-FOLDERS = {
-    "nli": ["nli"],
-    "topic": ["topic", "topic-cpu"],
-}  # of data/; runs of one task in two precisions, by seed
+FOLDERS = {  # of data/: the runs of a task (in two precisions, by seed), and the controls beside them
+    "nli": ("nli", ["nli"]),
+    "topic": ("topic", ["topic", "topic-cpu"]),
+    "warm-up": ("nli", ["warm-up"]),
+    "source-adapter": ("topic", ["source-adapter"]),
+    "topic-controls": ("topic", ["topic-controls"]),
+}
 NOT_A_BLOCK = "head"
 
 
@@ -44,17 +47,18 @@ class Task:
 
 
 def read(name: str) -> Task:
-    """The exported runs of a task."""
-    runs = load_runs([HERE / "data" / folder for folder in FOLDERS[name]])
+    """The exported runs of a task, or of a control."""
+    task, folders = FOLDERS[name]
+    runs = load_runs([HERE / "data" / folder for folder in folders])
     curves, validation = _curves(runs), _validation(runs)
     gradients, losses = (_training(runs, name) for name in ("gradient_norm", "loss"))
     table = scored_runs(runs).merge(features(runs).drop(columns="reason"), on="run")
     table = table.merge(run_baselines(runs), on="run", suffixes=("", "_baseline"))
-    states = collapsed_runs(runs, CHANCE[name]).set_index("run")["state"]
+    states = collapsed_runs(runs, CHANCE[task]).set_index("run")["state"]
     table["state"] = table["run"].map(states)
     table["diverged"] = table["state"] == "diverged"
     table["take_off"] = [
-        np.nan if gone else take_off(validation[run], name)
+        np.nan if gone else take_off(validation[run], task)
         for run, gone in zip(table["run"], table["diverged"], strict=True)
     ]
     table["rise"] = [steepest_rise(curves[run]) for run in table["run"]]

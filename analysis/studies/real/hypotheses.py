@@ -168,6 +168,18 @@ def mediated(task: Task, schedule: str) -> dict[str, float]:
     }  # fmt: skip
 
 
+def beside(task: Task, control: Task) -> pd.DataFrame:
+    """A control: for each schedule its average over the targets, that of the same seeds' runs of the task, and the
+    difference, paired by seed."""
+    pairs = control.table.merge(task.table, on=["schedule", "seed"], suffixes=("", "_task"))
+    rows = []
+    for name, own in pairs.groupby("schedule"):
+        difference = paired_difference((own["average"] - own["average_task"]).to_numpy())
+        means = {"control": own["average"].mean(), "task": own["average_task"].mean(), "runs": len(own)}
+        rows.append({"schedule": name, **means, **difference.as_row()})
+    return pd.DataFrame(rows)
+
+
 def detectable(power: Callable[[float], float], largest: float) -> float:
     """The smallest effect whose power is 80 %, by bisection; NaN if not even `largest` has it."""
     if power(largest) < POWER:

@@ -13,7 +13,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hypotheses as h  # type: ignore[import-not-found]
-from confirmatory import HERE, Task, read  # type: ignore[import-not-found]
+from confirmatory import FOLDERS, HERE, Task, read  # type: ignore[import-not-found]
 
 ORDER = ["standard", "gu", "fun", "random", "lpft", "gu-reverse"]
 NAMES = {
@@ -245,6 +245,35 @@ def paper(task: Task) -> str:
     )
 
 
+def warm_up(task: Task, control: Task) -> str:
+    """The seed that never learnt: as it ran, and the control's runs."""
+    before = task.table[
+        (task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])
+    ]
+    rows = []
+    for where, runs in (("bfloat16, GPU", before), ("float32, CPU", control.table)):
+        for _, run in runs.sort_values("train.warmup").iterrows():
+            take_off = "never" if pd.isna(run["take_off"]) else f"{run['take_off']:.0f}"
+            score = f"{run['average']:.1f} ({run['source']:.1f})"
+            rows.append([run["run"], where, f"{run['train.warmup']:.0f}", score, run["state"], take_off])
+    return markdown(["run", "", "updates of warm-up", "average (English)", "state", "take-off at"], rows)
+
+
+def adapters(task: Task, source: Task, none: Task) -> str:
+    """Averages over the targets through their own language adapters, the source's, and none in training or test."""
+    ways = [h.beside(task, control).set_index("schedule") for control in (source, none)]
+    rows = []
+    for name in (name for name in ORDER if name in ways[0].index):
+        own = ways[0].loc[name]
+        cells = [name, str(int(own["runs"])), f"{own['task']:.1f}"]
+        for way in ways:
+            there = name in way.index
+            cells += [f"{way.loc[name, 'control']:.1f}", interval(way.loc[name])] if there else ["–", "–"]
+        rows.append(cells)
+    head = ["schedule", "seeds", "targets' own adapters", "the source's at test time", "difference"]
+    return markdown([*head, "no language adapters", "difference"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of, and how
     "nli seeds": ("nli", seeds),
     "nli schedules": ("nli", schedules),
@@ -259,6 +288,7 @@ TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of
     "nli foretold": ("nli", foretold),
     "nli mediated": ("nli", mediated),
     "nli paper": ("nli", paper),
+    "nli warm-up": ("nli warm-up", warm_up),
     "topic seeds": ("topic", seeds),
     "topic schedules": ("topic", schedules),
     "tasks schedules": ("nli topic", over_tasks),
@@ -268,6 +298,7 @@ TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of
     "topic leads": ("topic", leads),
     "topic mediated": ("topic", mediated),
     "topic slopes": ("topic", slopes),
+    "topic adapters": ("topic source-adapter topic-controls", adapters),
 }
 
 
@@ -283,7 +314,7 @@ def replaced(page: str, name: str, table: str) -> str:
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    tasks = {name: read(name) for name in ("nli", "topic")}
+    tasks = {name: read(name) for name in FOLDERS}
     for name, (made_of, table) in TABLES.items():
         text = replaced(text, name, table(*(tasks[task] for task in made_of.split())))
     page.write_text(text, encoding="utf-8")
