@@ -154,6 +154,26 @@ class Study:
         """Whether each run learnt the source and kept the targets, as `collapsed_runs` has it."""
         return collapsed_runs(self.runs, self.guess, metric=self.metric)
 
+    @cached_property
+    def twins(self) -> pd.DataFrame:
+        """Schedules that made the same run of a seed: one row per `schedules` (a tuple) and seed. The same run has the
+        same score in every language and the same tr(F) at every step: a schedule that took another's order."""
+        of_run: dict[str, list[object]] = {run: [] for run in self.factors.index}
+        for frame, keys in ((self.scores, ["language", "metric"]), (self.total, ["step"])):
+            for run, own in frame.groupby("run"):
+                own = own.sort_values(keys)
+                of_run[str(run)] += [tuple(own[key]) for key in (*keys, "value")]
+        made: dict[object, list[str]] = {}
+        for run, found in of_run.items():
+            if len(found) == 5:  # languages, metrics, scores; steps, tr(F)
+                made.setdefault((self.factors.loc[run, "seed"], *found), []).append(run)
+        rows = [
+            (tuple(schedule_order(self.factors.loc[runs, "schedule"])), key[0])
+            for key, runs in made.items()
+            if len(runs) > 1
+        ]
+        return pd.DataFrame(rows, columns=["schedules", "seed"])
+
     @property
     def diverged(self) -> frozenset[str]:
         """Names of the runs that did not learn the source."""

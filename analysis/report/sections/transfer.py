@@ -7,6 +7,8 @@ from itertools import chain
 
 import pandas as pd
 
+from fishlens.names import counted
+
 from ... import figures
 from ...own import RUN_OUTCOMES
 from ...paired import table_one
@@ -24,10 +26,24 @@ def transfer(study: Study) -> Section:
     text = f"Scores are final test scores in points ({metric})."
     if study.source is None:
         text += " The runs do not name one source language, so there is no average without it."
+    text += _same_runs(study)
     items: list[Item] = [*_table_one(study), *_collapsed(study), *_against_baseline(study)]
     items += [] if study.brief else [_grid(study)]
     items += [_by_language(study), _by_run(study)]
     return Section("transfer", title, text, items)
+
+
+def _same_runs(study: Study) -> str:
+    """Which schedules made the same run, in words."""
+    words = [
+        f"{' and '.join(schedules)} made the same run with {counted(len(own), 'seeds')} "
+        f"({', '.join(str(seed) for seed in own['seed'])})"
+        for schedules, own in study.twins.groupby("schedules")
+    ]
+    if not words:
+        return ""
+    alike = "the same score in every language and the same tr(F) at every step, as where one takes the other's order"
+    return f" {'; '.join(words)}: {alike}. Where runs are counted, both count."
 
 
 def _table_one(study: Study) -> list[Table | Missing]:

@@ -29,7 +29,7 @@ class Task:
         baselines of the source, `state` (`collapsed_runs`), `diverged`, `take_off` (NaN if diverged) and `rise`.
     curves: step × run, tr(F) over the blocks without the head. validation: step × run, the source's score.
     gradients, losses: step × run, the norm of the gradient of what trained, and the loss of the batches.
-    points: run × language × step: the target's score, and what was measured of it.
+    points: run × language × step: the target's score, and what was measured of it; none of a control.
     """
 
     name: str
@@ -66,7 +66,8 @@ def read(name: str) -> Task:
     table["passed_gradient"] = [passes_its_middle(np.log(gradients[run])) for run in table["run"]]
     table["passed_loss"] = [passes_its_middle(-losses[run]) for run in table["run"]]
     languages = pd.read_csv(HERE / "data" / "languages.csv").set_index("language")
-    points = targets.language_points(runs, distance=languages["syntactic"].to_dict())
+    distance = languages["syntactic"].to_dict()
+    points = targets.language_points(runs, distance=distance) if name == task else pd.DataFrame()
     return Task(name, runs, table, curves, validation, gradients, losses, points)
 
 

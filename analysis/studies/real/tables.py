@@ -251,12 +251,14 @@ def warm_up(task: Task, control: Task) -> str:
         (task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])
     ]
     rows = []
-    for where, runs in (("bfloat16, GPU", before), ("float32, CPU", control.table)):
-        for _, run in runs.sort_values("train.warmup").iterrows():
+    for where, of, runs in (("bfloat16, GPU", task, before), ("float32, CPU", control, control.table)):
+        updates = of.runs.runs.astype({"run": str}).set_index("run")["train.warmup"]
+        for _, run in runs.iterrows():
             take_off = "never" if pd.isna(run["take_off"]) else f"{run['take_off']:.0f}"
             score = f"{run['average']:.1f} ({run['source']:.1f})"
-            rows.append([run["run"], where, f"{run['train.warmup']:.0f}", score, run["state"], take_off])
-    return markdown(["run", "", "updates of warm-up", "average (English)", "state", "take-off at"], rows)
+            rows.append([where, f"{updates[run['run']]:.0f}", score, run["state"], take_off])
+    head = ["`standard`, seed 21", "updates of warm-up", "average (English)", "state", "takes off at update"]
+    return markdown(head, rows)
 
 
 def adapters(task: Task, source: Task, none: Task) -> str:

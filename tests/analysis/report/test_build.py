@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from fishlens.analysis.report import (
@@ -45,6 +47,21 @@ def test_it_states_runs_schedules_and_estimator(report):
     assert "standard (4), gu (4), gu-reverse (4), fun (4)" in text
     assert "Probes a run: 11, each of 4 blocks and the head." in text
     assert "labels exact, granularity example, examples 32, mode eval" in text
+
+
+def test_it_says_where_two_schedules_made_the_same_run(tmp_path, write):
+    for schedule in ("standard", "fun"):
+        for seed in range(3):
+            write(tmp_path, schedule, seed)
+    assert "same run" not in section(build_report(load_runs(tmp_path)), "transfer").text
+    for seed in (0, 2):
+        shutil.copytree(tmp_path / f"fun-{seed}", tmp_path / f"gu-{seed}")
+        (journal,) = (tmp_path / f"gu-{seed}").glob("journal-*.jsonl")
+        text = journal.read_text().replace(f"fun-{seed}", f"gu-{seed}").replace('"fun"', '"gu"')
+        journal.write_text(re.sub('"id":"[^"]+"', f'"id":"{uuid4().hex}"', text))  # else it is a copy of one run
+    write(tmp_path, "gu", 1)
+    text = section(build_report(load_runs(tmp_path)), "transfer").text
+    assert "gu and fun made the same run with 2 seeds (0, 2): the same score in every language" in text
 
 
 def test_every_figure_family_and_every_table_is_there(report):
