@@ -58,7 +58,9 @@ def test_it_says_where_two_schedules_made_the_same_run(tmp_path, write):
         shutil.copytree(tmp_path / f"fun-{seed}", tmp_path / f"gu-{seed}")
         (journal,) = (tmp_path / f"gu-{seed}").glob("journal-*.jsonl")
         text = journal.read_text().replace(f"fun-{seed}", f"gu-{seed}").replace('"fun"', '"gu"')
-        journal.write_text(re.sub('"id":"[^"]+"', f'"id":"{uuid4().hex}"', text))  # else it is a copy of one run
+        journal.write_text(
+            re.sub('"id":"[^"]+"', f'"id":"{uuid4().hex}"', text)
+        )  # else it is a copy of one run
     write(tmp_path, "gu", 1)
     text = section(build_report(load_runs(tmp_path)), "transfer").text
     assert "gu and fun made the same run with 2 seeds (0, 2): the same score in every language" in text
