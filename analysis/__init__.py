@@ -28,6 +28,7 @@ _PUBLIC = {
     "mixed_model": "models",
     "clustered_regression": "regression",
     "compare": "paired",
+    "compare_over": "paired",
     "equivalence": "paired",
     "paired_difference": "paired",
     "scored_runs": "paired",

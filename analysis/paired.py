@@ -5,6 +5,7 @@ seeds the smallest p a sign-flip test can give is 2 / 2ⁿ: five seeds never rea
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,37 @@ def compare(
     return table
 
 
+def compare_over(
+    groups: Sequence[pd.DataFrame],
+    outcome: str = "average",
+    *,
+    baseline: str = "standard",
+    by: str = "schedule",
+    pair: str = "seed",
+) -> pd.DataFrame:
+    """Every level of `by` against `baseline` over several groups of runs (tasks, models), one row each.
+
+    `groups`: tables as `compare` reads them. A seed's differences in the groups are averaged first, so that a seed is
+    one observation; only seeds count that all groups have which have this level. Columns: `by`, groups (how many have
+    it, two at least), then as `Estimate` for the mean difference, and p_holm over the rows. Raises `InputError` when no
+    group has the baseline, or two runs of a group have the same schedule and seed.
+    """
+    tables = [_paired(scores, outcome, by=by, pair=pair) for scores in groups]
+    tables = [table for table in tables if baseline in table]
+    if not tables:
+        raise InputError(f"no group has a run with {by} {baseline!r}")
+    rows = []
+    for name in dict.fromkeys(column for table in tables for column in table if column != baseline):
+        own = [table[name] - table[baseline] for table in tables if name in table]
+        if len(own) < 2:
+            continue
+        by_pair = pd.concat(own, axis=1, join="inner").dropna().mean(axis=1)
+        rows.append({by: name, "groups": len(own), **paired_difference(by_pair.to_numpy()).as_row()})
+    empty = not_enough("mean difference", 0, NEEDED, "seeds", n=0).as_row()
+    table = pd.DataFrame(rows, columns=[by, "groups", *empty]) if not rows else pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
+
+
 def scored_runs(runs: Runs, *, split: str = "test", metric: str | None = None) -> pd.DataFrame:
     """Outcomes of every run beside its factors: what `compare` and `table_one` read."""
     factors = runs.runs.astype({"run": str})
@@ -249,4 +281,12 @@ def table_one(runs: Runs, *, baseline: str | None = "standard", metric: str | No
     return pd.DataFrame(rows)
 
 
-__all__ = ["OUTCOMES", "compare", "equivalence", "paired_difference", "scored_runs", "table_one"]
+__all__ = [
+    "OUTCOMES",
+    "compare",
+    "compare_over",
+    "equivalence",
+    "paired_difference",
+    "scored_runs",
+    "table_one",
+]

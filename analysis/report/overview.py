@@ -3,15 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from fishlens.names import counted
 
 from ..figures import schedule_order
-from ..inference.correction import holm
-from ..paired import paired_difference
-from ..results import Estimate
+from ..paired import compare_over
 from .answer import ALPHA, about_collapse, about_features, about_schedules
 from .cells import p_text, reconciled, with_interval
 from .comparison import NOT_STATED
@@ -94,32 +91,15 @@ def _scores(studies: Sequence[Study], groups: Sequence[Group], source_runs: Sour
 
 def over_groups(studies: Sequence[Study]) -> list[Row]:
     """Each schedule's difference to the baseline, averaged over groups: one number a seed that all groups have."""
-    wide = {
-        place: study.scored.drop_duplicates(["schedule", "seed"], keep=False).pivot(
-            index="seed", columns="schedule", values=study.outcome.name
-        )
-        for place, study in enumerate(studies)
-        if study.comparison.missing is None
-    }
-    baseline = studies[0].baseline
-    if len(wide) < 2:
+    compared = [study for study in studies if study.comparison.missing is None]
+    if len(compared) < 2:
         return []
-    rows: list[Row] = []
-    for name in schedule_order(name for scores in wide.values() for name in scores.columns):
-        having = [scores[name] - scores[baseline] for scores in wide.values() if name in scores]
-        if name == baseline or len(having) < 2:
-            continue
-        by_seed = pd.concat(having, axis=1, join="inner").dropna().mean(axis=1)
-        result = paired_difference(by_seed.to_numpy())
-        row = {"schedule": name, "groups": len(having), **result.as_row(), "seen": float(by_seed.mean())}
-        row["note"] = (
-            "; ".join(filter(None, (result.note, reconciled(row))))
-            if isinstance(result, Estimate)
-            else result.note
-        )
-        rows.append(row)
-    corrected = holm(np.array([float(row["p"]) for row in rows]))
-    return [{**row, "p_holm": float(p)} for row, p in zip(rows, corrected, strict=True)]
+    tables = [study.scored.drop_duplicates(["schedule", "seed"], keep=False) for study in compared]
+    found = compare_over(tables, studies[0].outcome.name, baseline=studies[0].baseline).set_index("schedule")
+    rows: list[Row] = [
+        {"schedule": name, **found.loc[name]} for name in schedule_order(found.index) if name in found.index
+    ]
+    return [{**row, "note": "; ".join(filter(None, (row["note"], reconciled(row))))} for row in rows]
 
 
 def _of(study: Study) -> str:

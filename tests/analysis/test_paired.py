@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from fishlens.analysis.paired import compare, equivalence, paired_difference, scored_runs, table_one
+from fishlens.analysis.paired import (
+    compare,
+    compare_over,
+    equivalence,
+    paired_difference,
+    scored_runs,
+    table_one,
+)
 from fishlens.analysis.results import NotEnough
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -138,6 +145,36 @@ def test_a_run_without_its_partner_is_counted_and_not_paired():
     assert found.loc["gu", "n"] == 7
     assert found.loc["gu", "runs"] == 8
     assert "1 run without a partner in standard" in found.loc["gu", "note"]
+
+
+def test_over_groups_a_seed_is_one_observation_whatever_it_did_in_each():
+    rng = np.random.default_rng(1)
+    seeds = {"pairs": range(1, 9), "topic": range(3, 11)}  # six in common
+    groups = [
+        pd.DataFrame(
+            [
+                {"schedule": schedule, "seed": seed, "average": 50 + 10 * rng.standard_normal()}
+                for schedule in ("standard", "gu", *(["fun"] if task == "topic" else []))
+                for seed in of
+            ]
+        )
+        for task, of in seeds.items()
+    ]
+    found = compare_over(groups)
+    wide = [table.pivot(index="seed", columns="schedule", values="average") for table in groups]
+    by_hand = [np.mean([w.loc[s, "gu"] - w.loc[s, "standard"] for w in wide]) for s in range(3, 9)]
+    expected = paired_difference(by_hand)
+    assert found["schedule"].tolist() == ["gu"] and found["groups"].tolist() == [
+        2
+    ]  # fun is in one group alone
+    row = found.iloc[0]
+    assert (row["estimate"], row["low"], row["p"], row["n"]) == pytest.approx(
+        (expected.estimate, expected.low, expected.p, 6), rel=1e-12
+    )
+    assert row["p_holm"] == row["p"]
+    assert compare_over(groups[:1]).empty
+    with pytest.raises(InputError, match="no group has a run with schedule 'lpft'"):
+        compare_over(groups, baseline="lpft")
 
 
 def test_one_seed_only_gives_means_without_more():

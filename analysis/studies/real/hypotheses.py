@@ -7,8 +7,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from confirmatory import Task  # type: ignore[import-not-found]
-from fishlens.analysis import collapse_shares, compare, correlate, paired_difference, predict, targets
-from fishlens.analysis.inference.correction import holm
+from fishlens.analysis import (
+    collapse_shares,
+    compare,
+    compare_over,
+    correlate,
+    paired_difference,
+    predict,
+    targets,
+)
 from fishlens.analysis.power import paired_power
 from scipy import stats
 
@@ -53,13 +60,7 @@ def at_equal_source(differences: np.ndarray, source: np.ndarray) -> dict[str, fl
 def over_tasks(tasks: Sequence[Task]) -> pd.DataFrame:
     """H1 over tasks: each schedule's difference to standard, the tasks' differences of a seed averaged first, so that a
     seed is one observation; the seeds that all tasks have."""
-    wide = [task.kept.pivot(index="seed", columns="schedule", values="average") for task in tasks]
-    rows = []
-    for name in sorted(set.intersection(*(set(table.columns) for table in wide)) - {"standard"}):
-        own = pd.concat([table[name] - table["standard"] for table in wide], axis=1).dropna().mean(axis=1)
-        rows.append({"schedule": name} | paired_difference(own.to_numpy()).as_row())
-    found = pd.DataFrame(rows)
-    return found.assign(p_holm=holm(found["p"]))
+    return compare_over([task.kept for task in tasks])
 
 
 def shares(task: Task) -> pd.DataFrame:
