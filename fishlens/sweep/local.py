@@ -32,6 +32,14 @@ def usable_cores() -> int:
     return min(there, int(given)) if given.isdecimal() and int(given) > 0 else there
 
 
+def threads_of_a_run(jobs: int) -> int:
+    """Threads of each of so many runs: its share of the cores, and no more than OMP_NUM_THREADS says, where it is set:
+    who starts several sweeps beside one another, or has a share of a machine, says so there."""
+    share = max(1, usable_cores() // jobs)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) > 0 else share
+
+
 def run_locally(runs: Sequence[PlannedRun], jobs: int, gpus: Sequence[Gpu] = ()) -> Iterator[Outcome]:
     """Runs all of `runs`, `jobs` at a time, and yields each one's outcome as it ends.
 
@@ -40,7 +48,7 @@ def run_locally(runs: Sequence[PlannedRun], jobs: int, gpus: Sequence[Gpu] = ())
     When the caller is interrupted, the running processes are asked to stop (by SIGTERM: each leaves a resumable run)
     before the interruption is passed on.
     """
-    threads = max(1, usable_cores() // jobs)
+    threads = threads_of_a_run(jobs)
     waiting, running = deque(runs), list[_Running]()
     try:
         while waiting or running:

@@ -16,7 +16,7 @@ from fishlens import load_runs
 from fishlens.cli import app
 from fishlens.cli.sweep import _said_of_interruption, _sigterm_interrupts
 from fishlens.errors import InputError
-from fishlens.sweep.local import usable_cores
+from fishlens.sweep.local import threads_of_a_run, usable_cores
 from fishlens.sweep.plan import PlannedRun, Status, plan, state_of
 from fishlens.sweep.requeue import Requeue
 from fishlens.sweep.selection import Shard
@@ -104,6 +104,13 @@ def test_no_more_threads_than_slurm_gave(monkeypatch):
     for nonsense in ("0", "", "many", str(there + 5)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", nonsense)
         assert usable_cores() == there
+
+
+def test_no_more_threads_than_the_environment_asks_for(monkeypatch):
+    monkeypatch.setattr("fishlens.sweep.local.usable_cores", lambda: 8)
+    for asked, threads in (("", 4), ("1", 1), ("3", 3), ("64", 4), ("0", 4), ("4,2", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert threads_of_a_run(2) == threads
 
 
 def shorter(study: str, steps: int) -> str:
