@@ -16,6 +16,7 @@ FOLDERS = {  # of data/: the runs of a task (in two precisions, by seed), and th
     "topic": ("topic", ["topic", "topic-cpu"]),
     "warm-up": ("nli", ["warm-up"]),
     "source-adapter": ("topic", ["source-adapter"]),
+    "source-adapter-nli": ("nli", ["source-adapter-nli"]),
     "topic-controls": ("topic", ["topic-controls"]),
 }
 NOT_A_BLOCK = "head"

@@ -245,20 +245,20 @@ def paper(task: Task) -> str:
     )
 
 
-def warm_up(task: Task, control: Task) -> str:
-    """The seed that never learnt: as it ran, and the control's runs."""
-    before = task.table[
-        (task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])
-    ]
+def warm_up(task: Task, control: Task, source: Task) -> str:
+    """The seed that never learnt: as it ran, and the control's runs; these through the source's adapter, too."""
+    before = task.table[(task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])]
+    through = source.table.set_index("run")["average"]
     rows = []
     for where, of, runs in (("bfloat16, GPU", task, before), ("float32, CPU", control, control.table)):
         updates = of.runs.runs.astype({"run": str}).set_index("run")["train.warmup"]
         for _, run in runs.iterrows():
             take_off = "never" if pd.isna(run["take_off"]) else f"{run['take_off']:.0f}"
             score = f"{run['average']:.1f} ({run['source']:.1f})"
-            rows.append([where, f"{updates[run['run']]:.0f}", score, run["state"], take_off])
+            other = f"{through[run['run']]:.1f}" if of is control else "–"
+            rows.append([where, f"{updates[run['run']]:.0f}", score, run["state"], take_off, other])
     head = ["`standard`, seed 21", "updates of warm-up", "average (English)", "state", "takes off at update"]
-    return markdown(head, rows)
+    return markdown([*head, "average, all tested through the English adapter"], rows)
 
 
 def adapters(task: Task, source: Task, none: Task) -> str:
@@ -290,7 +290,7 @@ TABLES: dict[str, tuple[str, Callable[..., str]]] = {  # the tasks it is made of
     "nli foretold": ("nli", foretold),
     "nli mediated": ("nli", mediated),
     "nli paper": ("nli", paper),
-    "nli warm-up": ("nli warm-up", warm_up),
+    "nli warm-up": ("nli warm-up source-adapter-nli", warm_up),
     "topic seeds": ("topic", seeds),
     "topic schedules": ("topic", schedules),
     "tasks schedules": ("nli topic", over_tasks),
