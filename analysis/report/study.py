@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -163,7 +164,7 @@ class Study:
             for run, own in frame.groupby("run"):
                 own = own.sort_values(keys)
                 of_run[str(run)] += [tuple(own[key]) for key in (*keys, "value")]
-        made: dict[object, list[str]] = {}
+        made: dict[tuple[Any, ...], list[str]] = {}
         for run, found in of_run.items():
             if len(found) == 5:  # languages, metrics, scores; steps, tr(F)
                 made.setdefault((self.factors.loc[run, "seed"], *found), []).append(run)

@@ -25,7 +25,7 @@ def _type_of_leaves() -> type:
     return type(node.next_functions[0][0])
 
 
-_LEAF = _type_of_leaves()  # autograd's AccumulateGrad
+_LEAF: Any = _type_of_leaves()  # autograd's AccumulateGrad
 
 
 @dataclass(frozen=True)

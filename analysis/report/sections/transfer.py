@@ -36,9 +36,9 @@ def transfer(study: Study) -> Section:
 def _same_runs(study: Study) -> str:
     """Which schedules made the same run, in words."""
     words = [
-        f"{' and '.join(schedules)} made the same run with {counted(len(own), 'seeds')} "
+        f"{' and '.join(own['schedules'].iloc[0])} made the same run with {counted(len(own), 'seeds')} "
         f"({', '.join(str(seed) for seed in own['seed'])})"
-        for schedules, own in study.twins.groupby("schedules")
+        for _, own in study.twins.groupby("schedules")
     ]
     if not words:
         return ""

@@ -247,7 +247,9 @@ def paper(task: Task) -> str:
 
 def warm_up(task: Task, control: Task, source: Task) -> str:
     """The seed that never learnt: as it ran, and the control's runs; these through the source's adapter, too."""
-    before = task.table[(task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])]
+    before = task.table[
+        (task.table["schedule"] == "standard") & task.table["seed"].isin(control.table["seed"])
+    ]
     through = source.table.set_index("run")["average"]
     rows = []
     for where, of, runs in (("bfloat16, GPU", task, before), ("float32, CPU", control, control.table)):
