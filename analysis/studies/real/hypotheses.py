@@ -171,13 +171,16 @@ def mediated(task: Task, schedule: str) -> dict[str, float]:
 
 def beside(task: Task, control: Task) -> pd.DataFrame:
     """A control: for each schedule its average over the targets, that of the same seeds' runs of the task, and the
-    difference, paired by seed."""
-    pairs = control.table.merge(task.table, on=["schedule", "seed"], suffixes=("", "_task"))
+    difference, paired by seed; last, `all`: of a seed the mean over its schedules."""
+    pairs = control.table.merge(task.table, on=["schedule", "seed"], suffixes=("_control", "_task"))
+    pairs["difference"] = pairs["average_control"] - pairs["average_task"]
     rows = []
-    for name, own in pairs.groupby("schedule"):
-        difference = paired_difference((own["average"] - own["average_task"]).to_numpy())
-        means = {"control": own["average"].mean(), "task": own["average_task"].mean(), "runs": len(own)}
-        rows.append({"schedule": name, **means, **difference.as_row()})
+    for name, own in [*pairs.groupby("schedule"), ("all", pairs)]:
+        of_seeds = own.groupby("seed")["difference"].mean()
+        means = {"control": own["average_control"].mean(), "task": own["average_task"].mean()}
+        rows.append(
+            {"schedule": name, "runs": len(own), **means, **paired_difference(of_seeds.to_numpy()).as_row()}
+        )
     return pd.DataFrame(rows)
 
 

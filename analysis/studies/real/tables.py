@@ -267,14 +267,16 @@ def adapters(task: Task, source: Task, none: Task) -> str:
     """Averages over the targets through their own language adapters, the source's, and none in training or test."""
     ways = [h.beside(task, control).set_index("schedule") for control in (source, none)]
     rows = []
-    for name in (name for name in ORDER if name in ways[0].index):
-        own = ways[0].loc[name]
-        cells = [name, str(int(own["runs"])), f"{own['task']:.1f}"]
+    for name in (name for name in [*ORDER, "all"] if name in ways[0].index):
+        cells = [name, str(int(ways[0].loc[name, "runs"])), f"{ways[0].loc[name, 'task']:.1f}"]
         for way in ways:
-            there = name in way.index
-            cells += [f"{way.loc[name, 'control']:.1f}", interval(way.loc[name])] if there else ["–", "–"]
+            if name not in way.index:
+                cells += ["–", "–"]
+                continue
+            same_runs = way.loc[name, "runs"] == ways[0].loc[name, "runs"]
+            cells += [f"{way.loc[name, 'control']:.1f}" if same_runs else "–", interval(way.loc[name])]
         rows.append(cells)
-    head = ["schedule", "seeds", "targets' own adapters", "the source's at test time", "difference"]
+    head = ["schedule", "runs", "targets' own adapters", "the source's at test time", "difference"]
     return markdown([*head, "no language adapters", "difference"], rows)
 
 
