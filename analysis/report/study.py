@@ -165,14 +165,12 @@ class Study:
                 own = own.sort_values(keys)
                 of_run[str(run)] += [tuple(own[key]) for key in (*keys, "value")]
         made: dict[tuple[Any, ...], list[str]] = {}
+        whole, seeds = 5, self.factors["seed"]  # languages, metrics, scores; steps, tr(F)
         for run, found in of_run.items():
-            if len(found) == 5:  # languages, metrics, scores; steps, tr(F)
-                made.setdefault((self.factors.loc[run, "seed"], *found), []).append(run)
-        rows = [
-            (tuple(schedule_order(self.factors.loc[runs, "schedule"])), key[0])
-            for key, runs in made.items()
-            if len(runs) > 1
-        ]
+            if len(found) == whole and pd.notna(seeds[run]):
+                made.setdefault((seeds[run], *found), []).append(run)
+        alike = {key: schedule_order(self.factors.loc[runs, "schedule"]) for key, runs in made.items()}
+        rows = [(tuple(schedules), key[0]) for key, schedules in alike.items() if len(schedules) > 1]
         return pd.DataFrame(rows, columns=["schedules", "seed"])
 
     @property
