@@ -215,7 +215,7 @@ def compare_over(
         by_pair = pd.concat(own, axis=1, join="inner").dropna().mean(axis=1)
         rows.append({by: name, "groups": len(own), **paired_difference(by_pair.to_numpy()).as_row()})
     empty = not_enough("mean difference", 0, NEEDED, "seeds", n=0).as_row()
-    table = pd.DataFrame(rows, columns=[by, "groups", *empty]) if not rows else pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=[by, "groups", *empty])
     return table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
 

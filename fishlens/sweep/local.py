@@ -28,16 +28,19 @@ class _Running:
 def usable_cores() -> int:
     """Cores this process may run on: a container's share, where the system says so, and no more than SLURM gave."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(there, int(given)) if given.isdecimal() and int(given) > 0 else there
+    return _at_most("SLURM_CPUS_PER_TASK", there)
 
 
 def threads_of_a_run(jobs: int) -> int:
     """Threads of each of so many runs: its share of the cores, and no more than OMP_NUM_THREADS says, where it is set:
     who starts several sweeps beside one another, or has a share of a machine, says so there."""
-    share = max(1, usable_cores() // jobs)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdecimal() and int(asked) > 0 else share
+    return _at_most("OMP_NUM_THREADS", max(1, usable_cores() // jobs))
+
+
+def _at_most(variable: str, count: int) -> int:
+    """`count`, or what the environment's variable says where that is a number, and a smaller one."""
+    given = os.environ.get(variable, "")
+    return min(count, int(given)) if given.isdecimal() and int(given) > 0 else count
 
 
 def run_locally(runs: Sequence[PlannedRun], jobs: int, gpus: Sequence[Gpu] = ()) -> Iterator[Outcome]:
