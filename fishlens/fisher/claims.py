@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.passes import Pass
-from fishlens.fisher.rows import RowNorms, Rows
-from fishlens.fisher.taps import Tapped, Taps
+from fishlens.fisher.rows import Rows, row_norms
+from fishlens.fisher.taps import ChangedInPlace, Tapped, Taps
 from fishlens.fisher.tolerance import Tolerance
 
 CLAIM = Tolerance({torch.float64: 1e-4, torch.float32: 2e-3}, 5e-2)
@@ -21,10 +21,6 @@ CLAIM = Tolerance({torch.float64: 1e-4, torch.float32: 2e-3}, 5e-2)
 float32)."""
 ROUNDING = 2e-3  # what rounding does to that sum, relative to a bound of its terms, in units of the above
 GROUP = 2**30  # bytes of gradients that a comparison holds at a time
-
-
-class ChangedInPlace(Exception):
-    """A tensor that a gradient needs was written to after it was stored."""
 
 
 class Claims:
@@ -68,24 +64,20 @@ class Claims:
                     total = sums[name] + total
                 sums[name] = total
 
-        norms = RowNorms(self.taps)
-
-        def watch(tapped: Tapped, gradient: Tensor) -> None:
-            if tapped.stale:
+        def watch(calls: Sequence[Tapped], a: Tensor, g: Tensor) -> None:
+            if any(tapped.stale for tapped in calls):
                 raise ChangedInPlace
-            if id(tapped.call) not in rows.before:
-                norms.take(tapped, gradient)
+            if any(id(tapped.call) not in rows.before for tapped in calls):
+                rows.before |= row_norms(self.taps, calls, g)
 
-        one = Pass(self.taps, self.fast.intersection(group), receive, self.memory)
+        one = Pass(self.taps, self.fast.intersection(group), receive, self.memory, watch)
         inputs = [self.parameters[name] for name in group]
         try:
-            found = one.run(logits, cotangent, retain_graph=True, inputs=inputs, watch=watch)
+            found = one.run(logits, cotangent, retain_graph=True, inputs=inputs)
         except RuntimeError as error:
             if "modified by an inplace operation" in str(error):
                 raise ChangedInPlace from error
             raise
-        norms.flush()
-        rows.before |= norms.of
         gradients = {name: g for name, g in zip(group, found, strict=True) if g is not None}
         self.unreached |= set(group) - gradients.keys()
         self.silent |= gradients.keys() - sums.keys()

@@ -23,10 +23,10 @@ from fishlens.fisher.scales import embedding_factor, family_of, scale_of
 
 
 class Call:
-    """One call of a leaf module, as BackPACK sees a module: `input0` and `output` live here, not on the
-    module."""
+    """One call of a leaf module, or several together (of no one module), as BackPACK sees a module: `input0` and
+    `output` live here, not on the module."""
 
-    def __init__(self, module: nn.Module, leaf_input: Tensor) -> None:
+    def __init__(self, module: nn.Module | None, leaf_input: Tensor) -> None:
         self.module = module
         self.input0 = leaf_input
 

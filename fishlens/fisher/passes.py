@@ -1,7 +1,7 @@
 """Backward passes through the taps: every tapped call becomes the per-example gradients of its parameters."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from fishlens.fisher.again import Again
 from fishlens.fisher.gradients import Dense, PerExampleGradient, joined
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting
-from fishlens.fisher.taps import OnCall, Tapped, Taps
-from fishlens.fisher.together import Together
+from fishlens.fisher.taps import OnCalls, Tapped, Taps
+from fishlens.fisher.together import grouped
 
 Reduced = Callable[[tuple[str, ...], PerExampleGradient], None]
 """(names of K parameters of one shape, the gradients of all examples of each of them one after the other) -> None"""
@@ -22,16 +22,37 @@ Receive = Callable[[tuple[str, ...], PerExampleGradient, int], None]
 class Pass:
     """Backward passes whose calls are reduced: `receive` gets the gradients of the `fast` parameters.
 
-    `together`: bytes that the gradients of several parameters may take at a time; 0: each parameter alone. `seen`: the
-    parameters of which a gradient came back.
+    `together`: bytes that the gradients of several parameters may take at a time; 0: each parameter alone. `watch` is
+    called with all tapped calls, of other parameters too, before they are reduced. `seen`: the parameters of which a
+    gradient came back.
     """
 
-    def __init__(self, taps: Taps, fast: frozenset[str], receive: Reduced, together: int = 0) -> None:
-        self.taps, self.fast, self.receive, self.together = taps, fast, receive, together
+    def __init__(
+        self,
+        taps: Taps,
+        fast: frozenset[str],
+        receive: Reduced,
+        together: int = 0,
+        watch: OnCalls | None = None,
+    ) -> None:
+        self.taps, self.fast, self.receive, self.watch = taps, fast, receive, watch
         self.seen: set[str] = set()
         self.parts: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)  # of one parameter's calls
         self.unscale: Tensor | None = None
-        self.pending = Together(together)
+        asked = [t for t in taps.tapped if t.asked and (watch is not None or self._wanted(t))]
+        self.groups = grouped(asked, self._kind, taps.examples, together)
+
+    def _wanted(self, tapped: Tapped) -> tuple[str, ...]:
+        """Local names of the fast parameters of a call."""
+        return tuple([local for local, name in tapped.names.items() if name in self.fast])
+
+    def _kind(self, tapped: Tapped) -> Hashable:
+        """Calls of one kind can be reduced together; None: alone."""
+        wanted, calls = self._wanted(tapped), self.taps.calls
+        if tapped.chosen or any(calls[tapped.names[local]] > 1 for local in wanted):
+            return None
+        kind = tapped.rule.kind(tapped.call.module)
+        return None if kind is None else (type(tapped.rule), kind, wanted)
 
     def run(
         self,
@@ -41,24 +62,14 @@ class Pass:
         retain_graph: bool,
         unscale: Tensor | None = None,
         inputs: Sequence[Tensor] = (),
-        watch: OnCall | None = None,
     ) -> tuple[Tensor | None, ...]:
-        """One backward pass; the gradients of `inputs`.
-
-        Every example's gradient is multiplied by its number of `unscale` `[N]`. `watch` is called with every tapped
-        call, before it is reduced.
-        """
+        """One backward pass; the gradients of `inputs`. Every example's gradient is multiplied by its number of
+        `unscale` `[N]`."""
         self.unscale = unscale
-
-        def on_call(tapped: Tapped, gradient: Tensor) -> None:
-            if watch is not None:
-                watch(tapped, gradient)
-            self._take(tapped, gradient)
-
-        gradients = self.taps.backward(logits, cotangent, on_call, inputs, retain_graph=retain_graph)
+        gradients = self.taps.backward(
+            logits, cotangent, self._take, self.groups, inputs, retain_graph=retain_graph
+        )
         with torch.autocast(logits.device.type, enabled=False):
-            for group in self.pending.flush():
-                self._reduce(*group)
             for name, found in self.taps.settle(self.fast).items():
                 self.seen.add(name)
                 self.receive((name,), found)
@@ -67,48 +78,31 @@ class Pass:
         self.parts.clear()
         return gradients
 
-    def _take(self, tapped: Tapped, gradient: Tensor) -> None:
-        wanted = tuple([local for local, name in tapped.names.items() if name in self.fast])
-        if not wanted:
+    def _take(self, calls: Sequence[Tapped], a: Tensor, g: Tensor) -> None:
+        if self.watch is not None:
+            self.watch(calls, a, g)
+        first, taps = calls[0], self.taps
+        if not (wanted := self._wanted(first)):
             return
-        taps = self.taps
-        if isinstance(tapped.call.module, Meeting):
-            taps.meet(tapped.call.module, gradient, self.unscale)
+        if isinstance(first.call.module, Meeting):
+            taps.meet(first.call.module, g, self.unscale)
             return
-        if isinstance(tapped.call.module, Again):
-            found = tapped.call.module.gradients(gradient, taps.examples, self.unscale)
-            self._hand_on({name: Dense(found[name]) for name in wanted})
-            return
-        names = [tapped.names[local] for local in wanted]
-        self.seen.update(names)
-        a, g = tapped.call.stored, gradient
-        if self.unscale is not None or id(tapped.call) in taps.places:
-            a, g = taps.sides(tapped, gradient, self.unscale)
-        if self.together and all(taps.calls[name] == 1 for name in names):
-            for group in self.pending.add(tapped, a, g, wanted, taps.examples):
-                self._reduce(*group)
+        if isinstance(first.call.module, Again):
+            again = first.call.module.gradients(g, taps.examples, self.unscale)
+            found: Mapping[str, PerExampleGradient] = {name: Dense(again[name]) for name in wanted}
         else:
-            self._reduce([tapped], a, g)
-
-    def _hand_on(self, found: Mapping[str, PerExampleGradient]) -> None:
-        self.seen.update(found)
-        for name, gradient in found.items():
-            if self.taps.calls[name] == 1:
-                self.receive((name,), gradient)
-            else:
-                self.parts[name].append(gradient)
-
-    def _reduce(self, calls: list[Tapped], a: Tensor, g: Tensor) -> None:
-        a, g = (self.taps.per_example(x, len(calls)) for x in (a, g))
-        found = calls[0].rule.gradients([tapped.call.module for tapped in calls], a, g)
-        for local, value in found.items():
-            if local not in calls[0].names or calls[0].names[local] not in self.fast:
+            found = first.rule.gradients(
+                [tapped.call.module for tapped in calls], *taps.sides(calls, a, g, self.unscale)
+            )
+        for local in wanted:
+            names = tuple([tapped.names[local] for tapped in calls])
+            self.seen.update(names)
+            if local not in found:
                 continue
-            names = tuple(tapped.names[local] for tapped in calls)
-            if self.taps.calls[names[0]] == 1:
-                self.receive(names, value)
+            if taps.calls[names[0]] == 1:
+                self.receive(names, found[local])
             else:
-                self.parts[names[0]].append(value)
+                self.parts[names[0]].append(found[local])
 
 
 def back_propagate(

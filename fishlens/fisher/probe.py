@@ -18,7 +18,6 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
-from fishlens.fisher.claims import ChangedInPlace
 from fishlens.fisher.estimate import BlockSums, FisherEstimate, summarise, waiting_sums
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
@@ -31,7 +30,7 @@ from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Pro
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards
 from fishlens.fisher.tally import Tally
-from fishlens.fisher.taps import Taps, cloned_inputs
+from fishlens.fisher.taps import ChangedInPlace, Taps, cloned_inputs
 from fishlens.fisher.transfer import fetched
 from fishlens.fisher.walk import modules, walked_once
 from fishlens.fisher.which_output import find_output
@@ -295,11 +294,7 @@ class Probe:
             run=run,
         )
         with taps:
-            prediction = self.predict(batch)
-        if any(tapped.stale for tapped in taps.tapped.values()):
-            self._keep_inputs()
-            return self._forward(batch)
-        return taps, prediction
+            return taps, self.predict(batch)
 
     def _keep_inputs(self) -> None:
         """From now on modules are called with copies, because the model changes their inputs in place."""

@@ -132,7 +132,7 @@ class Prover:
         guess = self._guess(taps, graph)
         if untried := frozenset(self._left(guess.slow, taps)) - self.plan.loose - self.plan.again.keys():
             raise NotByModule(untried)
-        lost = place_rows(taps, prediction, graph, self._powers(taps, prediction.logits))
+        lost = place_rows(taps, prediction, self._powers(taps, prediction.logits))
         if new := frozenset(self._left(lost, taps)) - self.plan.loose - self.plan.again.keys():
             raise NotByModule(new)
         self._look_further([*guess.slow, *lost], taps)
@@ -220,7 +220,7 @@ class Prover:
         weights = None
         if taps.examples > 1 and rows.before:
             weights = example_weights(taps.examples, self._powers(taps, logits))
-            rows.weigh(logits, cotangent, weights)
+            rows.weigh(logits, cotangent, weights, self.memory)
         usable = torch.isfinite(extremes(logits)).all() & (cotangent != 0).any()
         kinds = self._kinds(taps, logits)
         fetch = fetched({"usable": usable, "rows": rows.waiting, "claims": claims.waiting})
@@ -244,7 +244,7 @@ class Prover:
         """The proof, without the parameters whose rows are not the examples in this very batch."""
         chosen = [
             tapped
-            for tapped in taps.tapped.values()
+            for tapped in taps.tapped
             if id(tapped.call) not in taps.places
             and (graph.reorders or len(tapped.shape) == 2)
             and proof.fast.intersection(tapped.names.values())
@@ -275,6 +275,6 @@ class Found:
 
 def _after(taps: Taps, leaking: frozenset[str]) -> str:
     """The last module whose rows are mixed, in words."""
-    last = [tapped for tapped in taps.tapped.values() if leaking & set(tapped.names.values())][-1:]
+    last = [tapped for tapped in taps.tapped if leaking & set(tapped.names.values())][-1:]
     names = [next(iter(tapped.names.values())) for tapped in last]
     return "".join(f" (somewhere after {name.rpartition('.')[0]!r})" for name in names)

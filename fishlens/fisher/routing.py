@@ -13,7 +13,6 @@ import torch
 from backpack import backpack
 from torch import Tensor
 
-from fishlens.fisher.graph import Graph
 from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.taps import Places, Taps, gradient_of
 
@@ -21,9 +20,9 @@ EXACT = 2.0**-8
 """How far a row may be from a multiple of itself, relative to its largest number: half precision rounds."""
 
 
-def place_rows(taps: Taps, prediction: BatchLogits, graph: Graph, powers: int) -> frozenset[str]:
+def place_rows(taps: Taps, prediction: BatchLogits, powers: int) -> frozenset[str]:
     """Finds out whose the rows of all routed calls of this batch are; the names of parameters for which it cannot."""
-    calls = [tapped for tapped in taps.routed.values() if tapped.node in graph.nodes]
+    calls = [tapped for tapped in taps.tapped if tapped.chosen]
     if not calls:
         return frozenset()
     logits, cotangent = prediction.logits, random_cotangent(prediction)

@@ -13,7 +13,7 @@ from backpack import backpack
 from torch import Tensor
 
 from fishlens.fisher.taps import Tapped, Taps, gradient_of
-from fishlens.fisher.together import MOST_WAITING, small_on
+from fishlens.fisher.together import grouped
 from fishlens.fisher.tolerance import Tolerance
 from fishlens.fisher.transfer import fetched
 
@@ -33,32 +33,11 @@ def example_weights(examples: int, powers: int, seed: int = 0) -> np.ndarray:
     return weights
 
 
-class RowNorms:
-    """‖g_n‖ of every example's rows, `[N]`, of every call of one backward pass; small calls wait for others."""
-
-    def __init__(self, taps: Taps) -> None:
-        self.taps = taps
-        self.of: dict[int, Tensor] = {}  # by the identity of the call
-        self.waiting: dict[Any, list[tuple[int, Tensor]]] = {}
-        self.bytes = 0
-
-    def take(self, tapped: Tapped, gradient: Tensor) -> None:
-        key, g = id(tapped.call), self.taps.rows_of(tapped, gradient).flatten(1)
-        size, small = g.numel() * g.element_size(), small_on(g.device)
-        if size > small:
-            self.of[key] = row_norms(g)
-            return
-        self.waiting.setdefault((g.shape, g.dtype), []).append((key, g))
-        self.bytes += size
-        if self.bytes > MOST_WAITING * small:
-            self.flush()
-
-    def flush(self) -> None:
-        waiting, self.waiting, self.bytes = self.waiting, {}, 0
-        for calls in waiting.values():
-            keys, parts = zip(*calls, strict=True)
-            norms = row_norms(torch.cat(parts) if len(parts) > 1 else parts[0])
-            self.of |= zip(keys, norms.view(len(parts), -1), strict=True)
+def row_norms(taps: Taps, calls: Sequence[Tapped], g: Tensor) -> dict[int, Tensor]:
+    """‖g_n‖ of every example's rows, `[N]`, of each of K calls, by the identity of the call, from the gradients `g` of
+    their outputs."""
+    norms = _norms(taps.rows_of(calls, g)).view(len(calls), -1)
+    return {id(tapped.call): each for tapped, each in zip(calls, norms, strict=True)}
 
 
 class Rows:
@@ -66,20 +45,24 @@ class Rows:
 
     def __init__(self, taps: Taps) -> None:
         self.taps = taps
+        self.calls = {id(tapped.call): tapped for tapped in taps.tapped}
         self.before: dict[int, Tensor] = {}  # by the identity of the call, `[N]`
         self.after: dict[int, Tensor] = {}
 
-    def weigh(self, logits: Tensor, cotangent: Tensor, weights: np.ndarray) -> None:
-        """The pass after."""
-        norms = RowNorms(self.taps)
-        self.taps.backward(logits, weighed(cotangent, weights), norms.take, retain_graph=True)
-        norms.flush()
-        self.after = norms.of
+    def weigh(self, logits: Tensor, cotangent: Tensor, weights: np.ndarray, memory: int) -> None:
+        """The pass after; `memory`: bytes that the calls of a group may take."""
+        asked = [tapped for tapped in self.taps.tapped if tapped.asked]
+        groups = grouped(asked, lambda t: None if t.chosen else type(t.rule), self.taps.examples, memory)
+
+        def take(calls: Sequence[Tapped], a: Tensor, g: Tensor) -> None:
+            self.after |= row_norms(self.taps, calls, g)
+
+        self.taps.backward(logits, weighed(cotangent, weights), take, groups, retain_graph=True)
 
     @property
     def waiting(self) -> dict[str, Any]:
         """What `mixed` and `sizes` need of the device."""
-        stored = {key: self.taps.tapped[key].call.stored.detach() for key in self.before}
+        stored = {key: self.calls[key].call.stored.detach() for key in self.before}
         floats = {key: x for key, x in stored.items() if x.is_floating_point() and x.numel()}
         norms = torch._foreach_norm([_wide(x) for x in floats.values()]) if floats else []
         return {
@@ -92,7 +75,7 @@ class Rows:
         """The calls whose rows are not the examples."""
         after = waiting["after"]
         return [
-            self.taps.tapped[key]
+            self.calls[key]
             for key, before in waiting["before"].items()
             if key in after and leaks(before, after[key], weights, tolerance)
         ]
@@ -101,7 +84,7 @@ class Rows:
         """For every parameter, a bound of what rounding can do to Σ g aᵀ: ‖g‖ (‖a‖ + √ of its numbers)."""
         found: dict[str, float] = {}
         for key, before in waiting["before"].items():
-            tapped = self.taps.tapped[key]
+            tapped = self.calls[key]
             a = float(waiting["stored"].get(key, 0.0)) + tapped.call.stored.numel() ** 0.5
             for name in tapped.names.values():
                 found[name] = found.get(name, 0.0) + float(np.linalg.norm(before.astype(float))) * a
@@ -122,7 +105,7 @@ def mixed_calls(
         plain = gradient_of(logits, edges, cotangent, retain_graph=True)
         after = gradient_of(logits, edges, weighed(cotangent, weights), retain_graph=True)
     there = [row for row in zip(calls, plain, after, strict=True) if row[1] is not None]
-    norms = fetched([[row_norms(taps.per_example(g)) for g in row[1:] if g is not None] for row in there])
+    norms = fetched([[_norms(taps.rows_of([row[0]], g)) for g in row[1:] if g is not None] for row in there])
     return [
         tapped
         for (tapped, *_), (before, after) in zip(there, norms, strict=True)
@@ -130,8 +113,7 @@ def mixed_calls(
     ]
 
 
-def row_norms(g: Tensor) -> Tensor:
-    """‖g_n‖ of every example's rows, `[N]`."""
+def _norms(g: Tensor) -> Tensor:
     return torch.linalg.vector_norm(g.flatten(1), dim=1)
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +27,17 @@ from fishlens.fisher.extensions import (
 from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters, fits
-from fishlens.fisher.together import MOST_WAITING, small_on
+from fishlens.fisher.together import MOST_WAITING, joined, small_on
 from fishlens.fisher.walk import known, modules
 
 OPERATION = OperationRule()
-OnCall = Callable[["Tapped", Tensor], None]
-"""(the call that was tapped, the gradient of its output) -> None"""
+REGULAR, CHOSEN, IRREGULAR = "regular", "chosen", "irregular"
+OnCalls = Callable[[Sequence["Tapped"], Tensor, Tensor], None]
+"""(K tapped calls of one kind, their inputs, the gradients of their outputs: one call after the other) -> None"""
+
+
+class ChangedInPlace(Exception):
+    """A tensor that a gradient needs was written to after it was stored."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,30 @@ class Places:
         return empty.index_copy(0, self.index, x).view(examples, self.width, -1)
 
 
+class Leaf(NamedTuple):
+    """A module that is tapped: `names` maps its local names of the parameters of interest to the model's."""
+
+    module: nn.Module
+    rule: Rule
+    names: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.names.values()))
+
+
+class Seen(NamedTuple):
+    """A call of a leaf as its hook saw it: its input, that one's version, and where its output leaves in the graph
+    (`node` None: nowhere). What it means is found out when the forward pass is over."""
+
+    leaf: Leaf
+    leaf_input: Any
+    version: int
+    node: Any
+    number: int
+    shape: tuple[int, ...]
+
+
 class Tapped(NamedTuple):
     """One tapped call: `names` maps the module's local parameter names to the model's; at `edge` its output leaves in
     the graph, and `shape` is the output's. `asked`: autograd is asked for the gradient there, which no `Tap` hands on.
@@ -58,6 +88,7 @@ class Tapped(NamedTuple):
     edge: GradientEdge
     shape: tuple[int, ...]
     asked: bool
+    chosen: bool = False  # its rows were chosen by index
 
     @property
     def node(self) -> Any:
@@ -67,6 +98,15 @@ class Tapped(NamedTuple):
     def stale(self) -> bool:
         """Whether the input has been written to since the call."""
         return self.call.stored._version != self.version
+
+
+class Irregular(NamedTuple):
+    """A call that has no per-example gradient to offer: of the leaf `name`, for its parameters `names`."""
+
+    name: str
+    names: frozenset[str]
+    node: Any
+    shape: tuple[int, ...]
 
 
 class Taps:
@@ -112,24 +152,21 @@ class Taps:
             self.loose, frozenset({examples * rows, examples * rows * tokens}), self._meet, self.thread
         )
         self.met: list[tuple[Tensor, PerExampleGradient]] = []  # of the backward pass under way
-        self.irregular_calls: list[
-            tuple[frozenset[str], Any]
-        ] = []  # (names, where the output leaves in the graph)
+        self.seen: list[Seen | Tapped | Irregular] = []  # in order of calling
+        self.tapped: list[Tapped] = []  # of them, those that the logits depend on
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.irregular: set[str] = set()
-        self.tapped: dict[int, Tapped] = {}  # by the identity of the rule's `Call`
-        self.routed: dict[int, Tapped] = {}  # of them, those whose rows were chosen by index
-        self.places: dict[int, Places] = {}  # where the rows of those belong
+        self.places: dict[int, Places] = {}  # where the rows of calls belong whose rows were chosen by index
         self.shapes: list[
             tuple[str, tuple[int, ...]]
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
-        self.leaves: list[tuple[nn.Module, Rule, Mapping[str, str]]] = []
+        self.leaves: list[Leaf] = []
         holders = known(model, ("holders", *self.names), lambda: self._holders(model))
         for module in holders:
             names = self._named(module)
             if not replaced(module) and (rule := rule_for(module)) is not None:
-                self.leaves.append((module, rule, names))
+                self.leaves.append(Leaf(module, rule, names))
         self.handles: list[Any] = []
         self.small = small_on(self.thread.device)
         self.room = MOST_WAITING * self.small  # bytes of outputs whose gradients may still be asked for
@@ -143,9 +180,9 @@ class Taps:
         return {local: self.names[id(p)] for local, p in own if p is not None and id(p) in self.names}
 
     def __enter__(self) -> "Taps":
-        for module, rule, names in self.leaves:
-            hook = self._hook(rule, names)
-            self.handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+        for leaf in self.leaves:
+            hook = self._hook(leaf)
+            self.handles.append(leaf.module.register_forward_hook(hook, with_kwargs=True, prepend=True))
         for module, inside in self.again.items():
             before, after = self._hooks_again(module, inside)
             self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
@@ -161,46 +198,49 @@ class Taps:
             handle.remove()
         self.handles.clear()
 
-    def _hook(self, rule: Rule, names: Mapping[str, str]) -> Callable[..., Any]:
-        leaf = next(iter(names.values()))
+    def _hook(self, leaf: Leaf) -> Callable[..., Any]:
+        """What little has to be done while the model runs: all else is for `keep`."""
+        leaf_input_of, note = leaf.rule.leaf_input, self.seen.append
+        wide = 0 if self.follow else self.small  # bytes of an output that can wait
 
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
             stop_if_interrupted()
-            if not torch.is_grad_enabled():
-                return None
-            leaf_input = rule.leaf_input(args, kwargs)
             output = result[0] if isinstance(result, tuple) else result
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            self.shapes.append((leaf, shape))
-            if not (self._regular(leaf_input, output) and output.requires_grad):
-                if self._chosen(leaf_input, output):
-                    self.shapes[-1] = (leaf, (-1, shape[1]))  # how many rows differs from batch to batch
-                    call = rule.call(module, leaf_input.detach())
-                    tapped = self._tap(rule, names, call, output, shape)
-                    self.routed[id(call)] = self.tapped[id(call)]
-                    return tapped
-                node = getattr(output, "grad_fn", None)
-                self.irregular_calls.append((frozenset(names.values()), node))
-                if self.follow and node is not None:
-                    self.operations.follow(output, frozenset(names.values()))
+            node = getattr(output, "grad_fn", None)
+            if node is None:
+                if torch.is_grad_enabled():
+                    note(Irregular(leaf.name, frozenset(leaf.names.values()), None, _shape_of(output)))
                 return None
             if torch.is_autocast_enabled(output.device.type):
                 self.autocast = torch.get_autocast_dtype(output.device.type)
-            tapped = self._tap(rule, names, rule.call(module, leaf_input.detach()), output, shape)
+            leaf_input, size = leaf_input_of(args, kwargs), output.nbytes
+            version = leaf_input._version if isinstance(leaf_input, Tensor) else 0
+            seen = Seen(leaf, leaf_input, version, node, output.output_nr, output.shape)
+            if size <= wide and size <= self.room:
+                self.room -= size
+                note(seen)
+                return None
+            tapped = self._at_once(seen, output)
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return hook
 
-    def _tap(
-        self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor, shape: tuple[int, ...]
-    ) -> Tensor:
-        """What takes the place of a leaf's output: itself where its gradient is asked for."""
-        size, node = output.nbytes, output.grad_fn
-        if size > min(self.small, self.room) or node is None:
-            return self._remember(rule, names, call, Tap.apply(output, self.thread, call))
-        self.room -= size
-        edge = GradientEdge(node, output.output_nr)
-        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, True)
+    def _at_once(self, seen: Seen, output: Tensor) -> Tensor:
+        """What takes the place of a leaf's output: one with a `Tap`, where its gradient is too large to be asked for
+        with the others'; an irregular one is followed, where it may have to be."""
+        layout = self._layout(seen)
+        if layout == IRREGULAR:
+            if self.follow:
+                self.operations.follow(output, frozenset(seen.leaf.names.values()))
+            self.seen.append(seen)
+            return output
+        if output.nbytes <= min(self.small, self.room):
+            self.room -= output.nbytes
+            self.seen.append(seen)
+            return output
+        rule, names = seen.leaf.rule, seen.leaf.names
+        call = rule.call(seen.leaf.module, seen.leaf_input.detach())
+        self._note(rule, names, call, output := Tap.apply(output, self.thread, call), layout == CHOSEN)
         return output
 
     def _hooks_again(
@@ -219,19 +259,18 @@ class Taps:
             sizes = {len(x) if isinstance(x, Tensor) and x.dim() else 0 for x in (*tensors[:1], output)}
             regular = bool(tensors) and all(size and size % self.leading[0] == 0 for size in sizes)
             leading = self.operations.leading | sizes
-            self.shapes.append(
-                (next(iter(inside)), tuple(output.shape) if isinstance(output, Tensor) else ())
-            )
-            if not torch.is_grad_enabled() or not isinstance(output, Tensor) or not output.requires_grad:
-                return None
-            if not regular:
-                self.irregular_calls.append((frozenset(inside), output.grad_fn))
+            node = getattr(output, "grad_fn", None)
+            if not torch.is_grad_enabled() or node is None or not regular:
+                nothing = not torch.is_grad_enabled() or node is None
+                irregular = frozenset[str](() if nothing else inside)
+                self.seen.append(Irregular(next(iter(inside)), irregular, node, _shape_of(output)))
                 return None
             device = output.device.type
             autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
             again = Again(module, inside, *given, leading, autocast, self.run_part)
             call = OperationCall(again, tensors[0].detach())  # type: ignore[arg-type]
-            tapped = self._remember(OPERATION, names, call, Tap.apply(output, self.thread, call))
+            tapped = Tap.apply(output, self.thread, call)
+            self._note(OPERATION, names, call, tapped)
             return (tapped, *result[1:]) if isinstance(result, tuple) else tapped
 
         return before, after
@@ -239,63 +278,78 @@ class Taps:
     def _meet(self, meeting: Meeting, tap: Callable[[Any], Tensor]) -> Tensor:
         call = OperationCall(meeting, meeting.stored)  # type: ignore[arg-type]
         output = tap(call)
-        self.shapes.append(("", tuple(output.shape)))
-        return self._remember(OPERATION, meeting.names, call, output)
-
-    def _remember(self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor) -> Tensor:
-        assert output.grad_fn is not None
-        edge, shape = GradientEdge(output.grad_fn, output.output_nr), tuple(output.shape)
-        self.tapped[id(call)] = Tapped(rule, names, call, call.stored._version, edge, shape, False)
+        self._note(OPERATION, meeting.names, call, output)
         return output
 
+    def _note(
+        self, rule: Rule, names: Mapping[str, str], call: Call, output: Tensor, chosen: bool = False
+    ) -> None:
+        assert output.grad_fn is not None
+        edge, shape = GradientEdge(output.grad_fn, output.output_nr), output.shape
+        self.seen.append(Tapped(rule, names, call, call.stored._version, edge, shape, False, chosen))
+
     def keep(self, nodes: Collection[Any]) -> None:
-        """Counts the calls that the logits depend on: those at `nodes` of the graph."""
-        self.calls.clear()
-        self.irregular.clear()
-        for tapped in self.tapped.values():
-            for name in tapped.names.values():
-                self.calls[name] += tapped.node in nodes
-        irregular = [names for names, node in self.irregular_calls if node is None or node in nodes]
+        """Once, when the forward pass is over: sorts out what was seen, and keeps the calls that the logits depend on:
+        those at `nodes` of the graph.
+
+        Raises `ChangedInPlace` where the input of one has been written to since.
+        """
+        irregular: list[frozenset[str]] = []
+        for seen in self.seen:
+            tapped = self._sorted(seen)
+            if isinstance(tapped, Irregular):
+                self.shapes.append((tapped.name, tapped.shape))
+                if tapped.node is None or tapped.node in nodes:
+                    irregular.append(tapped.names)
+                continue
+            name = "" if isinstance(tapped.call.module, Meeting) else next(iter(tapped.names.values()))
+            # how many rows were chosen differs from batch to batch
+            self.shapes.append((name, (-1, *tapped.shape[1:]) if tapped.chosen else tapped.shape))
+            if tapped.stale:
+                raise ChangedInPlace
+            if tapped.node in nodes:
+                self.tapped.append(tapped)
+                for name in tapped.names.values():
+                    self.calls[name] += 1
         if self.follow:
-            self._loosen(frozenset[str]().union(*irregular), nodes)
+            self._loosen(frozenset[str]().union(*irregular))
         tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
         for name in (name for names in irregular for name in names - self.loose.keys()):
             self.irregular.add(name)
             self.calls[name] += 1
         self.tangled = frozenset[str]().union(*tangled)
 
-    def _loosen(self, irregular: frozenset[str], nodes: Collection[Any]) -> None:
+    def _sorted(self, seen: "Seen | Tapped | Irregular") -> "Tapped | Irregular":
+        if not isinstance(seen, Seen):
+            return seen
+        leaf, leaf_input, version, node, number, shape = seen
+        layout = self._layout(seen)
+        if layout == IRREGULAR:
+            return Irregular(leaf.name, frozenset(leaf.names.values()), node, shape)
+        call, edge = leaf.rule.call(leaf.module, leaf_input.detach()), GradientEdge(node, number)
+        return Tapped(leaf.rule, leaf.names, call, version, edge, shape, True, layout == CHOSEN)
+
+    def _loosen(self, irregular: frozenset[str]) -> None:
         """Parameters of `irregular` calls, and of no other, are loose: their operations were followed already."""
         by_module = {
-            name
-            for tapped in self.tapped.values()
-            if tapped.rule is not OPERATION and tapped.node in nodes
-            for name in tapped.names.values()
+            name for tapped in self.tapped if tapped.rule is not OPERATION for name in tapped.names.values()
         }
         for name in irregular - by_module:
             parameter = self.parameters[name]
             if fits(parameter, self.examples):
                 self.loose[name] = parameter
 
-    def _regular(self, leaf_input: Any, output: Any) -> bool:
-        if not (isinstance(leaf_input, Tensor) and isinstance(output, Tensor)):
-            return False
-        if not leaf_input.dim() or not output.dim():
-            return False
+    def _layout(self, seen: Seen) -> str:
+        """Whether a call has a row for every example: by the batch's own rows, or those that were chosen by index, as
+        an expert gets them (`[k, d]` in, `[k, e]` out)."""
+        x, shape = seen.leaf_input, seen.shape
+        if not isinstance(x, Tensor) or not shape or not x.dim() or x.shape[0] != shape[0]:
+            return IRREGULAR
         rows, tokens = self.leading
-        flattened = output.dim() == 2 and output.shape[0] == rows * tokens
-        return leaf_input.shape[0] == output.shape[0] and (output.shape[0] == rows or flattened)
-
-    def _chosen(self, leaf_input: Any, output: Any) -> bool:
-        """Whether rows may have been chosen by index, as an expert gets them: `[k, d]` in, `[k, e]` out."""
-        both = isinstance(leaf_input, Tensor) and isinstance(output, Tensor)
-        return (
-            both
-            and leaf_input.dim() == output.dim() == 2
-            and 0 < len(leaf_input) == len(output)
-            and leaf_input.is_floating_point()
-            and output.requires_grad
-        )
+        if shape[0] == rows or (len(shape) == 2 and shape[0] == rows * tokens):
+            return REGULAR
+        chosen = x.dim() == len(shape) == 2 and shape[0] > 0 and x.is_floating_point()
+        return CHOSEN if chosen else IRREGULAR
 
     @property
     def pattern(self) -> tuple[Any, ...]:
@@ -307,29 +361,42 @@ class Taps:
         self,
         logits: Tensor,
         cotangent: Tensor,
-        on_call: OnCall,
+        on_calls: OnCalls,
+        groups: Sequence[Sequence[Tapped]],
         inputs: Sequence[Tensor] = (),
         *,
         retain_graph: bool,
     ) -> tuple[Tensor | None, ...]:
-        """One backward pass: every tapped call on the way is handed to `on_call`; the gradients of `inputs`."""
-        extension = PerExampleExtension(lambda call, _, gradient: on_call(self.tapped[id(call)], gradient))
-        asked = [tapped for tapped in self.tapped.values() if tapped.asked]
-        wanted = [self.thread, *inputs, *(tapped.edge for tapped in asked)]
+        """One backward pass: every tapped call on the way is handed to `on_calls`; the gradients of `inputs`.
+
+        `groups`: the calls whose gradients autograd is asked for, those of one kind together.
+        """
+        whose: dict[int, Sequence[Tapped]] = {id(t.call): [t] for t in self.tapped if not t.asked}
+        extension = PerExampleExtension(lambda call, _, g: on_calls(whose[id(call)], call.stored, g))
+        wanted = [self.thread, *inputs, *(tapped.edge for group in groups for tapped in group)]
         with (
             backpack(extension, retain_graph=retain_graph),
             torch.autocast(logits.device.type, enabled=False),
         ):
             found = gradient_of(logits, wanted, cotangent, retain_graph=retain_graph)
-            for tapped, gradient in zip(asked, found[1 + len(inputs) :], strict=True):
-                if gradient is not None:
-                    hook_run_extensions(tapped.call, (), (gradient,))
+            gradients = iter(found[1 + len(inputs) :])
+            for group in groups:
+                there = [
+                    (t, g) for t, g in zip(group, islice(gradients, len(group)), strict=True) if g is not None
+                ]
+                if there:
+                    calls, parts = zip(*there, strict=True)
+                    call = calls[0].rule.call(None, joined([t.call.stored for t in calls]))
+                    whose[id(call)] = calls
+                    hook_run_extensions(call, (), (joined(parts),))
         return found[1 : 1 + len(inputs)]
 
-    def sides(self, tapped: Tapped, gradient: Tensor, unscale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The input of a call and the gradient of its output, `[N, T, …]`."""
-        a, g = self.rows_of(tapped, tapped.call.stored), self.rows_of(tapped, gradient)
-        return a, g if unscale is None else g * unscale.to(g).view(-1, 1, 1)
+    def sides(
+        self, calls: Sequence[Tapped], a: Tensor, g: Tensor, unscale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The inputs of K calls and the gradients of their outputs, `[K·N, T, …]`."""
+        a, g = self.rows_of(calls, a), self.rows_of(calls, g)
+        return a, g if unscale is None else g * unscale.to(g).repeat(len(calls)).view(-1, 1, 1)
 
     def meet(self, meeting: Meeting, gradient: Tensor, unscale: Tensor | None) -> None:
         """Keeps what a place where parameters meet the batch gives, until the pass ends and `settle` is called."""
@@ -343,17 +410,14 @@ class Taps:
         met, self.met = self.met, []
         return back_to_parameters(met, {n: p for n, p in self.loose.items() if n in wanted}) if met else {}
 
-    def rows_of(self, tapped: Tapped, x: Tensor) -> Tensor:
-        """`x` by example, `[N, T, d]`; rows chosen by index with zeros up to the most that an example has."""
-        places = self.places.get(id(tapped.call))
-        return self.per_example(x) if places is None else places.padded(widened(x), self.examples)
-
-    def per_example(self, x: Tensor, calls: int = 1) -> Tensor:
-        """`[N·rows, …, d]` as `[N, T, d]`, of several calls as `[K·N, T, d]`; floats as float32 or wider, token indices
-        as `[N, T, 1]`."""
-        if not x.is_floating_point():
-            return x.reshape(calls * self.examples, -1, 1)
-        return widened(x).reshape(calls * self.examples, -1, x.shape[-1])
+    def rows_of(self, calls: Sequence[Tapped], x: Tensor) -> Tensor:
+        """`x` of K calls by example, `[K·N, T, d]`: floats as float32 or wider, token indices as `[K·N, T, 1]`; rows
+        chosen by index with zeros up to the most that an example has."""
+        places = self.places.get(id(calls[0].call))
+        if places is not None:
+            return places.padded(widened(x), self.examples)
+        rows = len(calls) * self.examples
+        return widened(x).reshape(rows, -1, x.shape[-1]) if x.is_floating_point() else x.reshape(rows, -1, 1)
 
 
 def gradient_of(
@@ -376,6 +440,10 @@ def gradient_of(
             f"the model's own backward pass refuses to run: {first_line(error)}; expected a model that gives gradients "
             "in the mode that is measured (mode='eval' by default)"
         ) from error
+
+
+def _shape_of(output: Any) -> tuple[int, ...]:
+    return output.shape if isinstance(output, Tensor) else ()
 
 
 def replaced(module: nn.Module) -> bool:
