@@ -81,9 +81,11 @@ class Pass:
     def _take(self, calls: Sequence[Tapped], a: Tensor, g: Tensor) -> None:
         if self.watch is not None:
             self.watch(calls, a, g)
+        if wanted := self._wanted(calls[0]):
+            self._reduce(calls, a, g, wanted)
+
+    def _reduce(self, calls: Sequence[Tapped], a: Tensor, g: Tensor, wanted: tuple[str, ...]) -> None:
         first, taps = calls[0], self.taps
-        if not (wanted := self._wanted(first)):
-            return
         if isinstance(first.call.module, Meeting):
             taps.meet(first.call.module, g, self.unscale)
             return
