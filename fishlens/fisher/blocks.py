@@ -19,7 +19,7 @@ from fishlens.fisher.inserted import (
     own_adapters,
     parameters_of,
 )
-from fishlens.fisher.walk import named_modules, named_parameters
+from fishlens.fisher.walk import named_modules, named_parameters, settled
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,10 @@ def find_blocks(
 def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
     """Names of the parameters that train and lie in none of `blocks`, but for heads that are not in use."""
     model = unwrapped(model)
-    known = {id(p) for block in blocks for p in block.parameters.values()} | idle_heads(model)
-    return [name for name, p in named_parameters(model) if p.requires_grad and id(p) not in known]
+    known = {id(p) for block in blocks for p in block.parameters.values()}
+    left = [(name, p) for name, p in named_parameters(model) if p.requires_grad and id(p) not in known]
+    idle = settled(model, "idle heads", lambda: idle_heads(model)) if left else set()
+    return [name for name, p in left if id(p) not in idle]
 
 
 def not_measured(names: Sequence[str]) -> str:

@@ -20,4 +20,6 @@ def certainty(prediction: BatchLogits) -> Tensor | None:
     p = torch.softmax(widened(prediction.logits), dim=-1)
     each = torch.stack([torch.special.entr(p).sum(-1), p.amax(-1)])
     scored = prediction.scored
+    if scored.shape[1] == 1:
+        return torch.where(scored, each, torch.nan).squeeze(-1)
     return torch.where(scored, each, 0.0).sum(-1) / scored.sum(-1)

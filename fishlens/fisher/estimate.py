@@ -1,7 +1,7 @@
 """FisherEstimate: what a probe found, and how several become one."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,40 +93,35 @@ class BlockSums:
     @classmethod
     def of(cls, parameters: Mapping[str, tuple[str, ...]], waiting: dict[str, Any]) -> "BlockSums":
         """From what `waiting_sums` left on the device, once it is fetched."""
-        diagonal = {
-            block: (float(one), float(two) ** 2)
-            for block, one, two in zip(parameters, *waiting["diagonal"], strict=False)
-        }
-        square = {
-            block: (float(size) * float(largest)) ** 2
-            for block, size, largest in zip(parameters, *waiting["mean"], strict=False)
-        }
-        return cls(diagonal, square)
+        one, two, size, largest = (np.asarray(values, float) for values in waiting)
+        diagonal = zip(one.tolist(), (two**2).tolist(), strict=True)
+        square = ((size * largest) ** 2).tolist()
+        return cls(dict(zip(parameters, diagonal, strict=False)), dict(zip(parameters, square, strict=False)))
 
 
-def waiting_sums(diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None) -> dict[str, Any]:
+def waiting_sums(diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None) -> list[Any]:
     """What `BlockSums` needs, on the device, from the entries of every block as one vector. Relative to the largest
     entry, so that float32 does where it has to."""
-    found: dict[str, Any] = {"diagonal": ((), ()), "mean": ((), ())}
+    found: list[Any] = [(), (), (), ()]
     if diagonal is not None:
         relative, _ = _relative(diagonal)
-        found["diagonal"] = (_norms(relative, 1), _norms(relative, 2))
+        found[:2] = _norms(relative, 1), _norms(relative, 2)
     if mean_gradient is not None:
         relative, largest = _relative(mean_gradient)
-        found["mean"] = (_norms(relative, 2), largest)
+        found[2:] = _norms(relative, 2), largest
     return found
 
 
-def _relative(flat: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Any]]:
+def _relative(flat: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
     """Every block's entries over the largest of them, in the widest type of the device; and the largest."""
     if widest(flat[0].device) is torch.float64:
         return flat, [1.0] * len(flat)
     largest = [x.abs().max().clamp(min=torch.finfo(x.dtype).tiny) for x in flat]
-    return [x / m for x, m in zip(flat, largest, strict=True)], largest
+    return [x / m for x, m in zip(flat, largest, strict=True)], torch.stack(largest)
 
 
-def _norms(tensors: Sequence[Tensor], order: int) -> list[Tensor]:
-    return list(torch._foreach_norm(list(tensors), order, dtype=widest(tensors[0].device)))
+def _norms(tensors: Sequence[Tensor], order: int) -> Tensor:
+    return torch.stack(torch._foreach_norm(list(tensors), order, dtype=widest(tensors[0].device)))
 
 
 def _side_by_side(
@@ -142,13 +137,12 @@ def _ratio(one: float, two: float) -> float:
     return one**2 / two if two > 0 else math.nan
 
 
-def summarise(per_example: Mapping[str, Tensor]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean and standard error (ddof = 1; nan for one value) of every block's contributions."""
-    table = np.stack([values.numpy() for values in per_example.values()])
-    count = table.shape[1]
+def summarise(blocks: Iterable[str], table: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard error (ddof = 1; nan for one value) of every block's contributions, `[B, N]`."""
+    names, count = list(blocks), table.shape[1]
     error = table.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.full(len(table), math.nan)
-    return dict(zip(per_example, table.mean(1).tolist(), strict=True)), dict(
-        zip(per_example, error.tolist(), strict=True)
+    return dict(zip(names, table.mean(1).tolist(), strict=True)), dict(
+        zip(names, error.tolist(), strict=True)
     )
 
 
@@ -175,7 +169,7 @@ def merge(estimates: Sequence[FisherEstimate]) -> FisherEstimate:
             f"estimates of preset {first.meta['preset']!r} are sums over batches and cannot be merged"
         )
     per_example = {b: torch.cat([e.per_example[b] for e in estimates]) for b in first.trace}
-    trace, stderr = summarise(per_example)
+    trace, stderr = summarise(per_example, np.stack([values.numpy() for values in per_example.values()]))
     weights = [len(next(iter(e.per_example.values()))) for e in estimates]
     notes = list(dict.fromkeys(note for e in estimates for note in e.meta["notes"]))
     meta = {**first.meta, "examples": sum(e.examples for e in estimates), "notes": notes}

@@ -1,8 +1,10 @@
 """Where labels come from: exact, mc, empirical, mode. Each gives the cotangents to back-propagate."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -114,19 +116,28 @@ class MonteCarlo(LabelSource):
         """What the distribution draws from, `[N, M, S, numbers a variable needs]`."""
         count, variables, classes = prediction.logits.shape
         shape = (variables, self.samples, prediction.distribution.numbers(classes))
-        drawn = np.stack([self._generator(first + n).random(shape) for n in range(count)])
-        noise = prediction.distribution.noise(drawn)
-        if prediction.logits.dtype != torch.float64:  # which some devices do not have
-            noise = noise.astype(np.float32)
+        drawn = (_kept if count * math.prod(shape) <= FEW else uniforms)(self.seed, first, count, shape)
+        # some devices do not have float64
+        dtype = np.float64 if prediction.logits.dtype == torch.float64 else np.float32
+        noise = prediction.distribution.noise(drawn).astype(dtype)
         on_device = torch.from_numpy(noise).to(prediction.logits.device, non_blocking=True)
         if variables == 1:
             return on_device
         rank = (prediction.scored.cumsum(1) - 1).clamp(min=0)
         return on_device.gather(1, rank[:, :, None, None].expand(-1, -1, *shape[1:]))
 
-    def _generator(self, example: int) -> np.random.Generator:
-        """A stream of its own for every example: the example is the top word of the generator's counter."""
-        return np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, example]))
+
+def uniforms(seed: int, first: int, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform numbers, `[count, *shape]`, of a stream of its own for every example: the example is the top word of the
+    generator's counter."""
+    streams = (np.random.Philox(key=seed, counter=[0, 0, 0, first + n]) for n in range(count))
+    drawn = np.stack([np.random.Generator(stream).random(shape) for stream in streams])
+    drawn.flags.writeable = False
+    return drawn
+
+
+FEW = 2**12
+_kept = lru_cache(maxsize=256)(uniforms)  # a tracker draws the same ones with every probe
 
 
 class Empirical(LabelSource):

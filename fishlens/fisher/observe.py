@@ -11,7 +11,8 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import attrgetter, is_
+from itertools import compress
+from operator import attrgetter, is_, itemgetter, ne
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import Deferral, deferred_signals
 from fishlens.fisher.kept import kept
-from fishlens.fisher.walk import attributes, known, look_again, modules, named_parameters
+from fishlens.fisher.walk import attributes, known, look_again, modules, parameters_of, settled
 
 _one_thread = threading.RLock()
 
@@ -55,22 +56,22 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
     pass to whatever is measured in the process.
     """
     with undisturbed() as signals:
-        inside, own = modules(model), attributes(model)
-        parameters = [p for _, p in named_parameters(model)]
+        inside, own, parameters = modules(model), attributes(model), parameters_of(model)
         flags, requires = _flags_of(inside, own), list(map(_requires_grad, parameters))
         gradients = list(map(_grad, parameters))
         wanted = {id(p) for p in measured}
         modes = training_flags(model, mode)
         try:
             with random_states_kept(), _without_gradient_hooks(model), _uncompiled():
-                if modes and _set_flags(inside, own, list(modes.values())):
-                    look_again(model)
-                _require_gradients(parameters, [id(p) in wanted for p in parameters])
+                if modes and flags != (inner := list(modes.values())):
+                    _set_flags(inside, own, inner)
+                    look_again(model, sure=True)
+                _require_gradients(parameters, requires, list(map(wanted.__contains__, map(id, parameters))))
                 yield
         finally:
             signals.restoring = True
             _set_flags(inside, own, flags)
-            _require_gradients(parameters, requires)
+            _require_gradients(parameters, list(map(_requires_grad, parameters)), requires)
             if not all(map(is_, map(_grad, parameters), gradients)):
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     if parameter.grad is not gradient:
@@ -78,6 +79,7 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
 
 
 _training, _requires_grad, _grad = attrgetter("training"), attrgetter("requires_grad"), attrgetter("grad")
+_own_training, _hooks = itemgetter("training"), attrgetter("_backward_hooks")
 
 
 @contextmanager
@@ -97,32 +99,28 @@ def collector_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _set_flags(modules: Sequence[nn.Module], own: Sequence[dict[str, Any]], flags: Sequence[bool]) -> bool:
-    """`module.training = flag` of every module, without the code that a module runs when an attribute is set; whether
-    any had another. `own`: the modules' attributes."""
+def _set_flags(modules: Sequence[nn.Module], own: Sequence[dict[str, Any]], flags: Sequence[bool]) -> None:
+    """`module.training = flag` of every module, without the code that a module runs when an attribute is set. `own`:
+    the modules' attributes."""
     if _flags_of(modules, own) == flags:
-        return False
+        return
     for module, held, flag in zip(modules, own, flags, strict=True):
         if "training" in held:
             held["training"] = flag
         elif module.training != flag:
             module.training = flag
-    return True
 
 
 def _flags_of(modules: Sequence[nn.Module], own: Sequence[dict[str, Any]]) -> list[bool]:
     try:
-        return [held["training"] for held in own]
+        return list(map(_own_training, own))
     except KeyError:  # one is a property of somebody's class
         return list(map(_training, modules))
 
 
-def _require_gradients(parameters: Sequence[Tensor], flags: Sequence[bool]) -> None:
-    if list(map(_requires_grad, parameters)) == flags:
-        return
-    for parameter, flag in zip(parameters, flags, strict=True):
-        if parameter.requires_grad != flag:
-            parameter.requires_grad_(flag)
+def _require_gradients(parameters: Sequence[Tensor], now: Sequence[bool], flags: Sequence[bool]) -> None:
+    for parameter, flag in compress(zip(parameters, flags, strict=True), map(ne, now, flags)):
+        parameter.requires_grad_(flag)
 
 
 @contextmanager
@@ -226,20 +224,15 @@ def _asked(module: nn.Module, parts: list[nn.Module], training: bool) -> list[bo
 @contextmanager
 def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     """Inside, no hook on the gradient of a parameter or a module is there; afterwards the same ones are."""
-    parameters = [p for _, p in named_parameters(model)]
-    hooks = list(map(attrgetter("_backward_hooks"), parameters))
+    parameters = parameters_of(model)
+    hooks = list(map(_hooks, parameters))
     on_parameters = (
         [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
     )
-    own = attributes(model)
-    on_modules = [
-        (held, name, held[name])
-        for name in ("_backward_hooks", "_backward_pre_hooks")
-        for held in own
-        if held.get(name)
-    ]
-    if on_modules:
-        look_again(model)
+    on_modules = []
+    if any(settled(model, "gradient hooks", lambda: [held for _, _, held in _hooks_of_modules(model)])):
+        on_modules = [place for place in _hooks_of_modules(model) if place[2]]
+        look_again(model, sure=True)
     try:
         for parameter, _ in on_parameters:
             parameter._backward_hooks = None
@@ -251,6 +244,12 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
             parameter._backward_hooks = before
         for held, name, before in on_modules:
             held[name] = before
+
+
+def _hooks_of_modules(model: nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
+    """Where the modules keep hooks on gradients: (attributes of a module, name, what is there)."""
+    names = ("_backward_hooks", "_backward_pre_hooks")
+    return [(held, name, held.get(name)) for held in attributes(model) for name in names]
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

@@ -116,6 +116,7 @@ def estimate_fisher(
     model = unwrapped(model)
     plan = Plan() if plan is None else plan
     with walked_once(model, plan.tree) as plan.tree:
+        plan.tree.look()
         blocks = find_blocks(model) if blocks is None else check_blocks(blocks)
         refuse_what_cannot_be_measured(model, blocks, mode)
         probe = Probe(
@@ -129,6 +130,7 @@ def estimate_fisher(
             granularity=granularity,
             autocast=autocast,
             preset=preset,
+            mode=mode,
             unmeasured=unmeasured(model, blocks),
             plan=plan,
             tally=Tally(blocks, diagonal=diagonal, spectrum=spectrum, mean=noise_scale, memory=memory),
@@ -142,7 +144,7 @@ def estimate_fisher(
                 with collector_paused():
                     probe.measure(batch, first_example)
                 first_example += batch.size
-        return probe.finish(mode)
+        return probe.finish()
 
 
 def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Output) -> Proof:
@@ -158,6 +160,7 @@ def prove(model: nn.Module, blocks: Sequence[Block], batch: Batch, output: Outpu
         granularity="example",
         autocast=None,
         preset=None,
+        mode="eval",
         unmeasured=[],
         tally=Tally(blocks, diagonal=False, spectrum=False, mean=False, memory=MEMORY),
         plan=Plan(),
@@ -204,6 +207,7 @@ class Probe:
     granularity: str
     autocast: torch.dtype | None
     preset: str | None
+    mode: str
     unmeasured: list[str]
     tally: Tally
     plan: Plan
@@ -288,6 +292,7 @@ class Probe:
             batch.size,
             rows,
             batch.tokens,
+            self.mode,
             plan.loose,
             follow=not plan.proofs,
             again=plan.again,
@@ -353,7 +358,7 @@ class Probe:
         )
         self.tally.end(batch.size)
 
-    def finish(self, mode: str) -> FisherEstimate:
+    def finish(self) -> FisherEstimate:
         """The estimate; the one transfer from the device happens here."""
         if not self.tally.batches:
             raise InputError("data has no batches; expected at least one example")
@@ -373,8 +378,8 @@ class Probe:
                 "sums": waiting_sums(*(None if flat is None else flat.blocks for flat in flats)),
             }
         )
-        per_example = self.tally.per_example(waiting["tally"])
-        trace, stderr = summarise(per_example)
+        table = self.tally.per_example(waiting["tally"])
+        trace, stderr = summarise(parameters, table)
         assert self.source is not None
         notes = [*self.notes]
         notes += [
@@ -395,7 +400,7 @@ class Probe:
             "granularity": self.granularity,
             "examples": self.tally.examples,
             "batches": self.tally.batches,
-            "mode": mode,
+            "mode": self.mode,
             "dtype": dtype
             if self.ambient is None
             else f"{dtype} autocast {self.ambient}".replace("torch.", ""),
@@ -421,7 +426,7 @@ class Probe:
             confidence=confidence,
             trace=trace,
             stderr=stderr,
-            per_example=per_example,
+            per_example=dict(zip(parameters, torch.from_numpy(table).unbind(0), strict=True)),
             meta=meta,
             diagonal=diagonal,
             mean_gradient=mean_gradient,

@@ -1,6 +1,7 @@
 """What cannot be measured rightly in any way, refused by name before the first number."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -8,20 +9,39 @@ from torch import Tensor, nn
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.observe import training_flags
-from fishlens.fisher.walk import known, named_modules, named_parameters
+from fishlens.fisher.walk import known, named_modules, named_parameters, parameters_of, settled
 
 
 def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
     """`InputError` naming the first parameter or module for which nothing gives a right number."""
-    named = named_parameters(model)
-    mine = {id(parameter) for _, parameter in named}
-    for name, parameter in [] if _ordinary(named) else named:
+    ordinary = _ordinary(parameters_of(model))
+    for name, parameter in [] if ordinary else named_parameters(model):
         if reason := _sharded(parameter):
             raise InputError(f"parameter {name!r} {reason}")
         if nn.parameter.is_lazy(parameter):
             raise InputError(
                 f"parameter {name!r} has no shape yet (a lazy module); run the model on one batch first"
             )
+    if not ordinary:
+        _refuse_measured(model, blocks, mode)
+        return
+    # of an ordinary parameter all that matters is here: its name, itself, and what an assignment to `data` changes
+    items = [item for block in blocks for item in block.parameters.items()]
+    key = (
+        "refused",
+        mode,
+        *[name for name, _ in items],
+        *[id(p) for _, p in items],
+        *map(_of_data, [p for _, p in items]),
+    )
+    settled(model, key, lambda: _refuse_measured(model, blocks, mode))
+
+
+_of_data = attrgetter("dtype", "layout", "device", "shape")
+
+
+def _refuse_measured(model: nn.Module, blocks: Sequence[Block], mode: str) -> None:
+    mine = {id(parameter) for _, parameter in named_parameters(model)}
     for block in blocks:
         for name, parameter in block.parameters.items():
             if id(parameter) not in mine:
@@ -50,15 +70,13 @@ def _perhaps_refused(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def refuse_sharded(model: nn.Module) -> None:
     """`InputError` naming the first parameter that is sharded over processes, measured or not."""
-    named = named_parameters(model)
-    for name, parameter in [] if _ordinary(named) else named:
+    for name, parameter in [] if _ordinary(parameters_of(model)) else named_parameters(model):
         if reason := _sharded(parameter):
             raise InputError(f"parameter {name!r} {reason}")
 
 
-def _ordinary(named: Sequence[tuple[str, nn.Parameter]]) -> bool:
+def _ordinary(parameters: Sequence[nn.Parameter]) -> bool:
     """Whether all are of torch's own class, and nobody has put anything on them."""
-    parameters = [parameter for _, parameter in named]
     return set(map(type, parameters)) == {nn.Parameter} and not any(map(vars, parameters))
 
 

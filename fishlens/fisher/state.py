@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from fishlens.errors import InputError
 from fishlens.fisher.kept import VALUES, Search
 from fishlens.fisher.places import Place, put_back, same_content
-from fishlens.fisher.walk import Held, Tree, tree_of
+from fishlens.fisher.walk import Held, Tree, look_again, tree_of
 
 Result = TypeVar("Result")
 
@@ -90,7 +90,7 @@ def _addresses(tensors: list[Tensor]) -> list[int | None]:
         return list(map(_address, tensors))
 
 
-_version = attrgetter("_version")
+_version, _data = attrgetter("_version"), attrgetter("data")
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
@@ -122,23 +122,29 @@ class Layout:
     places: list[Place]
 
     def holds(self) -> bool:
+        """Whether the containers hold what they held."""
         return all(same_content(container, before) for container, before in self.contents)
+
+    def unchanged(self) -> bool:
+        """Whether attributes and containers do."""
+        return self.attributes.unchanged() and self.holds()
 
 
 def layout_of(tree: Tree) -> Layout:
     """The layout of a model. It is kept, with its tree, for the next probe, unless it was another one before."""
     kept: Layout | None = tree.known.get("layout")
     if kept is not None:
-        same, tree.looked = tree.looked or kept.attributes.unchanged(), False
-        if not same:
-            kept = _with_other_values(kept)
+        same = tree.look()
+        tree.looked = False
+        if same:
+            return kept
+        kept = _with_other_values(kept)
         if kept is not None and kept.holds():
-            tree.known["layout"], tree.attributes = kept, kept.attributes
+            tree.known["layout"] = tree.layout = kept
             return kept
     found = _found_layout(tree)
     # what a model puts into its attributes with every pass is not held on to from one probe to the next
-    tree.known["layout"] = found if "layout" not in tree.known else None
-    tree.attributes = None if tree.known["layout"] is None else found.attributes
+    tree.known["layout"] = tree.layout = found if "layout" not in tree.known else None
     return found
 
 
@@ -177,9 +183,9 @@ class State:
         self.contents = layout.contents
         self.states = [(place, place.read()) for place in layout.places]
         self.tensors = tree.tensors
-        self.aliases = [tensor.detach() for tensor in self.tensors]
+        self.aliases = list(map(_data, self.tensors))
         self.versions = list(map(_version, self.tensors))
-        self.names = [name for name, _ in (*tree.named_parameters, *tree.named_buffers)]
+        self.names = tree.names_of_tensors
 
     def restore(self) -> bool:
         """Puts back what is no longer the same object; whether there was anything."""
@@ -212,6 +218,7 @@ class Forwards:
 
     def run(self, forward: Callable[[], Result]) -> Result:
         """What `forward` returns; what it wrote to is as before."""
+        look_again(self.model)
         if self.writes is False:
             return forward()
         try:

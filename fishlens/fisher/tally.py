@@ -140,8 +140,8 @@ class Tally:
         """What `per_example` needs of the device."""
         return {"norms": [norms.values for norms in self.norms], "flags": self.flags}
 
-    def per_example(self, waiting: dict[str, Any]) -> dict[str, Tensor]:
-        """Contributions to every block's trace, on the CPU; `InputError` if a batch was flagged."""
+    def per_example(self, waiting: dict[str, Any]) -> np.ndarray:
+        """Contributions to every block's trace, `[B, N]`; `InputError` if a batch was flagged."""
         for number, (numbers, wrong) in enumerate(waiting["flags"], start=1):
             if not np.isfinite(numbers).all():
                 raise InputError(
@@ -155,9 +155,7 @@ class Tally:
             into = table[:, norms.start : norms.start + rows.shape[1]]
             np.add.at(into, [self.row_of[name] for name in norms.names], norms.weight * rows)
         table *= self.scale
-        return {
-            block.name: torch.from_numpy(row.copy()) for block, row in zip(self.blocks, table, strict=True)
-        }
+        return table
 
     def spectrum(self) -> dict[str, Tensor] | None:
         """Eigenvalues of every F_b that can differ from zero, descending, float64 on the CPU.

@@ -28,7 +28,7 @@ from fishlens.fisher.gradients import PerExampleGradient
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting, Operations, back_to_parameters, fits
 from fishlens.fisher.together import MOST_WAITING, joined, small_on
-from fishlens.fisher.walk import known, modules
+from fishlens.fisher.walk import known, modules, settled
 
 OPERATION = OperationRule()
 REGULAR, CHOSEN, IRREGULAR = "regular", "chosen", "irregular"
@@ -115,7 +115,8 @@ class Taps:
 
     A hook of ours runs before all others of its module: it sees what the leaf itself computed. A leaf whose
     `forward` somebody replaced on the instance is not tapped. `rows` of the network's leading dimension
-    belong to one example. A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
+    belong to one example; `mode` is that in which the model is observed.
+    A call whose layout is neither `[N·rows, …]` nor `[N·rows·tokens, …]` (position
     embeddings of leading dimension 1, say) has no per-example gradient to offer: its parameters are `irregular`.
     `loose` parameters are followed from operation to operation instead (see `operations`). With `follow`, where
     nothing is known of a model yet, the outputs of such calls are followed at once, and `keep` makes those parameters
@@ -133,6 +134,7 @@ class Taps:
         examples: int,
         rows: int,
         tokens: int,
+        mode: str = "unchanged",
         loose: frozenset[str] = frozenset(),
         follow: bool = False,
         again: Mapping[str, int] = {},
@@ -161,18 +163,22 @@ class Taps:
             tuple[str, tuple[int, ...]]
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
-        self.leaves: list[Leaf] = []
         holders = known(model, ("holders", *self.names), lambda: self._holders(model))
-        for module in holders:
-            names = self._named(module)
-            if not replaced(module) and (rule := rule_for(module)) is not None:
-                self.leaves.append(Leaf(module, rule, names))
+        key = ("leaves", mode, *self.names.items(), *[type(module).forward for module in holders])
+        self.leaves = settled(model, key, lambda: self._leaves(holders))
         self.handles: list[Any] = []
         self.small = small_on(self.thread.device)
         self.room = MOST_WAITING * self.small  # bytes of outputs whose gradients may still be asked for
 
     def _holders(self, model: nn.Module) -> list[nn.Module]:
         return [module for module in modules(model) if module._parameters and self._named(module)]
+
+    def _leaves(self, holders: Sequence[nn.Module]) -> list[Leaf]:
+        found = []
+        for module in holders:
+            if not replaced(module) and (rule := rule_for(module)) is not None:
+                found.append(Leaf(module, rule, self._named(module)))
+        return found
 
     def _named(self, module: nn.Module) -> dict[str, str]:
         """Local name -> name in the model, of the module's own parameters of interest."""

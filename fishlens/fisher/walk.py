@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import is_, methodcaller
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +70,17 @@ class Held:
 _keys, _values = methodcaller("keys"), methodcaller("values")
 
 
+class Unchanging(Protocol):
+    def unchanged(self) -> bool: ...
+
+
 class Tree:
     """The modules of `model` and their own tensors, as lists; `known` is what was found out of them.
 
-    `attributes`: what the modules' own attributes were at the last probe, if they stay the same from one to the next.
-    `looked`: has the walk under way seen that they are the same still, and has nothing run since that may change them?
+    `layout`: what the modules' attributes, and the containers in them, held at the last probe, if that stays the same
+    from one to the next. `looked`: has the walk under way seen that it is the same still, and has nothing changed
+    since? `settled`: what was found out of it, and holds while the walk is `sure`: it is the same, and since then
+    nothing ran but the probe's own code.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -86,10 +92,13 @@ class Tree:
         self.inside = self.look_inside()
         self.named_parameters: list[tuple[str, nn.Parameter]] = self._named("_parameters")
         self.named_buffers: list[tuple[str, Tensor]] = self._named("_buffers")
-        self.tensors = [tensor for _, tensor in (*self.named_parameters, *self.named_buffers)]
+        self.parameters = [parameter for _, parameter in self.named_parameters]
+        self.tensors = [*self.parameters, *[buffer for _, buffer in self.named_buffers]]
+        self.names_of_tensors = [name for name, _ in (*self.named_parameters, *self.named_buffers)]
         self.known: dict[Hashable, Any] = {}
-        self.attributes: Held | None = None
-        self.looked = False
+        self.layout: Unchanging | None = None
+        self.settled: dict[Hashable, Any] = {}
+        self.looked = self.sure = False
 
     def look_inside(self) -> Held:
         """What every module holds at this moment: its children, parameters and buffers."""
@@ -99,11 +108,20 @@ class Tree:
         """Whether the model is as it was, but for values of attributes."""
         if not all(map(is_, map(vars, self.modules), self.own)):
             return False
-        self.looked = self.attributes is not None and self.attributes.unchanged()
-        if self.looked:
+        self.looked = False
+        if self.look():
             return self.inside.unchanged()
         before, self.inside = self.inside, self.look_inside()
         return list(chain.from_iterable(self.own)) == self.names and self.inside.same_as(before)
+
+    def look(self) -> bool:
+        """Whether attributes and containers hold what they held at the last probe."""
+        if not self.looked:
+            self.looked = self.layout is not None and self.layout.unchanged()
+        self.sure = self.looked
+        if not self.sure:
+            self.settled.clear()
+        return self.looked
 
     def _named(self, kind: str) -> list[tuple[str, Any]]:
         return list(_once((name, vars(module)[kind]) for name, module in self.named_modules))
@@ -136,10 +154,11 @@ def tree_of(model: nn.Module) -> Tree:
     return _under_way(model) or Tree(model)
 
 
-def look_again(model: nn.Module) -> None:
-    """Something runs that may change attributes of modules: what the walk under way saw of them holds no more."""
+def look_again(model: nn.Module, sure: bool = False) -> None:
+    """Something runs that may change attributes of modules: what the walk under way saw of them holds no more. `sure`:
+    the probe's own code, which changes nothing that `settled` is asked about but the training flags."""
     if (tree := _under_way(model)) is not None:
-        tree.looked = False
+        tree.looked, tree.sure = False, tree.sure and sure
 
 
 def _under_way(model: nn.Module) -> Tree | None:
@@ -152,6 +171,17 @@ def known(model: nn.Module, key: Hashable, find: Callable[[], Found]) -> Found:
     if key not in found:
         found[key] = find()
     return found[key]
+
+
+def settled(model: nn.Module, key: Hashable, find: Callable[[], Found]) -> Found:
+    """What `find` returns, which the values of attributes and `key` decide (with the training flags, if they matter):
+    not found again while they are seen to be the same."""
+    tree = _under_way(model)
+    if tree is None or not tree.sure:
+        return find()
+    if key not in tree.settled:
+        tree.settled[key] = find()
+    return tree.settled[key]
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -195,6 +225,11 @@ def attributes(model: nn.Module) -> list[dict[str, Any]]:
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """As `model.named_parameters()` gives them: each once."""
     return tree_of(model).named_parameters
+
+
+def parameters_of(model: nn.Module) -> list[nn.Parameter]:
+    """As `model.parameters()` gives them: each once."""
+    return tree_of(model).parameters
 
 
 def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
