@@ -41,15 +41,18 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module itself, out of `torch.compile`, `DataParallel`, `DistributedDataParallel`, DeepSpeed's engine and
     Fabric's wrapper, in any order."""
     while True:
-        kinds = {kind.__name__ for kind in type(model).__mro__}
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or kinds.intersection(
-            _WRAPPERS
-        ):
+        compiled = getattr(model, "_modules", {}).get("_orig_mod")
+        if compiled is not None:
+            model = compiled
+        elif _wraps(model):
             model = model.module  # type: ignore[assignment]
         else:
             return model
+
+
+def _wraps(model: nn.Module) -> bool:
+    wrapper = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+    return wrapper or any(kind.__name__ in _WRAPPERS for kind in type(model).__mro__)
 
 
 @dataclass(frozen=True)

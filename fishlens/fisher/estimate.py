@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
-from fishlens.fisher.transfer import fetched, widest
+from fishlens.fisher.sums import BlockSums, waiting_sums
+from fishlens.fisher.transfer import fetched
 
 # what must agree for two estimates to be parts of one
 IDENTITY = ("labels", "samples", "granularity", "output", "mode", "dtype", "blocks", "preset")
@@ -40,7 +41,7 @@ class FisherEstimate:
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     entropy: Tensor | None = field(default=None, repr=False)
     confidence: Tensor | None = field(default=None, repr=False)
-    sums: "BlockSums | None" = field(default=None, repr=False)
+    sums: BlockSums | None = field(default=None, repr=False)
 
     @property
     def examples(self) -> int:
@@ -56,11 +57,14 @@ class FisherEstimate:
         return {block: _ratio(*sums) for block, sums in self._sums.diagonal.items()}
 
     @property
-    def _sums(self) -> "BlockSums":
+    def _sums(self) -> BlockSums:
         if self.sums is not None:
             return self.sums
-        flat = (_side_by_side(self.parameters, entries) for entries in (self.diagonal, self.mean_gradient))
-        return BlockSums.of(self.parameters, fetched(waiting_sums(*flat)))
+        groups = [
+            None if entries is None else {(name,): entry.unsqueeze(0) for name, entry in entries.items()}
+            for entries in (self.diagonal, self.mean_gradient)
+        ]
+        return BlockSums.of(self.parameters, *groups, fetched(waiting_sums(*groups)))
 
     @property
     def noise_scale(self) -> dict[str, float] | None:
@@ -83,56 +87,6 @@ class FisherEstimate:
         return found
 
 
-@dataclass(frozen=True)
-class BlockSums:
-    """Of every block: Σd and Σd² of its diagonal relative to the largest d (`diagonal`), and ‖mean gradient‖²."""
-
-    diagonal: Mapping[str, tuple[float, float]]
-    mean_square: Mapping[str, float]
-
-    @classmethod
-    def of(cls, parameters: Mapping[str, tuple[str, ...]], waiting: dict[str, Any]) -> "BlockSums":
-        """From what `waiting_sums` left on the device, once it is fetched."""
-        one, two, size, largest = (np.asarray(values, float) for values in waiting)
-        diagonal = zip(one.tolist(), (two**2).tolist(), strict=True)
-        square = ((size * largest) ** 2).tolist()
-        return cls(dict(zip(parameters, diagonal, strict=False)), dict(zip(parameters, square, strict=False)))
-
-
-def waiting_sums(diagonal: Sequence[Tensor] | None, mean_gradient: Sequence[Tensor] | None) -> list[Any]:
-    """What `BlockSums` needs, on the device, from the entries of every block as one vector. Relative to the largest
-    entry, so that float32 does where it has to."""
-    found: list[Any] = [(), (), (), ()]
-    if diagonal is not None:
-        relative, _ = _relative(diagonal)
-        found[:2] = _norms(relative, 1), _norms(relative, 2)
-    if mean_gradient is not None:
-        relative, largest = _relative(mean_gradient)
-        found[2:] = _norms(relative, 2), largest
-    return found
-
-
-def _relative(flat: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
-    """Every block's entries over the largest of them, in the widest type of the device; and the largest."""
-    if widest(flat[0].device) is torch.float64:
-        return flat, [1.0] * len(flat)
-    largest = [x.abs().max().clamp(min=torch.finfo(x.dtype).tiny) for x in flat]
-    return [x / m for x, m in zip(flat, largest, strict=True)], torch.stack(largest)
-
-
-def _norms(tensors: Sequence[Tensor], order: int) -> Tensor:
-    return torch.stack(torch._foreach_norm(list(tensors), order, dtype=widest(tensors[0].device)))
-
-
-def _side_by_side(
-    parameters: Mapping[str, tuple[str, ...]], entries: Mapping[str, Tensor] | None
-) -> list[Tensor] | None:
-    """The entries of every block as one vector."""
-    if entries is None:
-        return None
-    return [torch.cat([entries[name].flatten() for name in names]) for names in parameters.values()]
-
-
 def _ratio(one: float, two: float) -> float:
     return one**2 / two if two > 0 else math.nan
 
@@ -140,10 +94,10 @@ def _ratio(one: float, two: float) -> float:
 def summarise(blocks: Iterable[str], table: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and standard error (ddof = 1; nan for one value) of every block's contributions, `[B, N]`."""
     names, count = list(blocks), table.shape[1]
-    error = table.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.full(len(table), math.nan)
-    return dict(zip(names, table.mean(1).tolist(), strict=True)), dict(
-        zip(names, error.tolist(), strict=True)
-    )
+    mean = table.sum(1) / count
+    square = np.square(table - mean[:, np.newaxis]).sum(1)
+    error = np.sqrt(square / (count - 1) / count) if count > 1 else np.full(len(table), math.nan)
+    return dict(zip(names, mean.tolist(), strict=True)), dict(zip(names, error.tolist(), strict=True))
 
 
 def merge(estimates: Sequence[FisherEstimate]) -> FisherEstimate:

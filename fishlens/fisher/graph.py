@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Graph:
     nodes: Collection[Any] = ()
     padding: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def used(self) -> frozenset[str]:
         return frozenset(name for name, count in self.uses.items() if count)
 

@@ -34,7 +34,7 @@ from fishlens.fisher.places import (
     variable,
     whole,
 )
-from fishlens.fisher.walk import Held
+from fishlens.fisher.walk import OF_TORCH, Held
 
 _CONTAINERS = (list, dict, set, deque, defaultdict, OrderedDict, Counter)
 _MAPPINGS = (dict, defaultdict, OrderedDict, Counter)
@@ -44,7 +44,6 @@ _OPEN = (
     types.SimpleNamespace, argparse.Namespace, threading.local, UserDict, UserList, ChainMap,
     weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
 )  # fmt: skip
-OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 DEEPEST = 4
 """Steps from a module to what is looked at."""

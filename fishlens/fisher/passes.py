@@ -39,7 +39,9 @@ class Pass:
         self.seen: set[str] = set()
         self.parts: defaultdict[str, list[PerExampleGradient]] = defaultdict(list)  # of one parameter's calls
         self.unscale: Tensor | None = None
-        asked = [t for t in taps.tapped if t.asked and (watch is not None or self._wanted(t))]
+        asked = [
+            t for t in taps.tapped if t.asked and (watch is not None or not fast.isdisjoint(t.names.values()))
+        ]
         self.groups = grouped(asked, self._kind, taps.examples, together)
 
     def _wanted(self, tapped: Tapped) -> tuple[str, ...]:
@@ -48,11 +50,11 @@ class Pass:
 
     def _kind(self, tapped: Tapped) -> Hashable:
         """Calls of one kind can be reduced together; None: alone."""
-        wanted, calls = self._wanted(tapped), self.taps.calls
-        if tapped.chosen or any(calls[tapped.names[local]] > 1 for local in wanted):
+        calls = self.taps.calls
+        if tapped.chosen or any([calls[name] > 1 for name in tapped.names.values()]):  # noqa: C419 (a generator is slow)
             return None
         kind = tapped.rule.kind(tapped.call.module)
-        return None if kind is None else (type(tapped.rule), kind, wanted)
+        return None if kind is None else (tapped.rule, kind, self._wanted(tapped))
 
     def run(
         self,

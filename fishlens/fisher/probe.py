@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from fishlens.fisher.anatomy import unwrapped
 from fishlens.fisher.batches import Batch, batches_of
 from fishlens.fisher.blocks import Block, check_blocks, find_blocks, unmeasured
 from fishlens.fisher.certainty import certainty
-from fishlens.fisher.estimate import BlockSums, FisherEstimate, summarise, waiting_sums
+from fishlens.fisher.estimate import FisherEstimate, summarise
 from fishlens.fisher.fallback import batch_gradients, one_at_a_time
 from fishlens.fisher.forward import ambient_autocast, predict, taken_by
 from fishlens.fisher.interrupts import stop_if_interrupted
@@ -29,10 +28,11 @@ from fishlens.fisher.passes import back_propagate
 from fishlens.fisher.proof import SILENT, NotByModule, NotByOperation, Plan, Proof, Prover
 from fishlens.fisher.refusals import refuse_what_cannot_be_measured
 from fishlens.fisher.state import Forwards
+from fishlens.fisher.sums import BlockSums, waiting_sums
 from fishlens.fisher.tally import Tally
 from fishlens.fisher.taps import ChangedInPlace, Taps, cloned_inputs
 from fishlens.fisher.transfer import fetched
-from fishlens.fisher.walk import modules, walked_once
+from fishlens.fisher.walk import walked_once
 from fishlens.fisher.which_output import find_output
 
 MEMORY = 256 * 2**20
@@ -268,8 +268,7 @@ class Probe:
     def proof_of(self, batch: Batch) -> tuple[Taps, BatchLogits, Proof]:
         """A forward pass with taps on the leaves, and which parameters they may measure."""
         taps, prediction = self._forward(batch)
-        drawing = any(map(attrgetter("training"), modules(self.model)))
-        prover = Prover(self.predict, self.blocks, self.parameters, self.plan, not drawing, self.together)
+        prover = Prover(self.predict, self.model, self.blocks, self.parameters, self.plan, self.together)
         try:
             return taps, prediction, prover.prove(taps, prediction, batch)
         except ChangedInPlace:
@@ -367,15 +366,16 @@ class Probe:
         if self.preset is not None:
             self.tally.scale, normalisation = self.tally.batches, "sum over batches"
         self.tally.finish()
-        flats = (self.tally.squares, self.tally.sums)
-        diagonal, mean_gradient = (None if flat is None else flat.parts for flat in flats)
+        both = (self.tally.squares, self.tally.sums)
+        diagonal, mean_gradient = (None if sums is None else sums.parts for sums in both)
+        groups = [None if sums is None else sums.groups for sums in both]
         parameters = {block.name: tuple(block.parameters) for block in self.blocks}
         waiting = fetched(
             {
                 "tally": self.tally.waiting,
                 "certainties": [each for each in self.certainties if each is not None],
                 "scored": self.scored,
-                "sums": waiting_sums(*(None if flat is None else flat.blocks for flat in flats)),
+                "sums": waiting_sums(*groups),
             }
         )
         table = self.tally.per_example(waiting["tally"])
@@ -432,5 +432,5 @@ class Probe:
             mean_gradient=mean_gradient,
             spectrum=self.tally.spectrum(),
             parameters=parameters,
-            sums=BlockSums.of(parameters, waiting["sums"]),
+            sums=BlockSums.of(parameters, *groups, waiting["sums"]),
         )

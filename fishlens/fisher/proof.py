@@ -30,7 +30,7 @@ from fishlens.fisher.rows import FEW_POWERS, POWERS, ROWS, Rows, example_weights
 from fishlens.fisher.tally import extremes
 from fishlens.fisher.taps import Taps
 from fishlens.fisher.transfer import fetched
-from fishlens.fisher.walk import Tree
+from fishlens.fisher.walk import Tree, modules
 from fishlens.fisher.zeros import check_zeros
 
 NO_RULE = "no rule covers it"
@@ -114,10 +114,10 @@ class Prover:
     """Proves one pattern: `predict` runs the model, `blocks` are what is measured."""
 
     predict: Callable[[Batch], BatchLogits]
+    model: nn.Module
     blocks: Sequence[Block]
     parameters: Mapping[str, nn.Parameter]
     plan: Plan
-    compare_alone: bool  # False where the forward pass draws random numbers
     memory: int = 0  # bytes that the gradients of several parameters may take at a time, as in the probe
 
     def prove(self, taps: Taps, prediction: BatchLogits, batch: Batch) -> Proof:
@@ -195,7 +195,8 @@ class Prover:
         if known is not None:  # what was seen once counts, also where this batch does not show it
             slow |= {name: why for name, why in known.slow.items() if name not in slow}
         notes = known.notes if known is not None else ()
-        if known is None and batch.size > 1 and self.compare_alone:
+        drawing = any(module.training for module in modules(self.model))  # random numbers, as dropout does
+        if known is None and batch.size > 1 and not drawing:
             tolerance = ALONE.of(self._kinds(taps, prediction.logits))
             notes = without_the_others(self.predict, prediction, batch, bool(slow), found.where, tolerance)
         zero = guess.unused | found.zero

@@ -150,7 +150,7 @@ def layout_of(tree: Tree) -> Layout:
 
 def _with_other_values(layout: Layout) -> Layout | None:
     """The layout of a model in which numbers, words and flags have changed since; None where more has."""
-    now = Held(layout.attributes.dicts)
+    now = Held(layout.attributes.dicts, layout.attributes.modules)
     changed = layout.attributes.differences(now)
     if changed is None or not all(type(value) in VALUES for value in changed):
         return None
@@ -167,7 +167,7 @@ def _found_layout(tree: Tree) -> Layout:
     dicts = [held for held in search.containers.values() if isinstance(held, dict)]
     others = [held for held in search.containers.values() if not isinstance(held, dict)]
     contents = [(container, container.copy()) for container in others]
-    attributes = Held([*tree.own, *search.attributes.values(), *dicts])
+    attributes = Held([*tree.own, *search.attributes.values(), *dicts], len(tree.own))
     return Layout(attributes, contents, list(search.places.values()))
 
 

@@ -1,6 +1,7 @@
 """The tally of a probe: per-example gradients in; traces, diagonals and spectra out; on the device until
 the end."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._utils import _unflatten_dense_tensors
 
 from fishlens.errors import InputError
 from fishlens.fisher.blocks import Block
 from fishlens.fisher.gradients import PerExampleGradient, flattened
 from fishlens.fisher.labels import Draw
+from fishlens.fisher.sums import Sums
 from fishlens.fisher.transfer import widest
 
 
@@ -52,8 +53,8 @@ class Tally:
         self.examples = self.batches = self.contributions = self.kept_bytes = 0
         self.norms: list[Norms] = []
         self.flags: list[tuple[Tensor, Tensor | None]] = []  # (extreme logits, label out of range) per batch
-        self.squares: Flat | None = None
-        self.sums: Flat | None = None
+        self.squares: Sums | None = None
+        self.sums: Sums | None = None
         self.kept: dict[str, list[Tensor]] = {
             name: [] for name in self.shapes
         }  # [passes, N, numel] per batch
@@ -72,9 +73,9 @@ class Tally:
         self.dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self.size, self.weight = size, 1 / draw.samples
         if self.want_diagonal and self.squares is None:
-            self.squares = Flat(self.blocks, self.dtype, self.device)
+            self.squares = Sums(self.shapes, self.dtype, self.device)
         if self.want_mean and self.sums is None:
-            self.sums = Flat(self.blocks, self.dtype, self.device)
+            self.sums = Sums(self.shapes, self.dtype, self.device)
         self.flags.append((extremes(logits), draw.invalid))
         if self.want_spectrum:
             self._make_room(size * draw.passes)
@@ -98,13 +99,12 @@ class Tally:
         if len(names) > 1:
             norms = self._squares_of_many(names, gradient)
         elif self.squares is not None:
-            into = self.squares.shaped(names, gradient.shape)[0]
+            into = self.squares.part(names[0]).view(gradient.shape)
             norms = gradient.squares(gradient.chunk_for(self.memory), into, self.weight)
         else:
             norms = gradient.squared_norms(gradient.chunk_for(self.memory))
         if self.sums is not None:
-            into = self.sums.parts[names[0]]
-            into.add_(gradient.total().view(into.shape), alpha=self.weight)
+            self.sums.add(names, gradient.total(), self.weight)
         if self.want_spectrum:
             rows = slice(None) if example is None else slice(example, example + 1)
             self.kept[names[0]][-1][number, rows] = flattened(gradient.dense()) * self.weight**0.5
@@ -115,9 +115,7 @@ class Tally:
         if self.squares is None:
             return gradient.squared_norms(gradient.examples)
         square = gradient.squared()
-        summed = square.view(len(names), -1, *square.shape[1:]).sum(1)
-        into = self.squares.shaped(names, gradient.shape)
-        torch._foreach_add_(into, list(summed.unbind(0)), alpha=self.weight)
+        self.squares.add(names, square.view(len(names), -1, *square.shape[1:]).sum(1), self.weight)
         return flattened(square).sum(1)
 
     def end(self, examples: int) -> None:
@@ -131,9 +129,9 @@ class Tally:
 
     def finish(self) -> None:
         """Sums become means: once, when no batch is missing."""
-        for flat in (self.squares, self.sums):
-            if flat is not None:
-                flat.data.div_(self.contributions / self.scale)
+        for sums in (self.squares, self.sums):
+            if sums is not None:
+                sums.divide(self.contributions / self.scale)
 
     @property
     def waiting(self) -> dict[str, Any]:
@@ -143,17 +141,23 @@ class Tally:
     def per_example(self, waiting: dict[str, Any]) -> np.ndarray:
         """Contributions to every block's trace, `[B, N]`; `InputError` if a batch was flagged."""
         for number, (numbers, wrong) in enumerate(waiting["flags"], start=1):
-            if not np.isfinite(numbers).all():
+            if not all(map(math.isfinite, numbers.tolist())):
                 raise InputError(
                     f"the logits of batch {number} are not finite (NaN or infinite); expected numbers"
                 )
             if wrong:
                 raise InputError(f"a label of batch {number} is out of the range of the model's output")
         table = np.zeros((len(self.blocks), self.contributions))
+        places: dict[
+            tuple[int, int], tuple[list[int], list[np.ndarray]]
+        ] = {}  # by the examples: (blocks, numbers)
         for norms, values in zip(self.norms, waiting["norms"], strict=True):
             rows = values.reshape(len(norms.names), -1).astype(float)
-            into = table[:, norms.start : norms.start + rows.shape[1]]
-            np.add.at(into, [self.row_of[name] for name in norms.names], norms.weight * rows)
+            blocks, parts = places.setdefault((norms.start, norms.start + rows.shape[1]), ([], []))
+            blocks += [self.row_of[name] for name in norms.names]
+            parts.append(norms.weight * rows)
+        for (start, stop), (blocks, parts) in places.items():
+            np.add.at(table[:, start:stop], blocks, np.concatenate(parts))
         table *= self.scale
         return table
 
@@ -176,20 +180,3 @@ class Tally:
             gram = rows @ rows.T / self.contributions
             found[block.name] = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)[: block.size].cpu()
         return found
-
-
-class Flat:
-    """One number for every entry of every parameter, side by side block after block: `data` is all of it, `parts` its
-    views by parameter, `blocks` those by block."""
-
-    def __init__(self, blocks: Sequence[Block], dtype: torch.dtype, device: torch.device) -> None:
-        named = {name: p for block in blocks for name, p in block.parameters.items()}
-        sizes = [block.size for block in blocks]
-        self.data = torch.zeros(sum(sizes), dtype=dtype, device=device)
-        self.blocks = self.data.split(sizes)
-        self.parts = dict(zip(named, _unflatten_dense_tensors(self.data, [*named.values()]), strict=True))
-
-    def shaped(self, names: Sequence[str], shape: torch.Size) -> list[Tensor]:
-        """The parts of parameters of one shape, in the shape of their gradients."""
-        parts = [self.parts[name] for name in names]
-        return parts if parts[0].shape == shape else [part.view(shape) for part in parts]

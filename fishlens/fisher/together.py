@@ -26,9 +26,11 @@ def grouped(
     may take."""
     groups: list[list[Tapped]] = []
     open_groups: dict[Hashable, list[Tapped]] = {}
+    limits: dict[torch.device, int] = {}
     for tapped in calls:
         kind, a, shape = kind_of(tapped), tapped.call.stored, tapped.shape
-        small = min(small_on(a.device), memory // MOST_WAITING)
+        if (small := limits.get(a.device)) is None:
+            small = limits[a.device] = min(small_on(a.device), memory // MOST_WAITING)
         gradients = examples * shape[-1] * (a.shape[-1] if a.is_floating_point() else 1)
         size = a.nbytes + 4 * (shape.numel() + gradients)  # as float32
         if kind is None or size > small:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from operator import is_, methodcaller
+from operator import getitem, is_, methodcaller
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -20,24 +20,46 @@ from fishlens.errors import InputError
 Found = TypeVar("Found")
 
 
-class Held:
-    """The keys and values of some dicts at one moment, side by side in two lists: millions compare in no time."""
+OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
+"""What torch keeps in the attributes of every module."""
+_PASSED_OVER = OF_TORCH - {"_modules", "_parameters", "_buffers"}  # hooks, which are containers that stay
 
-    def __init__(self, dicts: Sequence[dict[str, Any]]) -> None:
-        self.dicts = dicts
+
+class Held:
+    """The keys and values of some dicts at one moment, side by side in two lists: millions compare in no time.
+
+    The first `modules` of them are attributes of modules. A model has ten thousand, three quarters of them torch's own
+    containers of hooks: whether anything has changed is asked of the others.
+    """
+
+    def __init__(self, dicts: Sequence[dict[str, Any]], modules: int = 0) -> None:
+        if set(map(type, dicts[:modules])) != {
+            dict
+        }:  # somebody's own class of dicts, which may do anything when asked
+            modules = 0
+        self.dicts, self.modules = dicts, modules
         self.sizes = list(map(len, dicts))
-        filled = list(filter(None, dicts))
-        self._all_keys, self._all_values = list(map(_keys, filled)), list(map(_values, filled))  # views
-        self.keys = list(chain.from_iterable(self._all_keys))
-        self.values = list(chain.from_iterable(self._all_values))
+        self.keys = list(chain.from_iterable(dicts))
+        self.values = list(chain.from_iterable(map(_values, dicts)))
+        places = [(held, key) for held in dicts[:modules] for key in held if key not in _PASSED_OVER]
+        self._owners, self._names = [held for held, _ in places], [key for _, key in places]
+        self._named = list(map(getitem, self._owners, self._names))
+        others, start = dicts[modules:], sum(self.sizes[:modules])
+        filled = list(filter(None, others))
+        self._other_keys, self._other_values = list(map(_keys, filled)), list(map(_values, filled))  # views
+        self._keys, self._values = self.keys[start:], self.values[start:]
 
     def unchanged(self) -> bool:
-        """Whether the dicts hold the same objects under the same keys in the same order as then."""
-        return (
-            list(map(len, self.dicts)) == self.sizes
-            and all(map(is_, chain.from_iterable(self._all_values), self.values))
-            and list(chain.from_iterable(self._all_keys)) == self.keys
-        )
+        """Whether the dicts hold the same objects under the same keys as then."""
+        try:
+            return (
+                list(map(len, self.dicts)) == self.sizes
+                and all(map(is_, map(getitem, self._owners, self._names), self._named))
+                and all(map(is_, chain.from_iterable(self._other_values), self._values))
+                and list(chain.from_iterable(self._other_keys)) == self._keys
+            )
+        except KeyError:
+            return False
 
     def same_as(self, other: "Held") -> bool:
         """Whether both hold the same objects under the same keys in the same order."""

@@ -5,8 +5,8 @@ The rule: the sum of tr(F) over the blocks, on the source language, is more than
 earlier probes of the run, of which there are at least `BEFORE`. It is said once a run; nothing is done about it.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
-from statistics import median
 
 FACTOR = 10.0
 BEFORE = 3
@@ -14,18 +14,22 @@ MEMORY = "sums of tr(F)"  # no language is called so
 
 
 class Explosion:
-    """The sums of the probes so far, oldest first."""
+    """The sums of the probes so far, oldest first. A run has thousands: they are kept in order of size, too, so that
+    none is looked at again."""
 
     def __init__(self, sums: Iterable[float] = ()):
-        self.sums = list(sums)
+        self.sums: list[float] = []
+        self._in_order: list[float] = []
+        self._said = False
+        for number in sums:
+            self._said |= self._take(number) is not None
 
     def at(self, step: int, trace: Mapping[str, float]) -> str | None:
         """Take the probe of a step; the sentence if it is the first one that the rule is true of."""
-        already = any(self._large(number) for number in range(len(self.sums)))
-        self.sums.append(sum(trace.values()))
-        if already or not self._large(len(self.sums) - 1):
+        usual = self._take(sum(trace.values()))
+        if self._said or usual is None:
             return None
-        usual = median(self.sums[:-1])
+        self._said = True
         return (
             f"tr(F) explodes at step {step}: its sum over blocks is {self.sums[-1]:.3g}, {self.sums[-1] / usual:.0f} "
             f"times the median of the {len(self.sums) - 1} probes before (more than {FACTOR:g} times is said). Early "
@@ -33,6 +37,12 @@ class Explosion:
             "train.fisher_penalty"
         )
 
-    def _large(self, number: int) -> bool:
-        before = self.sums[:number]
-        return len(before) >= BEFORE and self.sums[number] > FACTOR * median(before) > 0
+    def _take(self, number: float) -> float | None:
+        """The median of the probes before, if the rule is true of this one."""
+        before = self._in_order
+        usual = (before[(len(before) - 1) // 2] + before[len(before) // 2]) / 2 if before else 0.0
+        large = len(before) >= BEFORE and number > FACTOR * usual > 0
+        self.sums.append(number)
+        if number == number:  # nan has no place in an order
+            insort(before, number)
+        return usual if large else None
