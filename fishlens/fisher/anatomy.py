@@ -41,9 +41,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module itself, out of `torch.compile`, `DataParallel`, `DistributedDataParallel`, DeepSpeed's engine and
     Fabric's wrapper, in any order."""
     while True:
-        compiled = getattr(model, "_modules", {}).get("_orig_mod")
-        if compiled is not None:
-            model = compiled
+        inside = vars(model).get("_modules")
+        if isinstance(inside, dict) and "_orig_mod" in inside:
+            model = inside["_orig_mod"]
         elif _wraps(model):
             model = model.module  # type: ignore[assignment]
         else:

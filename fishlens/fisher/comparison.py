@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from fishlens.fisher.transfer import fetched, widest
@@ -117,22 +118,23 @@ def _counts(entries: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def drift(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
     """The Jensen-Shannon divergence of two `log_histograms`, by block, in bits, in [0, 1]."""
-    return {block: jensen_shannon(before[block], after[block]) for block in after if block in before}
+    blocks = [block for block in after if block in before]
+    if not blocks:
+        return {}
+    tables = (torch.stack([counts[block] for block in blocks]).numpy() for counts in (before, after))
+    return dict(zip(blocks, jensen_shannon(*tables).tolist(), strict=True))
 
 
-def jensen_shannon(p: Tensor, q: Tensor) -> float:
-    """Of two lists of counts, in bits (Lin 1991); nan if one of them is empty."""
-    one, other = (counts.numpy().astype(float) for counts in (p, q))
-    if not one.sum() or not other.sum():
-        return math.nan
-    one, other = one / one.sum(), other / other.sum()
-    apart = (_entropy(one) + _entropy(other)) / 2
-    return max(0.0, (_entropy((one + other) / 2) - apart) / math.log(2))
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Of the rows of two tables of counts, in bits (Lin 1991); nan where one of them is empty."""
+    with np.errstate(invalid="ignore"):  # of an empty row, shares are nan
+        one, other = (counts / counts.sum(1, keepdims=True) for counts in (p, q))
+    apart = (_entropies(one) + _entropies(other)) / 2
+    return np.maximum(0.0, (_entropies((one + other) / 2) - apart) / math.log(2))
 
 
-def _entropy(p: np.ndarray) -> float:
-    there = p[p > 0]
-    return float(-(there * np.log(there)).sum())
+def _entropies(p: np.ndarray) -> np.ndarray:
+    return -special.xlogy(p, p).sum(1)
 
 
 def _flat(diagonal: Diagonal, names: Sequence[str]) -> Tensor:

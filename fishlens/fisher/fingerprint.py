@@ -1,18 +1,18 @@
 """A number that changes with a model's weights, also where torch does not count the write (`p.data.copy_()`)."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors
 
-from fishlens.fisher.walk import named_tensors
+from fishlens.fisher.walk import known, tensors_of
 
 _PLAIN = (Tensor, nn.Parameter)
 _TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool}
 WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+WIDTH = 1021  # a prime, so that tensors of any usual size that change places change columns
 SMALL, MOST = 2**18, 2**26  # bytes: of a tensor that is summed together with others, and of all that are
 
 
@@ -33,14 +33,39 @@ class Weights:
 def weights_of(model: nn.Module, step: int, without: Iterable[Tensor] = ()) -> Weights:
     """A checksum of the bits of all parameters and buffers (but those `without`), in one pass over them and without
     waiting for it."""
-    by_device: dict[torch.device, list[Tensor]] = {}
-    left_out = set(map(id, without))
-    for _, tensor in named_tensors(model):
-        if id(tensor) not in left_out and tensor.numel():
-            by_device.setdefault(tensor.device, []).append(tensor)
+    left_out = frozenset(map(id, without))
+
+    def found() -> list[list[Group]]:
+        return _by_device([tensor for tensor in tensors_of(model) if id(tensor) not in left_out])
+
     with torch.no_grad():
-        sums = [list(_sums(tensors)) for tensors in by_device.values()]
+        try:
+            sums = _sums(known(model, ("checksums", left_out), found))
+        except (RuntimeError, _OtherTensors):  # some are of another type or size since, or on another device
+            sums = _sums(found())
         return Weights(step, tuple(torch.stack(each) for each in sums if each))
+
+
+class _OtherTensors(Exception):
+    """Tensors that were grouped have changed their type or size."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Small tensors of one type, which are laid side by side; or one of any kind (`dtype` None)."""
+
+    tensors: list[Tensor]
+    dtype: torch.dtype | None = None
+    numel: int = 0
+
+    def sum(self) -> Tensor | None:
+        if self.dtype is None:
+            bits = _bits(self.tensors[0])
+            return bits if bits is None else _weighted(bits) if bits.nbytes <= SMALL else bits.sum()
+        together = _flatten_dense_tensors(self.tensors)
+        if together.dtype != self.dtype or together.numel() != self.numel:
+            raise _OtherTensors
+        return _weighted(together)
 
 
 def _bits(tensor: Tensor) -> Tensor | None:
@@ -56,35 +81,38 @@ def _bits(tensor: Tensor) -> Tensor | None:
         return None
 
 
-def _sums(tensors: list[Tensor]) -> Iterator[Tensor]:
-    """Of every large tensor the wrapped sum; small ones of a type are laid side by side first."""
-    small: dict[torch.dtype, list[Tensor]] = {}
+def _by_device(tensors: Iterable[Tensor]) -> list[list[Group]]:
+    """Every large tensor alone, small ones of a type together."""
+    small: dict[tuple[torch.device, torch.dtype], list[list[Tensor]]] = {}
+    found: dict[torch.device, list[Group]] = {}
     for tensor in tensors:
+        of_device = found.setdefault(tensor.device, [])
         plain = type(tensor) in _PLAIN and tensor.dtype in _TYPES and tensor.layout is torch.strided
-        if plain and tensor.nbytes <= SMALL:
-            parts = small.setdefault(tensor.dtype, [])
-            parts.append(tensor)
-            if len(parts) >= MOST // SMALL:
-                yield _weighted(small.pop(tensor.dtype))
-        elif (bits := _bits(tensor)) is not None:
-            yield _weighted([bits]) if bits.nbytes <= SMALL else bits.sum()
-    for parts in small.values():
-        yield _weighted(parts)
+        if not plain or tensor.nbytes > SMALL:
+            of_device.append(Group([tensor]))
+            continue
+        parts = small.setdefault((tensor.device, tensor.dtype), [[]])
+        if len(parts[-1]) >= MOST // SMALL:
+            parts.append([])
+        parts[-1].append(tensor)
+    for (device, dtype), parts in small.items():
+        found[device] += [Group(part, dtype, sum(t.numel() for t in part)) for part in parts]
+    return list(found.values())
 
 
-def _weighted(parts: list[Tensor]) -> Tensor:
-    """Σ (2i + 1) x_i, wrapped, over words of eight bytes and what is left: it changes when entries change places, too.
+def _sums(groups: Iterable[list[Group]]) -> list[list[Tensor]]:
+    """Of every group a number, by device."""
+    return [[total for group in of_device if (total := group.sum()) is not None] for of_device in groups]
 
-    Of the words as a square, i = row · width + column: the sums of rows and columns have their weights each.
-    """
-    together = _flatten_dense_tensors(parts).view(torch.uint8)
-    if together.storage_offset() % 8:
-        together = together.clone()
-    end = len(together) // 8 * 8
-    words = together[:end].view(torch.int64)
-    width = math.isqrt(len(words))
-    square = words[: width * width].view(width, width)
-    rest = torch.cat([words[width * width :], together[end:].long()])
-    one = torch.arange(max(width, len(rest)), device=together.device)
-    columns, rows = square.sum(0) * (2 * one[:width] + 1), square.sum(1) * (2 * width * one[:width])
-    return torch.cat([columns, rows, rest * (2 * (width * width + one[: len(rest)]) + 1)]).sum()
+
+def _weighted(entries: Tensor) -> Tensor:
+    """Σ (2 (i mod `WIDTH`) + 1) x_i, wrapped, over words of eight bytes and what is left: it changes when entries
+    change places, too."""
+    raw = entries.view(torch.uint8)
+    if raw.storage_offset() % 8:
+        raw = raw.clone()
+    words = raw[: len(raw) // 8 * 8].view(torch.int64)
+    end = len(words) // WIDTH * WIDTH
+    columns = words[:end].view(-1, WIDTH).sum(0)
+    each = torch.cat([columns, words[end:], raw[8 * len(words) :].long()])
+    return (each * torch.arange(1, 2 * len(each), 2, device=each.device)).sum()

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from _signal import getsignal  # as the one of `signal`, which makes an enumeration's member of every answer
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,8 +25,8 @@ class Deferral:
     def install(self) -> None:
         """Takes the place of every handler that is Python code; SIGINT's first."""
         for number in _SIGNALS:
-            handler = signal.getsignal(number)
-            if callable(handler) and not isinstance(handler, signal.Handlers):
+            handler = getsignal(number)
+            if callable(handler):
                 self.handlers[number] = handler
                 signal.signal(number, self._note)
 

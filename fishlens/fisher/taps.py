@@ -1,6 +1,6 @@
 """Taps on leaf modules: which calls a forward pass makes, and their per-example gradients on the way back."""
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import torch
 from backpack import backpack, hook_run_extensions
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from torch.utils.hooks import RemovableHandle
 
 from fishlens.errors import InputError, first_line
 from fishlens.fisher.again import Again, Run, first_tensor, kept, modules_around
@@ -167,6 +168,7 @@ class Taps:
         key = ("leaves", mode, *self.names.items(), *[type(module).forward for module in holders])
         self.leaves = settled(model, key, lambda: self._leaves(holders))
         self.handles: list[Any] = []
+        self.number = RemovableHandle(OrderedDict()).id  # which no other hook has
         self.small = small_on(self.thread.device)
         self.room = MOST_WAITING * self.small  # bytes of outputs whose gradients may still be asked for
 
@@ -186,9 +188,7 @@ class Taps:
         return {local: self.names[id(p)] for local, p in own if p is not None and id(p) in self.names}
 
     def __enter__(self) -> "Taps":
-        for leaf in self.leaves:
-            hook = self._hook(leaf)
-            self.handles.append(leaf.module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+        self._hook_leaves()
         for module, inside in self.again.items():
             before, after = self._hooks_again(module, inside)
             self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
@@ -203,6 +203,18 @@ class Taps:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
+        for leaf in self.leaves:
+            leaf.module._forward_hooks.pop(self.number, None)
+            leaf.module._forward_hooks_with_kwargs.pop(self.number, None)
+
+    def _hook_leaves(self) -> None:
+        """As `register_forward_hook(hook, with_kwargs=True, prepend=True)` does it, without a handle for each."""
+        for leaf in self.leaves:
+            hooks = leaf.module._forward_hooks
+            hooks[self.number] = self._hook(leaf)
+            if len(hooks) > 1:
+                hooks.move_to_end(self.number, last=False)  # type: ignore[attr-defined]
+            leaf.module._forward_hooks_with_kwargs[self.number] = True
 
     def _hook(self, leaf: Leaf) -> Callable[..., Any]:
         """What little has to be done while the model runs: all else is for `keep`."""

@@ -254,10 +254,9 @@ def parameters_of(model: nn.Module) -> list[nn.Parameter]:
     return tree_of(model).parameters
 
 
-def named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+def tensors_of(model: nn.Module) -> list[Tensor]:
     """Parameters, then buffers, each once."""
-    tree = tree_of(model)
-    return [*tree.named_parameters, *tree.named_buffers]
+    return tree_of(model).tensors
 
 
 def _once(owners: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, Any]]:

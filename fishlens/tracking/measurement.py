@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import torch
@@ -59,13 +60,13 @@ def scores_of(estimate: FisherEstimate) -> Scores:
     )
 
 
-def parameter_norms(blocks: Iterable[Block]) -> list[torch.Tensor]:
-    """‖θ‖ of every parameter of every block, on its device."""
+def parameter_norms(blocks: Iterable[Block]) -> torch.Tensor:
+    """‖θ‖ of every parameter of every block, one after the other."""
     parameters = [p.detach() for block in blocks for p in block.parameters.values()]
-    return list(torch._foreach_norm(parameters, 2, dtype=widest(parameters[0].device)))
+    return torch.stack(torch._foreach_norm(parameters, 2, dtype=widest(parameters[0].device)))
 
 
-def weight_norms(blocks: Iterable[Block], norms: Iterable[np.ndarray]) -> dict[str, float]:
+def weight_norms(blocks: Iterable[Block], norms: np.ndarray) -> dict[str, float]:
     """‖θ_b‖ of every block, from the `parameter_norms` once they are fetched."""
-    each = iter(norms)
-    return {block.name: math.hypot(*(float(next(each)) for _ in block.parameters)) for block in blocks}
+    each = iter(norms.tolist())
+    return {block.name: math.hypot(*islice(each, len(block.parameters))) for block in blocks}

@@ -1,5 +1,6 @@
 """The fields of a probe's record, and what they are compared with: the probe before, and the source language."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,8 +57,8 @@ class ProbeRecords:
             "diagonal": None,
         }
         if estimate.entropy is not None and estimate.confidence is not None:
-            fields["entropy"] = float(np.nanmean(estimate.entropy.numpy()))
-            fields["confidence"] = float(np.nanmean(estimate.confidence.numpy()))
+            fields["entropy"] = _mean_of_known(estimate.entropy)
+            fields["confidence"] = _mean_of_known(estimate.confidence)
         if purpose == "track":
             fields |= {**self._comparison(estimate, language, here), **self.beside(language, estimate)}
         if self.effective_dimension:
@@ -125,6 +126,11 @@ class ProbeRecords:
             fields["drift"] = drift(self.histograms[language], histograms)
         self.histograms[language] = histograms
         return fields
+
+
+def _mean_of_known(values: torch.Tensor) -> float:
+    known = [value for value in values.tolist() if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
 
 
 def _compared(estimate: FisherEstimate, source: FisherEstimate | None) -> dict[str, list[torch.Tensor]]:

@@ -132,7 +132,7 @@ class Prober:
         estimate, lost = None, None
         blocks = self._instrument.blocks
         trainable = {block.name: block.trainable for block in blocks}
-        parameters = [p for block in blocks for p in block.parameters.values()]
+        parameters = (p for block in blocks for p in block.parameters.values())
         others = prepared is not nullcontext or self._records.beside is not nothing_beside
         try:
             # what `in_language` and `beside` do to random states and flags is undone as well

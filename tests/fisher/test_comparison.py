@@ -90,5 +90,5 @@ def test_drift_is_the_jensen_shannon_divergence_in_bits(diagonals):
 
 
 def test_histograms_without_a_common_bin_are_one_bit_apart():
-    assert jensen_shannon(torch.tensor([3, 0]), torch.tensor([0, 5])) == pytest.approx(1.0)
-    assert math.isnan(jensen_shannon(torch.tensor([0, 0]), torch.tensor([1, 1])))
+    both = jensen_shannon(np.array([[3, 0], [0, 0]]), np.array([[0, 5], [1, 1]]))
+    assert both[0] == pytest.approx(1.0) and math.isnan(both[1])
