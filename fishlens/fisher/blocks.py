@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import compress
+from operator import attrgetter
 
 from torch import nn
 
@@ -20,6 +22,7 @@ from fishlens.fisher.inserted import (
     parameters_of,
 )
 from fishlens.fisher.walk import named_modules, named_parameters, settled
+from fishlens.fisher.walk import parameters_of as all_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def unmeasured(model: nn.Module, blocks: Iterable[Block]) -> list[str]:
     """Names of the parameters that train and lie in none of `blocks`, but for heads that are not in use."""
     model = unwrapped(model)
     known = {id(p) for block in blocks for p in block.parameters.values()}
-    left = [(name, p) for name, p in named_parameters(model) if p.requires_grad and id(p) not in known]
+    training = compress(named_parameters(model), map(attrgetter("requires_grad"), all_of(model)))
+    left = [(name, p) for name, p in training if id(p) not in known]
     idle = settled(model, "idle heads", lambda: idle_heads(model)) if left else set()
     return [name for name, p in left if id(p) not in idle]
 

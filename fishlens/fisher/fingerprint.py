@@ -13,7 +13,11 @@ _PLAIN = (Tensor, nn.Parameter)
 _TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool}
 WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 WIDTH = 1021  # a prime, so that tensors of any usual size that change places change columns
-SMALL, MOST = 2**18, 2**26  # bytes: of a tensor that is summed together with others, and of all that are
+SMALL = 2**18  # bytes of a tensor that is summed together with others
+MOST, MOST_ELSEWHERE = (
+    2**19,
+    2**26,
+)  # bytes of all of them: on a CPU so many that they are summed out of its cache
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def _by_device(tensors: Iterable[Tensor]) -> list[list[Group]]:
             of_device.append(Group([tensor]))
             continue
         parts = small.setdefault((tensor.device, tensor.dtype), [[]])
-        if len(parts[-1]) >= MOST // SMALL:
+        most = MOST if tensor.device.type == "cpu" else MOST_ELSEWHERE
+        if sum(t.nbytes for t in parts[-1]) >= most:
             parts.append([])
         parts[-1].append(tensor)
     for (device, dtype), parts in small.items():

@@ -161,19 +161,21 @@ class Prover:
             raise NotByOperation(further)
 
     def _guess(self, taps: Taps, graph: Graph) -> Proof:
-        slow = {}
-        for name in graph.used:
-            if name in self.plan.again:
-                if not taps.calls[name] or name in taps.irregular:
+        slow, calls = {}, taps.calls
+        for name, uses in graph.uses.items():
+            if not uses:
+                continue
+            if name not in calls:
+                slow[name] = NO_RULE
+            elif name in self.plan.again:
+                if name in taps.irregular:
                     slow[name] = NO_RULE
             elif name in taps.loose:
-                if not taps.calls[name] or name in taps.tangled:
+                if name in taps.tangled:
                     slow[name] = NO_RULE
-            elif not taps.calls[name]:
-                slow[name] = NO_RULE
             elif name in taps.irregular:
                 slow[name] = LAYOUT
-            elif graph.uses[name] > taps.calls[name]:
+            elif uses > calls[name]:
                 slow[name] = BEHIND
         return Proof(graph.used - slow.keys(), slow, frozenset(self.parameters) - graph.used)
 

@@ -25,15 +25,9 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
     if not ordinary:
         _refuse_measured(model, blocks, mode)
         return
-    # of an ordinary parameter all that matters is here: its name, itself, and what an assignment to `data` changes
-    items = [item for block in blocks for item in block.parameters.items()]
-    key = (
-        "refused",
-        mode,
-        *[name for name, _ in items],
-        *[id(p) for _, p in items],
-        *map(_of_data, [p for _, p in items]),
-    )
+    # of an ordinary parameter all that matters is which one it is, and what an assignment to its `data` changes
+    measured = [p for block in blocks for p in block.parameters.values()]
+    key = ("refused", mode, *map(id, measured), *map(_of_data, measured))
     settled(model, key, lambda: _refuse_measured(model, blocks, mode))
 
 

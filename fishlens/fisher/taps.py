@@ -1,6 +1,6 @@
 """Taps on leaf modules: which calls a forward pass makes, and their per-example gradients on the way back."""
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,10 +59,8 @@ class Leaf(NamedTuple):
     module: nn.Module
     rule: Rule
     names: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return next(iter(self.names.values()))
+    name: str
+    """The first of them"""
 
 
 class Seen(NamedTuple):
@@ -157,7 +155,7 @@ class Taps:
         self.met: list[tuple[Tensor, PerExampleGradient]] = []  # of the backward pass under way
         self.seen: list[Seen | Tapped | Irregular] = []  # in order of calling
         self.tapped: list[Tapped] = []  # of them, those that the logits depend on
-        self.calls: defaultdict[str, int] = defaultdict(int)
+        self.calls: Counter[str] = Counter()  # of every parameter
         self.irregular: set[str] = set()
         self.places: dict[int, Places] = {}  # where the rows of calls belong whose rows were chosen by index
         self.shapes: list[
@@ -179,7 +177,8 @@ class Taps:
         found = []
         for module in holders:
             if not replaced(module) and (rule := rule_for(module)) is not None:
-                found.append(Leaf(module, rule, self._named(module)))
+                names = self._named(module)
+                found.append(Leaf(module, rule, names, next(iter(names.values()))))
         return found
 
     def _named(self, module: nn.Module) -> dict[str, str]:
@@ -313,6 +312,7 @@ class Taps:
         Raises `ChangedInPlace` where the input of one has been written to since.
         """
         irregular: list[frozenset[str]] = []
+        called: list[str] = []
         for seen in self.seen:
             tapped = self._sorted(seen)
             if isinstance(tapped, Irregular):
@@ -327,14 +327,14 @@ class Taps:
                 raise ChangedInPlace
             if tapped.node in nodes:
                 self.tapped.append(tapped)
-                for name in tapped.names.values():
-                    self.calls[name] += 1
+                called += tapped.names.values()
         if self.follow:
             self._loosen(frozenset[str]().union(*irregular))
         tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
         for name in (name for names in irregular for name in names - self.loose.keys()):
             self.irregular.add(name)
-            self.calls[name] += 1
+            called.append(name)
+        self.calls = Counter(called)
         self.tangled = frozenset[str]().union(*tangled)
 
     def _sorted(self, seen: "Seen | Tapped | Irregular") -> "Tapped | Irregular":

@@ -25,24 +25,26 @@ def grouped(
     """The calls, those of one kind (None: each alone) and shape together; `memory`: bytes that the gradients of a group
     may take."""
     groups: list[list[Tapped]] = []
-    open_groups: dict[Hashable, list[Tapped]] = {}
-    limits: dict[torch.device, int] = {}
+    last: dict[Hashable, list[Tapped]] = {}  # the group that the next call of a kind and shape goes to
+    most: dict[Hashable, int] = {}  # calls of a kind and shape that go together
     for tapped in calls:
         kind, a, shape = kind_of(tapped), tapped.call.stored, tapped.shape
-        if (small := limits.get(a.device)) is None:
-            small = limits[a.device] = min(small_on(a.device), memory // MOST_WAITING)
-        gradients = examples * shape[-1] * (a.shape[-1] if a.is_floating_point() else 1)
-        size = a.nbytes + 4 * (shape.numel() + gradients)  # as float32
-        if kind is None or size > small:
-            groups.append([tapped])
-            continue
-        key = (kind, a.shape, shape, a.dtype)
-        group = open_groups.get(key)
-        if group is None or size * len(group) >= MOST_WAITING * small:
+        key = None if kind is None else (kind, a.shape, shape, a.dtype, a.device)
+        if key not in most:
+            most[key] = 1 if kind is None else _most_of(a, shape, examples, memory)
+        if key not in last or len(last[key]) >= most[key]:
             groups.append(group := [])
-            open_groups[key] = group
-        group.append(tapped)
+            last[key] = group
+        last[key].append(tapped)
     return groups
+
+
+def _most_of(a: Tensor, shape: torch.Size, examples: int, memory: int) -> int:
+    """How many calls with such an input, and outputs of this shape, go together."""
+    gradients = examples * shape[-1] * (a.shape[-1] if a.is_floating_point() else 1)
+    size = a.nbytes + 4 * (shape.numel() + gradients)  # as float32
+    small = min(small_on(a.device), memory // MOST_WAITING)
+    return MOST_WAITING * small // size if size <= small else 1
 
 
 def small_on(device: torch.device) -> int:

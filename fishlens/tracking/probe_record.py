@@ -129,7 +129,7 @@ class ProbeRecords:
 
 
 def _mean_of_known(values: torch.Tensor) -> float:
-    known = [value for value in values.tolist() if not math.isnan(value)]
+    known = [value for value in values.numpy().tolist() if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
 
 
