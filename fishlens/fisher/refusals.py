@@ -31,6 +31,7 @@ def refuse_what_cannot_be_measured(model: nn.Module, blocks: Sequence[Block], mo
     settled(model, key, lambda: _refuse_measured(model, blocks, mode))
 
 
+_attributes = attrgetter("__dict__")
 _of_data = attrgetter("dtype", "layout", "device", "shape")
 
 
@@ -71,7 +72,7 @@ def refuse_sharded(model: nn.Module) -> None:
 
 def _ordinary(parameters: Sequence[nn.Parameter]) -> bool:
     """Whether all are of torch's own class, and nobody has put anything on them."""
-    return set(map(type, parameters)) == {nn.Parameter} and not any(map(vars, parameters))
+    return set(map(type, parameters)) == {nn.Parameter} and not any(map(_attributes, parameters))
 
 
 def _sharded(parameter: Tensor) -> str | None:

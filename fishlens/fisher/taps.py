@@ -149,9 +149,11 @@ class Taps:
             self.again[around[again[name]]][name] = mine[name]
         self.parameters, self.follow = parameters, follow
         self.loose = {name: parameters[name] for name in parameters if name in loose}
-        self.operations = Operations(
-            self.loose, frozenset({examples * rows, examples * rows * tokens}), self._meet, self.thread
-        )
+        # sizes of a first dimension that holds the batch's rows
+        self.rows = frozenset({examples * rows, examples * rows * tokens})
+        self.operations: Operations | None = None
+        if follow or self.loose:
+            self.operations = Operations(self.loose, self.rows, self._meet, self.thread)
         self.met: list[tuple[Tensor, PerExampleGradient]] = []  # of the backward pass under way
         self.seen: list[Seen | Tapped | Irregular] = []  # in order of calling
         self.tapped: list[Tapped] = []  # of them, those that the logits depend on
@@ -192,12 +194,12 @@ class Taps:
             before, after = self._hooks_again(module, inside)
             self.handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))
             self.handles.append(module.register_forward_hook(after, with_kwargs=True))
-        if self.follow or self.loose:
+        if self.operations is not None:
             self.operations.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.follow or self.loose:
+        if self.operations is not None:
             self.operations.__exit__(None, None, None)
         for handle in self.handles:
             handle.remove()
@@ -247,7 +249,7 @@ class Taps:
         with the others'; an irregular one is followed, where it may have to be."""
         layout = self._layout(seen)
         if layout == IRREGULAR:
-            if self.follow:
+            if self.operations is not None and self.follow:
                 self.operations.follow(output, frozenset(seen.leaf.names.values()))
             self.seen.append(seen)
             return output
@@ -275,7 +277,7 @@ class Taps:
             tensors = [x for x in (*given[0], *given[1].values()) if isinstance(x, Tensor) and x.dim()]
             sizes = {len(x) if isinstance(x, Tensor) and x.dim() else 0 for x in (*tensors[:1], output)}
             regular = bool(tensors) and all(size and size % self.leading[0] == 0 for size in sizes)
-            leading = self.operations.leading | sizes
+            leading = self.rows | sizes
             node = getattr(output, "grad_fn", None)
             if not torch.is_grad_enabled() or node is None or not regular:
                 nothing = not torch.is_grad_enabled() or node is None
@@ -330,12 +332,14 @@ class Taps:
                 called += tapped.names.values()
         if self.follow:
             self._loosen(frozenset[str]().union(*irregular))
-        tangled = [names for names, output in self.operations.tangled if output.grad_fn in nodes]
+        tangled = self.operations.tangled if self.operations is not None else []
         for name in (name for names in irregular for name in names - self.loose.keys()):
             self.irregular.add(name)
             called.append(name)
         self.calls = Counter(called)
-        self.tangled = frozenset[str]().union(*tangled)
+        self.tangled = frozenset[str]().union(
+            *[names for names, output in tangled if output.grad_fn in nodes]
+        )
 
     def _sorted(self, seen: "Seen | Tapped | Irregular") -> "Tapped | Irregular":
         if not isinstance(seen, Seen):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from operator import getitem, is_, methodcaller
+from operator import attrgetter, getitem, is_, methodcaller
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -89,7 +89,7 @@ class Held:
         return True
 
 
-_keys, _values = methodcaller("keys"), methodcaller("values")
+_keys, _values, _attributes = methodcaller("keys"), methodcaller("values"), attrgetter("__dict__")
 
 
 class Unchanging(Protocol):
@@ -128,7 +128,7 @@ class Tree:
 
     def holds(self) -> bool:
         """Whether the model is as it was, but for values of attributes."""
-        if not all(map(is_, map(vars, self.modules), self.own)):
+        if not all(map(is_, map(_attributes, self.modules), self.own)):
             return False
         self.looked = False
         if self.look():

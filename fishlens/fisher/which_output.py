@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fishlens.errors import InputError
 from fishlens.fisher.outputs import OUTPUTS, BatchLogits, Output, given_labels, logits_in
+from fishlens.fisher.walk import settled
 
 _ADAPTERS_HEADS = {
     "classification": "classification",
@@ -47,6 +48,8 @@ _PROBLEMS = {
 UNTOLD = "assumed: no labels"
 Decision = tuple[str, str]
 """Name of the output, and how it was decided."""
+Decide = Callable[[Tensor, Tensor | None], Decision]
+"""(logits of the first batch, its labels) -> the decision."""
 
 
 def find_output(model: nn.Module, output: str = "auto") -> Output:
@@ -56,8 +59,8 @@ def find_output(model: nn.Module, output: str = "auto") -> Output:
     told; so does that first prediction.
     """
     if output == "auto":
-        found = _infer(model)
-        return found if isinstance(found, Output) else _decided(*found)
+        found = settled(model, "output", lambda: _infer(model))
+        return Undecided(found) if callable(found) else _decided(*found)
     if output not in OUTPUTS:
         raise InputError(f"output={output!r} is unknown; expected 'auto' or one of {', '.join(OUTPUTS)}")
     return _decided(output, "told")
@@ -66,7 +69,7 @@ def find_output(model: nn.Module, output: str = "auto") -> Output:
 class Undecided(Output):
     """An output that the first batch decides, by its logits and labels; from then on that output."""
 
-    def __init__(self, decide: Callable[[Tensor, Tensor | None], Decision]) -> None:
+    def __init__(self, decide: Decide) -> None:
         self._decide = decide
         self._chosen: Output | None = None
 
@@ -123,13 +126,13 @@ def _decided(name: str, how: str) -> Output:
     return output
 
 
-def _infer(model: Any) -> Output | Decision:
+def _infer(model: Any) -> Decision | Decide:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     heads = getattr(inner, "heads", None)
     if isinstance(heads, nn.ModuleDict) and hasattr(inner, "active_head"):
         return _of_adapters_head(inner, heads)
     if not (hasattr(inner, "config") and hasattr(inner, "base_model_prefix")):
-        return Undecided(_by_labels)
+        return _by_labels
     for kind in type(inner).__mro__:  # one's own subclass predicts what its parent does
         name = kind.__name__.removesuffix("WithAdapters")
         for suffix, output in _CLASS_SUFFIXES.items():
@@ -140,7 +143,7 @@ def _infer(model: Any) -> Output | Decision:
     )
 
 
-def _of_class(model: Any, kind: str, output: str) -> Output | Decision:
+def _of_class(model: Any, kind: str, output: str) -> Decision | Decide:
     if output == "seq2seq_lm" and not getattr(model.config, "is_encoder_decoder", True):
         output = "causal_lm"  # a decoder that also sees images or sounds
     if output != "classification":
@@ -148,7 +151,7 @@ def _of_class(model: Any, kind: str, output: str) -> Output | Decision:
     problem = getattr(model.config, "problem_type", None)
     if problem in _PROBLEMS:
         return _PROBLEMS[problem], "config.problem_type"
-    return Undecided(_as_transformers_loss)
+    return _as_transformers_loss
 
 
 def _of_adapters_head(model: Any, heads: Any) -> Decision:
