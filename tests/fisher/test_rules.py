@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from fishlens import estimate_fisher, find_blocks
-from fishlens.fisher import coverage, reference_fisher, taps
+from fishlens.fisher import coverage, passes, reference_fisher, taps, together
 from fishlens.fisher.coverage import AGAIN
 
 from .models import batch_for, config, head, mad_x, shaken
@@ -261,6 +261,39 @@ def test_gradients_that_are_asked_for_at_once_or_handed_on_one_by_one_are_the_sa
         assert found.meta["notes"] == []
         for name, values in by_autograd.diagonal.items():
             torch.testing.assert_close(found.diagonal[name], values, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("sizes", [(2, 5, 3), (5, 2, 2, 5)])
+def test_batches_whose_calls_go_together_in_other_groups_add_up_to_the_same(monkeypatch, sizes):
+    """Of a batch of 5, each call is too large to wait for the others; of a smaller one, three layers go together."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (nn.Linear(6, 6), nn.Tanh())]
+    model = nn.Sequential(*layers, nn.Linear(6, 3)).double()
+    unused = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    model.register_parameter("unused", unused)
+    blocks, x = find_blocks(model, by="module"), torch.randn(sum(sizes), 6, dtype=torch.float64)
+    monkeypatch.setitem(together.SMALL, "cpu", 900)
+    kinds = set()
+
+    def counted(calls, *rest, **options):
+        groups = grouped(calls, *rest, **options)
+        kinds.add(tuple(map(len, groups)))
+        return groups
+
+    grouped = together.grouped
+    monkeypatch.setattr(passes, "grouped", counted)
+    found = estimate_fisher(model, iter(x.split(list(sizes))), blocks=blocks, labels="exact", diagonal=True)
+    assert {(1, 1, 1, 1), (3, 1)} <= kinds
+    by_autograd = reference_fisher(model, x, blocks=blocks, labels="exact")
+    for name, values in by_autograd.diagonal.items():
+        torch.testing.assert_close(found.diagonal[name], values, rtol=1e-12, atol=1e-18)
+    assert found.diagonal["unused"].count_nonzero() == 0 and list(found.diagonal) == list(
+        by_autograd.diagonal
+    )
+    for block, names in found.parameters.items():
+        d = torch.cat([by_autograd.diagonal[name].flatten() for name in names])
+        expected = float(d.sum() ** 2 / d.square().sum())
+        assert found.effective_dimension[block] == pytest.approx(expected, rel=1e-12, nan_ok=True)
 
 
 def test_a_wrapped_model_is_measured_itself():

@@ -2,6 +2,7 @@
 collector."""
 
 import gc
+import types
 import weakref
 from unittest.mock import Mock
 
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from fishlens import Tracker, estimate_fisher, find_blocks
-from fishlens.fisher import Plan, state, walk
+from fishlens.errors import InputError
+from fishlens.fisher import Plan, reference_fisher, state, walk
 from fishlens.fisher.kept import Search
 
 from .architectures import tiny
@@ -82,6 +84,118 @@ def test_whatever_changes_between_two_probes_is_seen(change):
     one, other = measured(kept, plan), measured(anew, Plan())
     assert one.trace == other.trace
     assert one.meta["unmeasured"] == other.meta["unmeasured"]
+
+
+def doubled(self, x):
+    return 2 * nn.functional.linear(x, self.weight, self.bias)
+
+
+class Own(nn.Linear):
+    pass
+
+
+class Mergeable(nn.Linear):
+    """As peft's layers say it: by the length of a list."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.merged_adapters = []
+        self.lora = nn.Linear(1, 1)
+
+    @property
+    def merged(self):
+        return bool(self.merged_adapters)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_forward_that_is_replaced_between_two_probes_is_measured_as_it_is(monkeypatch, training):
+    torch.manual_seed(0)
+    model = nn.Sequential(Own(4, 5), nn.Tanh(), Own(5, 3)).double().train(training)
+    blocks, x, plan = find_blocks(model, by="module"), torch.randn(6, 4, dtype=torch.float64), Plan()
+
+    def probe():
+        found = estimate_fisher(model, x, blocks=blocks, labels="exact", plan=plan)
+        expected = reference_fisher(model, x, blocks, labels="exact")
+        assert found.trace == pytest.approx(expected.trace, rel=1e-9)
+
+    for _ in range(3):
+        probe()
+    model[0].forward = types.MethodType(doubled, model[0])
+    for _ in range(2):
+        probe()
+    del model[0].forward
+    probe()
+    monkeypatch.setattr(Own, "forward", doubled)
+    for _ in range(2):
+        probe()
+
+
+def test_what_is_merged_between_two_probes_is_refused_at_the_next_and_not_after():
+    model, plan = nn.Sequential(Mergeable(4, 3)), Plan()
+    blocks = find_blocks(model, by="module")
+
+    def probe():
+        return estimate_fisher(model, torch.ones(6, 4), blocks=blocks, labels="exact", plan=plan).trace
+
+    before = [probe() for _ in range(3)]
+    model[0].merged_adapters.append("task")
+    for _ in range(2):
+        with pytest.raises(InputError, match="has merged its adapter"):
+            probe()
+    model[0].merged_adapters.clear()
+    assert before == [probe() for _ in range(3)]
+
+
+def held():
+    model = small()
+    model[1].a, model[1].b, model[1].table = None, [1], {"x": 1.0}
+    dicts = [*map(vars, model.modules()), model[1].table]
+    return model, walk.Held(dicts, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: setattr(module, "a", 0),
+        lambda module: setattr(module, "b", [1]),  # an equal one
+        lambda module: setattr(module, "more", None),
+        lambda module: delattr(module, "a"),
+        lambda module: (delattr(module, "a"), setattr(module, "c", None)),
+        lambda module: setattr(module, "training", False),
+        lambda module: vars(module).update(_parameters=dict(module._parameters)),
+        lambda module: module.table.update(x=float("1")),
+        lambda module: (module.table.pop("x"), module.table.update(y=1.0)),
+        lambda module: module.table.clear(),
+    ],
+)
+def test_every_change_of_an_attribute_is_seen_and_put_back(change):
+    model, before = held()
+    assert before.unchanged() and not before.restore()
+    kept = [dict(held) for held in before.dicts]
+    change(model[1])
+    assert not before.unchanged() and before.restore() and before.unchanged()
+    assert [dict(held) for held in before.dicts] == kept
+    assert all(
+        a is b
+        for held, was in zip(before.dicts, kept, strict=True)
+        for a, b in zip(held.values(), was.values(), strict=True)
+    )
+
+
+class Odd(dict):
+    """Makes what is missing, as `defaultdict` does."""
+
+    def __missing__(self, key):
+        self[key] = None
+        return
+
+
+def test_dicts_of_a_class_of_their_own_are_not_asked_for_what_they_lack():
+    attributes = Odd(a=None)
+    before = walk.Held([attributes], 1)
+    del attributes["a"]
+    attributes["b"] = None
+    assert not before.unchanged() and attributes == {"b": None}
 
 
 def test_a_model_that_is_trained_and_evaluated_in_turns_is_searched_for_state_once(monkeypatch):

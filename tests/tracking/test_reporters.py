@@ -1,6 +1,7 @@
 """Dashboards get the traces; one that fails is switched off, and training never notices."""
 
 import importlib.util
+import math
 import sys
 import types
 
@@ -135,6 +136,8 @@ def test_an_explosion_of_the_trace_is_said_once_and_to_dashboards_that_have_aler
         in said[5]
     )
     resumed = Explosion(explosion.sums[:6])
+    before = Explosion(explosion.sums[:5])
+    assert "56 times the median of the 5 probes" in before.at(5, {"low": 500.0})
     assert resumed.at(6, {"low": 5000.0}) is None
     for name, called in (("wandb", 1), ("trackio", 1), ("mlflow", 0)):
         library = Fake(name)
@@ -142,3 +145,27 @@ def test_an_explosion_of_the_trace_is_said_once_and_to_dashboards_that_have_aler
         (reporter,) = make_reporters([name], tmp_path, {})
         reporter.alert("tr(F) explodes", "text")
         assert [call[0] for call in library.calls].count("alert") == called and not reporter.failed
+
+
+class Compared(float):
+    """Counts how often it is compared with another number."""
+
+    times = 0
+
+    def __lt__(self, other):
+        Compared.times += 1
+        return float(self) < float(other)
+
+    def __gt__(self, other):
+        Compared.times += 1
+        return float(self) > float(other)
+
+
+def test_a_long_run_looks_at_no_earlier_probe_again():
+    explosion = Explosion(map(Compared, range(1, 5000)))
+    Compared.times = 0
+    for step in range(20):
+        assert explosion.at(step, {"low": 2500.5 + step}) is None
+    assert 0 < Compared.times <= 20 * 16
+    explosion.at(20, {"low": math.nan})
+    assert explosion.at(21, {"low": 1e9}) is not None
