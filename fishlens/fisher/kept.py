@@ -34,7 +34,7 @@ from fishlens.fisher.places import (
     variable,
     whole,
 )
-from fishlens.fisher.walk import OF_TORCH, Held
+from fishlens.fisher.walk import GLOBAL_HOOKS, HOOKS, OF_TORCH, Held
 
 _CONTAINERS = (list, dict, set, deque, defaultdict, OrderedDict, Counter)
 _MAPPINGS = (dict, defaultdict, OrderedDict, Counter)
@@ -44,7 +44,6 @@ _OPEN = (
     types.SimpleNamespace, argparse.Namespace, threading.local, UserDict, UserList, ChainMap,
     weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet,
 )  # fmt: skip
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 DEEPEST = 4
 """Steps from a module to what is looked at."""
 LONGEST = 1000
@@ -68,6 +67,8 @@ class Search:
         for module in modules:
             self.look_at(vars(module))
             self.class_(type(module))
+        for hooks in GLOBAL_HOOKS:
+            self._items(hooks.values(), 0)
 
     def look_at(self, attributes: dict[str, Any], depth: int = 0) -> None:
         """At what is held under these names."""

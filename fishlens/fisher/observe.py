@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import compress
-from operator import attrgetter, is_, itemgetter, ne
+from operator import attrgetter, is_, itemgetter, methodcaller, ne
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from fishlens.fisher.interrupts import Deferral, deferred_signals
 from fishlens.fisher.kept import kept
-from fishlens.fisher.walk import attributes, known, look_again, modules, parameters_of, settled
+from fishlens.fisher.walk import attributes, known, look_again, modules, parameters_of
 
+GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _one_thread = threading.RLock()
 
 
@@ -230,7 +231,7 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
         [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
     )
     on_modules = []
-    if any(settled(model, "gradient hooks", lambda: [held for _, _, held in _hooks_of_modules(model)])):
+    if any(any(map(methodcaller("get", name), attributes(model))) for name in GRADIENT_HOOKS):
         on_modules = [place for place in _hooks_of_modules(model) if place[2]]
         look_again(model, sure=True)
     try:
@@ -248,8 +249,7 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
 
 def _hooks_of_modules(model: nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
     """Where the modules keep hooks on gradients: (attributes of a module, name, what is there)."""
-    names = ("_backward_hooks", "_backward_pre_hooks")
-    return [(held, name, held.get(name)) for held in attributes(model) for name in names]
+    return [(held, name, held.get(name)) for held in attributes(model) for name in GRADIENT_HOOKS]
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

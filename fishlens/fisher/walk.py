@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module
 
 from fishlens.errors import InputError
 
@@ -22,38 +23,43 @@ Found = TypeVar("Found")
 
 OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 """What torch keeps in the attributes of every module."""
-_PASSED_OVER = OF_TORCH - {"_modules", "_parameters", "_buffers"}  # hooks, which are containers that stay
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+GLOBAL_HOOKS = (module._global_forward_hooks, module._global_forward_pre_hooks)
+_INSIDE = ("_modules", "_parameters", "_buffers", *HOOKS)
+_PASSED_OVER = OF_TORCH - set(_INSIDE)  # containers of what no forward pass runs
 
 
 class Held:
     """The keys and values of some dicts at one moment, side by side in two lists: millions compare in no time.
 
-    The first `modules` of them are attributes of modules. A model has ten thousand, three quarters of them torch's own
-    containers of hooks: whether anything has changed is asked of the others.
+    The first `modules` of them are attributes of modules. A model has ten thousand, most of them torch's own containers
+    of what no forward pass runs: whether anything has changed is asked of the others.
     """
 
     def __init__(self, dicts: Sequence[dict[str, Any]], modules: int = 0) -> None:
-        if set(map(type, dicts[:modules])) != {
-            dict
-        }:  # somebody's own class of dicts, which may do anything when asked
+        if any(type(held) is not dict for held in dicts[:modules]):  # it may do anything when it is asked
             modules = 0
         self.dicts, self.modules = dicts, modules
         self.sizes = list(map(len, dicts))
+        self._empty = [held for held, size in zip(dicts, self.sizes, strict=True) if not size]
+        self._filled = list(filter(None, dicts))
+        self._filled_sizes = list(filter(None, self.sizes))
         self.keys = list(chain.from_iterable(dicts))
         self.values = list(chain.from_iterable(map(_values, dicts)))
         places = [(held, key) for held in dicts[:modules] for key in held if key not in _PASSED_OVER]
         self._owners, self._names = [held for held, _ in places], [key for _, key in places]
         self._named = list(map(getitem, self._owners, self._names))
         others, start = dicts[modules:], sum(self.sizes[:modules])
-        filled = list(filter(None, others))
-        self._other_keys, self._other_values = list(map(_keys, filled)), list(map(_values, filled))  # views
+        others = list(filter(None, others))
+        self._other_keys, self._other_values = list(map(_keys, others)), list(map(_values, others))  # views
         self._keys, self._values = self.keys[start:], self.values[start:]
 
     def unchanged(self) -> bool:
         """Whether the dicts hold the same objects under the same keys as then."""
         try:
             return (
-                list(map(len, self.dicts)) == self.sizes
+                not any(self._empty)
+                and list(map(len, self._filled)) == self._filled_sizes
                 and all(map(is_, map(getitem, self._owners, self._names), self._named))
                 and all(map(is_, chain.from_iterable(self._other_values), self._values))
                 and list(chain.from_iterable(self._other_keys)) == self._keys
@@ -123,8 +129,8 @@ class Tree:
         self.looked = self.sure = False
 
     def look_inside(self) -> Held:
-        """What every module holds at this moment: its children, parameters and buffers."""
-        return Held([held[kind] for held in self.own for kind in ("_modules", "_parameters", "_buffers")])
+        """What every module holds at this moment: its children, parameters, buffers, and hooks on its forward."""
+        return Held([*[held[kind] for held in self.own for kind in _INSIDE], *GLOBAL_HOOKS])
 
     def holds(self) -> bool:
         """Whether the model is as it was, but for values of attributes."""

@@ -4,11 +4,13 @@ collector."""
 import gc
 import types
 import weakref
+from collections import OrderedDict
 from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fishlens import Tracker, estimate_fisher, find_blocks
 from fishlens.errors import InputError
@@ -146,6 +148,67 @@ def test_what_is_merged_between_two_probes_is_refused_at_the_next_and_not_after(
     assert before == [probe() for _ in range(3)]
 
 
+class Counting:
+    """A hook that keeps something of every call."""
+
+    def __init__(self):
+        self.calls, self.seen = 0, []
+
+    def __call__(self, *_):
+        self.calls += 1
+        self.seen.append(self.calls)
+
+
+def replaced_hooks(module, hook):
+    module._forward_hooks = OrderedDict()
+    module.register_forward_hook(hook)
+
+
+@pytest.mark.parametrize("new", [False, True])
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda module, hook: module.register_forward_hook(hook),
+        lambda module, hook: module.register_forward_pre_hook(hook),
+        lambda _, hook: register_module_forward_hook(hook),
+        lambda _, hook: register_module_forward_pre_hook(hook),
+        replaced_hooks,
+    ],
+)
+def test_a_hook_that_is_registered_between_two_probes_keeps_nothing_of_the_next(register, new):
+    model, plan, hook = small(), Plan(), Counting()
+    for _ in range(0 if new else 3):
+        measured(model, plan)
+    handle = register(model[0], hook)
+    for _ in range(3):
+        measured(model, plan)
+        assert (hook.calls, hook.seen) == (0, [])
+    model(torch.ones(2, 4))
+    calls = hook.calls
+    assert calls >= 1
+    measured(model, plan)
+    assert (hook.calls, hook.seen) == (calls, list(range(1, calls + 1)))
+    if handle is not None:
+        handle.remove()
+
+
+class Hooking(nn.Linear):
+    """Registers another hook with every call, and never removes one."""
+
+    def forward(self, x):
+        self.register_forward_hook(lambda *_: None)
+        return super().forward(x)
+
+
+def test_a_hook_that_a_forward_registers_is_gone_after_a_probe():
+    model, plan = nn.Sequential(Hooking(4, 3)), Plan()
+    for _ in range(3):
+        model(torch.ones(2, 4))
+        before = list(model[0]._forward_hooks.items())
+        measured(model, plan)
+        assert list(model[0]._forward_hooks.items()) == before
+
+
 def held():
     model = small()
     model[1].a, model[1].b, model[1].table = None, [1], {"x": 1.0}
@@ -162,6 +225,7 @@ def held():
         lambda module: delattr(module, "a"),
         lambda module: (delattr(module, "a"), setattr(module, "c", None)),
         lambda module: setattr(module, "training", False),
+        lambda module: setattr(module, "_forward_hooks", OrderedDict()),
         lambda module: vars(module).update(_parameters=dict(module._parameters)),
         lambda module: module.table.update(x=float("1")),
         lambda module: (module.table.pop("x"), module.table.update(y=1.0)),
