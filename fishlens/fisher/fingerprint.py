@@ -45,31 +45,23 @@ def weights_of(model: nn.Module, step: int, without: Iterable[Tensor] = ()) -> W
     with torch.no_grad():
         try:
             sums = _sums(known(model, ("checksums", left_out), found))
-        except (RuntimeError, _OtherTensors):  # some are of another type or size since, or on another device
+        except RuntimeError:  # some lie on another device since
             sums = _sums(found())
         return Weights(step, tuple(torch.stack(each) for each in sums if each))
 
 
-class _OtherTensors(Exception):
-    """Tensors that were grouped have changed their type or size."""
-
-
 @dataclass(frozen=True)
 class Group:
-    """Small tensors of one type, which are laid side by side; or one of any kind (`dtype` None)."""
+    """`plain` tensors of one type, which are laid side by side; or one of any kind."""
 
     tensors: list[Tensor]
-    dtype: torch.dtype | None = None
-    numel: int = 0
+    plain: bool
 
     def sum(self) -> Tensor | None:
-        if self.dtype is None:
-            bits = _bits(self.tensors[0])
-            return bits if bits is None else _weighted(bits) if bits.nbytes <= SMALL else bits.sum()
-        together = _flatten_dense_tensors(self.tensors)
-        if together.dtype != self.dtype or together.numel() != self.numel:
-            raise _OtherTensors
-        return _weighted(together)
+        if self.plain:
+            return _weighted(_flatten_dense_tensors(self.tensors))
+        bits = _bits(self.tensors[0])
+        return bits if bits is None else _weighted(bits) if bits.nbytes <= SMALL else bits.sum()
 
 
 def _bits(tensor: Tensor) -> Tensor | None:
@@ -93,15 +85,15 @@ def _by_device(tensors: Iterable[Tensor]) -> list[list[Group]]:
         of_device = found.setdefault(tensor.device, [])
         plain = type(tensor) in _PLAIN and tensor.dtype in _TYPES and tensor.layout is torch.strided
         if not plain or tensor.nbytes > SMALL:
-            of_device.append(Group([tensor]))
+            of_device.append(Group([tensor], plain=False))
             continue
         parts = small.setdefault((tensor.device, tensor.dtype), [[]])
         most = MOST if tensor.device.type == "cpu" else MOST_ELSEWHERE
         if sum(t.nbytes for t in parts[-1]) >= most:
             parts.append([])
         parts[-1].append(tensor)
-    for (device, dtype), parts in small.items():
-        found[device] += [Group(part, dtype, sum(t.numel() for t in part)) for part in parts]
+    for (device, _), parts in small.items():
+        found[device] += [Group(part, plain=True) for part in parts]
     return list(found.values())
 
 

@@ -27,6 +27,11 @@ def test_an_example_of_several_variables_has_their_mean_and_unscored_ones_do_not
     assert confidence.tolist() == pytest.approx([0.75, 2.5 / 3])
 
 
+def test_an_example_of_one_variable_that_is_not_scored_has_none():
+    found = certainty(BatchLogits(torch.zeros(2, 1, 2), torch.tensor([[True], [False]]), Categorical()))
+    assert found.isnan().tolist() == [[False, True]] * 2
+
+
 def test_what_is_no_softmax_has_none():
     assert certainty(BatchLogits(torch.ones(2, 1, 1), torch.ones(2, 1, dtype=torch.bool), Gaussian())) is None
 

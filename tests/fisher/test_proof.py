@@ -481,6 +481,15 @@ def test_a_tap_sees_what_the_leaf_itself_computed(change):
     assert_right(model, x)
 
 
+def test_what_a_hook_makes_of_an_output_is_no_part_of_the_leaf():
+    """The tap comes before it, so that the rule holds and no example is measured alone."""
+    model, plan = chain(), Plan()
+    doubled_by_a_hook(model)
+    x = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        assert assert_right(model, x, plan=plan) == []
+
+
 class AddsInPlace(nn.Module):
     """`x += frozen(x)` is legal in training: a frozen linear map does not keep its input."""
 
@@ -494,6 +503,34 @@ class AddsInPlace(nn.Module):
         for layer in self.layers:
             x += layer(x)
         return self.head(x)
+
+
+class AddsInPlaceLater(AddsInPlace):
+    """Only when it is told to, after what it does has been proved."""
+
+    in_place = False
+
+    def forward(self, x):
+        x = self.inp(x)
+        for layer in self.layers:
+            if self.in_place:
+                x += layer(x)
+            else:
+                x = x + layer(x)
+        return self.head(x)
+
+
+def test_an_input_that_is_changed_in_place_only_after_the_proof():
+    torch.manual_seed(0)
+    model, plan = shaken(AddsInPlaceLater()), Plan()
+    model.in_place = False
+    x = torch.randn(5, 4, dtype=torch.float64)
+    blocks = find_blocks(model, by="module")
+    expected = reference_fisher(model, x, blocks, labels="exact")
+    for in_place in (False, False, True, True):
+        model.in_place = in_place
+        found = estimate_fisher(model, x, blocks=blocks, labels="exact", plan=plan)
+        assert found.trace == pytest.approx(expected.trace, rel=1e-9)
 
 
 def test_an_input_that_is_changed_in_place_after_the_call():

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from transformers import BertConfig, BertForSequenceClassification
 
 from fishlens import Tracker, estimate_fisher, find_blocks
 from fishlens.errors import InputError
@@ -130,6 +131,49 @@ def test_a_forward_that_is_replaced_between_two_probes_is_measured_as_it_is(monk
     monkeypatch.setattr(Own, "forward", doubled)
     for _ in range(2):
         probe()
+
+
+def test_what_an_output_means_may_change_between_two_probes():
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        num_labels=3,
+    )
+    model, plan = BertForSequenceClassification(config).eval(), Plan()
+    batch, blocks = {"input_ids": torch.ones(2, 3, dtype=torch.long)}, find_blocks(model)
+    kinds = {
+        "single_label_classification": "classification",
+        "multi_label_classification": "multilabel",
+        "regression": "regression",
+    }
+    for problem in (*kinds, *kinds):
+        model.config.problem_type = problem
+        for _ in range(3):
+            assert estimate_fisher(model, batch, blocks=blocks, plan=plan).meta["output"] == kinds[problem]
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids):
+        return self.head(self.table(input_ids).mean(1))
+
+
+def test_a_rule_that_stops_holding_between_two_probes_and_holds_again():
+    """By the value of an attribute that was there before: gradients are divided by how often a row is read."""
+    torch.manual_seed(0)
+    model, plan = Pooled().double(), Plan()
+    blocks, batch = find_blocks(model, by="module"), {"input_ids": torch.tensor([[1, 1, 1, 2], [3, 3, 4, 5]])}
+    for by_frequency in (False, False, False, True, True, False, False):
+        model.table.scale_grad_by_freq = by_frequency
+        found = estimate_fisher(model, batch, blocks=blocks, labels="exact", plan=plan)
+        expected = reference_fisher(model, batch, blocks, labels="exact")
+        assert found.trace == pytest.approx(expected.trace, rel=1e-9)
 
 
 def test_what_is_merged_between_two_probes_is_refused_at_the_next_and_not_after():
