@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import compress
-from operator import attrgetter, is_, itemgetter, methodcaller, ne
+from operator import attrgetter, is_, itemgetter, ne
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from fishlens.fisher.interrupts import Deferral, deferred_signals
 from fishlens.fisher.kept import kept
 from fishlens.fisher.walk import attributes, known, look_again, modules, parameters_of
 
-GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 _one_thread = threading.RLock()
 
 
@@ -81,6 +80,7 @@ def observing(model: nn.Module, measured: Iterable[nn.Parameter], mode: str = "e
 
 _training, _requires_grad, _grad = attrgetter("training"), attrgetter("requires_grad"), attrgetter("grad")
 _own_training, _hooks = itemgetter("training"), attrgetter("_backward_hooks")
+_gradient_hooks = {name: itemgetter(name) for name in ("_backward_hooks", "_backward_pre_hooks")}
 
 
 @contextmanager
@@ -230,9 +230,8 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
     on_parameters = (
         [(p, held) for p, held in zip(parameters, hooks, strict=True) if held] if any(hooks) else []
     )
-    on_modules = []
-    if any(any(map(methodcaller("get", name), attributes(model))) for name in GRADIENT_HOOKS):
-        on_modules = [place for place in _hooks_of_modules(model) if place[2]]
+    on_modules = _with_gradient_hooks(attributes(model))
+    if on_modules:
         look_again(model, sure=True)
     try:
         for parameter, _ in on_parameters:
@@ -247,9 +246,14 @@ def _without_gradient_hooks(model: nn.Module) -> Iterator[None]:
             held[name] = before
 
 
-def _hooks_of_modules(model: nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
-    """Where the modules keep hooks on gradients: (attributes of a module, name, what is there)."""
-    return [(held, name, held.get(name)) for held in attributes(model) for name in GRADIENT_HOOKS]
+def _with_gradient_hooks(own: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str, Any]]:
+    """Where modules keep hooks on gradients, if any have some: (attributes of a module, name, what is there)."""
+    try:
+        if not any(any(map(hooks_of, own)) for hooks_of in _gradient_hooks.values()):
+            return []
+    except KeyError:  # made by an old version of torch, or by hand
+        pass
+    return [(held, name, held[name]) for name in _gradient_hooks for held in own if held.get(name)]
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
