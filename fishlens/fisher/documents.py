@@ -112,7 +112,9 @@ def _document_numbers(item: Mapping[str, Any], ids: Tensor) -> Tensor | None:
     mask = item.get("attention_mask")
     whole = True
     if isinstance(mask, Tensor):  # one wait, where the batch lies on a device
-        whole, numbered = torch.stack([(mask != 0).all(), (mask > 1).any()]).tolist()
+        lowest, highest = torch.stack(torch.aminmax(mask)).tolist() if mask.numel() else (1, 1)
+        whole = lowest > 0 or (lowest < 0 and bool((mask != 0).all()))
+        numbered = highest > 1
         if numbered and mask.shape == ids.shape and not mask.is_floating_point():
             return mask
     for key in _NUMBERED:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fishlens.errors import InputError
-from fishlens.fisher.sums import BlockSums, waiting_sums
+from fishlens.fisher.sums import BlockSums, Groups, waiting_sums
 from fishlens.fisher.transfer import fetched
 
 # what must agree for two estimates to be parts of one
@@ -60,11 +60,11 @@ class FisherEstimate:
     def _sums(self) -> BlockSums:
         if self.sums is not None:
             return self.sums
-        groups = [
+        groups: list[Groups | None] = [
             None if entries is None else {(name,): entry.unsqueeze(0) for name, entry in entries.items()}
             for entries in (self.diagonal, self.mean_gradient)
         ]
-        return BlockSums.of(self.parameters, *groups, fetched(waiting_sums(*groups)))
+        return BlockSums.of(self.parameters, groups, fetched(waiting_sums(groups)))
 
     @property
     def noise_scale(self) -> dict[str, float] | None:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from _signal import getsignal  # as the one of `signal`, which makes an enumeration's member of every answer
+from _signal import getsignal  # type: ignore[import-not-found]  # signal's makes a member of an enumeration first
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType

@@ -10,7 +10,7 @@ from fishlens.fisher.again import Again
 from fishlens.fisher.gradients import Dense, PerExampleGradient, joined
 from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.operations import Meeting
-from fishlens.fisher.taps import OnCalls, Tapped, Taps
+from fishlens.fisher.taps import OnCalls, Tapped, Taps, without_autocast
 from fishlens.fisher.together import grouped
 
 Reduced = Callable[[tuple[str, ...], PerExampleGradient], None]
@@ -71,7 +71,7 @@ class Pass:
         gradients = self.taps.backward(
             logits, cotangent, self._take, self.groups, inputs, retain_graph=retain_graph
         )
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             for name, found in self.taps.settle(self.fast).items():
                 self.seen.add(name)
                 self.receive((name,), found)

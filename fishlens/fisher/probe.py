@@ -375,7 +375,7 @@ class Probe:
                 "tally": self.tally.waiting,
                 "certainties": [each for each in self.certainties if each is not None],
                 "scored": self.scored,
-                "sums": waiting_sums(*groups),
+                "sums": waiting_sums(groups),
             }
         )
         table = self.tally.per_example(waiting["tally"])
@@ -432,5 +432,5 @@ class Probe:
             mean_gradient=mean_gradient,
             spectrum=self.tally.spectrum(),
             parameters=parameters,
-            sums=BlockSums.of(parameters, *groups, waiting["sums"]),
+            sums=BlockSums.of(parameters, groups, waiting["sums"]),
         )

@@ -137,7 +137,7 @@ class Prover:
             raise NotByModule(new)
         self._look_further([*guess.slow, *lost], taps)
         guess = Proof(guess.fast - lost, {**guess.slow, **dict.fromkeys(lost, MIXED)}, guess.unused)
-        key = (taps.pattern, frozenset(graph.uses.items()), prediction.logits.shape)
+        key = (taps.pattern, tuple(graph.uses.items()), prediction.logits.shape)
         known = self.plan.proofs.get(key)
         if known is None or known.due:
             fresh = self._new(taps, prediction, batch, graph, known, guess)

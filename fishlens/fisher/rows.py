@@ -4,7 +4,7 @@ The weights are powers of two, and zero for one example: the rows of an example 
 they got before, whatever the precision. Rows of several examples, or of another one, do not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class Rows:
     def weigh(self, logits: Tensor, cotangent: Tensor, weights: np.ndarray, memory: int) -> None:
         """The pass after; `memory`: bytes that the calls of a group may take."""
         asked = [tapped for tapped in self.taps.tapped if tapped.asked]
-        groups = grouped(asked, lambda t: None if t.chosen else type(t.rule), self.taps.examples, memory)
+        groups = grouped(asked, _kind, self.taps.examples, memory)
 
         def take(calls: Sequence[Tapped], a: Tensor, g: Tensor) -> None:
             self.after |= row_norms(self.taps, calls, g)
@@ -89,6 +89,10 @@ class Rows:
             for name in tapped.names.values():
                 found[name] = found.get(name, 0.0) + float(np.linalg.norm(before.astype(float))) * a
         return found
+
+
+def _kind(tapped: Tapped) -> Hashable:
+    return None if tapped.chosen else tapped.rule.label
 
 
 def mixed_calls(

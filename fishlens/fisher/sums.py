@@ -66,14 +66,13 @@ class BlockSums:
     def of(
         cls,
         parameters: Mapping[str, Sequence[str]],
-        diagonal: Groups | None,
-        mean_gradient: Groups | None,
+        both_groups: Sequence[Groups | None],
         waiting: Sequence[Any],
     ) -> "BlockSums":
         """From what `waiting_sums` left on the device, once it is fetched. `parameters`: names by block."""
         row_of = {name: row for row, names in enumerate(parameters.values()) for name in names}
         both = []
-        for groups, moments in zip((diagonal, mean_gradient), waiting, strict=True):
+        for groups, moments in zip(both_groups, waiting, strict=True):
             table: list[list[float]] = [[], []]
             if groups is not None:
                 rows = [row_of[name] for names in groups for name in names]
@@ -88,11 +87,9 @@ class BlockSums:
         )
 
 
-def waiting_sums(diagonal: Groups | None, mean_gradient: Groups | None) -> list[Any]:
-    """What `BlockSums` needs, on the device."""
-    return [
-        None if groups is None else _moments(list(groups.values())) for groups in (diagonal, mean_gradient)
-    ]
+def waiting_sums(both_groups: Sequence[Groups | None]) -> list[Any]:
+    """What `BlockSums` needs of a diagonal and of a mean gradient, on the device."""
+    return [None if groups is None else _moments(list(groups.values())) for groups in both_groups]
 
 
 def _moments(groups: Sequence[Tensor]) -> tuple[Tensor, Tensor, Any]:

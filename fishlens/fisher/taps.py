@@ -2,7 +2,7 @@
 
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -165,7 +165,8 @@ class Taps:
         ] = []  # (leaf, shape of its output), in order of calling
         self.autocast: torch.dtype | None = None
         holders = known(model, ("holders", *self.names), lambda: self._holders(model))
-        key = ("leaves", mode, *self.names.items(), *[type(module).forward for module in holders])
+        forwards = [type(module).forward for module in holders]
+        key = ("leaves", mode, *self.names, *self.names.values(), *forwards)
         self.leaves = settled(model, key, lambda: self._leaves(holders))
         self.handles: list[Any] = []
         self.number = RemovableHandle(OrderedDict()).id  # which no other hook has
@@ -396,10 +397,7 @@ class Taps:
         whose: dict[int, Sequence[Tapped]] = {id(t.call): [t] for t in self.tapped if not t.asked}
         extension = PerExampleExtension(lambda call, _, g: on_calls(whose[id(call)], call.stored, g))
         wanted = [self.thread, *inputs, *(tapped.edge for group in groups for tapped in group)]
-        with (
-            backpack(extension, retain_graph=retain_graph),
-            torch.autocast(logits.device.type, enabled=False),
-        ):
+        with backpack(extension, retain_graph=retain_graph), without_autocast(logits.device):
             found = gradient_of(logits, wanted, cotangent, retain_graph=retain_graph)
             gradients = iter(found[1 + len(inputs) :])
             for group in groups:
@@ -466,6 +464,12 @@ def gradient_of(
 
 def _shape_of(output: Any) -> tuple[int, ...]:
     return output.shape if isinstance(output, Tensor) else ()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, nothing is cast by itself."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def replaced(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ Where launching an operation costs more than its arithmetic, this is most of wha
 laying calls side by side is a copy for nothing: large calls are reduced alone, as soon as their gradient is there.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,16 +34,16 @@ def grouped(
         if key not in most:
             most[key] = 1 if kind is None else _most_of(a, shape, examples, memory)
         if key not in last or len(last[key]) >= most[key]:
-            groups.append(group := [])
-            last[key] = group
+            last[key] = []
+            groups.append(last[key])
         last[key].append(tapped)
     return groups
 
 
-def _most_of(a: Tensor, shape: torch.Size, examples: int, memory: int) -> int:
+def _most_of(a: Tensor, shape: tuple[int, ...], examples: int, memory: int) -> int:
     """How many calls with such an input, and outputs of this shape, go together."""
     gradients = examples * shape[-1] * (a.shape[-1] if a.is_floating_point() else 1)
-    size = a.nbytes + 4 * (shape.numel() + gradients)  # as float32
+    size = a.nbytes + 4 * (math.prod(shape) + gradients)  # as float32
     small = min(small_on(a.device), memory // MOST_WAITING)
     return MOST_WAITING * small // size if size <= small else 1
 

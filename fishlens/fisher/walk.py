@@ -24,7 +24,7 @@ Found = TypeVar("Found")
 OF_TORCH = frozenset(name for name in vars(nn.Module()) if name.startswith("_"))
 """What torch keeps in the attributes of every module."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-GLOBAL_HOOKS = (module._global_forward_hooks, module._global_forward_pre_hooks)
+GLOBAL_HOOKS: tuple[Any, ...] = (module._global_forward_hooks, module._global_forward_pre_hooks)
 _INSIDE = ("_modules", "_parameters", "_buffers", *HOOKS)
 _PASSED_OVER = OF_TORCH - set(_INSIDE)  # containers of what no forward pass runs
 

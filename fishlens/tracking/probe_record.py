@@ -45,7 +45,7 @@ class ProbeRecords:
         source: FisherEstimate | None = None,
     ) -> dict[str, Any]:
         """A record's fields but for what the probe cost. `source`: the source's estimate at the same weights."""
-        waiting = {"norms": parameter_norms(self.instrument.blocks)}
+        waiting: dict[str, Any] = {"norms": parameter_norms(self.instrument.blocks)}
         if purpose == "track":
             waiting |= _compared(estimate, None if language is None else source)
         here = fetched(waiting)
