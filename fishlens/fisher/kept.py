@@ -26,6 +26,7 @@ from fishlens.fisher.places import (
     Place,
     attributes_of,
     content,
+    everything_of,
     globals_of,
     is_data,
     put_back,
@@ -57,6 +58,9 @@ class Search:
         self.attributes: dict[int, dict[str, Any]] = {}
         self.containers: dict[int, Any] = {}
         self.places: dict[Any, Place] = {}
+        self.names: dict[
+            Any, Place
+        ] = {}  # what is bound to names here was followed, and other things may be bound
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no identity is used twice
         self._classes: set[type] = set()
         self._bytes = 0  # of the arrays found
@@ -136,7 +140,7 @@ class Search:
             self.attributes[id(attributes)] = attributes
             self.look_at(attributes, depth + 1 if further else DEEPEST)
         if slots := tuple(slots_in(kind)):
-            self.places[id(value)] = slots_of(value, slots)
+            self.places[id(value)] = self.names[id(value)] = slots_of(value, slots)
             for name in slots:
                 self.look(getattr(value, name, None), depth + 1 if further else DEEPEST)
         if further and is_users(kind):
@@ -154,6 +158,7 @@ class Search:
                 continue
             functions = [found for held in vars(one).values() if (found := _function_in(held)) is not None]
             self.places[one] = attributes_of(one)
+            self.names[one] = everything_of(one)
             for name, value in list(vars(one).items()):
                 if is_data(name, value):
                     self.look(value, depth + 1)
@@ -170,19 +175,29 @@ class Search:
         self.look_at(vars(function), depth + 1)
         self._items((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()), depth)
         for cell in function.__closure__ or ():
-            self.places[id(cell)] = variable(cell)
+            self.places[id(cell)] = self.names[id(cell)] = variable(cell)
             self.look(content(cell), depth + 1)
-        used, stored = _names(function.__code__)
-        self._named(function.__globals__, used, stored, depth)
+        used, own, stored = _names(function.__code__)
+        self._named(function.__globals__, used, own, stored, depth)
 
-    def _named(self, names: dict[str, Any], used: frozenset[str], stored: frozenset[str], depth: int) -> None:
-        """At the names of a module that a function uses; those that hold data are kept."""
+    def _named(
+        self,
+        names: dict[str, Any],
+        used: frozenset[str],
+        own: frozenset[str],
+        stored: frozenset[str],
+        depth: int,
+    ) -> None:
+        """At the names of a module that a function uses; those that hold data are kept. `own`: those that are not
+        attributes of something."""
         kept = set(stored)
+        if followed := tuple(sorted(own)):
+            self.names[id(names), followed] = globals_of(names, followed)
         for name in used & names.keys():
             value = names[name]
             if isinstance(value, types.ModuleType):
                 if is_users(value):
-                    self._named(vars(value), used, frozenset(), depth + 1)
+                    self._named(vars(value), used, used & vars(value).keys(), frozenset(), depth + 1)
             elif depth <= DEEPEST:
                 if is_data(name, value):
                     kept.add(name)
@@ -214,22 +229,22 @@ def _function_in(held: Any) -> Any:
     return getattr(held, "func", None) or getattr(held, "__wrapped__", None)
 
 
-_known_names: "weakref.WeakKeyDictionary[types.CodeType, tuple[frozenset[str], frozenset[str]]]" = (
-    weakref.WeakKeyDictionary()
-)
+_Names = tuple[frozenset[str], frozenset[str], frozenset[str]]
+_known_names: "weakref.WeakKeyDictionary[types.CodeType, _Names]" = weakref.WeakKeyDictionary()
 
 
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that code and the functions in it use, and the global ones that they bind."""
+def _names(code: types.CodeType) -> _Names:
+    """The names that code and the functions in it use; those of them that are global; and the global ones that they
+    bind."""
     if code not in _known_names:
-        used = set(code.co_names)
-        stored = {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_GLOBAL"}
+        used, lines = set(code.co_names), list(dis.get_instructions(code))
+        own = {line.argval for line in lines if line.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")}
+        stored = {line.argval for line in lines if line.opname == "STORE_GLOBAL"}
         for inner in code.co_consts:
             if isinstance(inner, types.CodeType):
                 more = _names(inner)
-                used |= more[0]
-                stored |= more[1]
-        _known_names[code] = frozenset(used), frozenset(stored)
+                used, own, stored = used | more[0], own | more[1], stored | more[2]
+        _known_names[code] = frozenset(used), frozenset(own), frozenset(stored)
     return _known_names[code]
 
 

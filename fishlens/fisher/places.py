@@ -7,7 +7,7 @@ import itertools
 import random
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import is_
 from typing import Any
@@ -202,6 +202,22 @@ def attributes_of(kind: type) -> Place:
         return now.keys() == before.keys() and all(now[name] is before[name] for name in before)
 
     return Place(read, write, same)
+
+
+def everything_of(kind: type) -> Place:
+    """All that a class has, its functions too: only to be looked at."""
+    return Place(lambda: dict(vars(kind)), lambda _: None)
+
+
+def rebound(now: Any, before: Any, values: Collection[type]) -> bool:
+    """Whether other objects are bound to the names of a place than were before; from one of `values` to another is none
+    that leads anywhere."""
+    if isinstance(before, dict):
+        if now.keys() != before.keys():
+            return True
+        now, before = now.values(), before.values()
+    pairs = zip(now, before, strict=True)
+    return any(a is not b and not (type(a) in values and type(b) in values) for a, b in pairs)
 
 
 def put_back(contents: Iterable[tuple[Any, Any]], states: Iterable[tuple[Place, Any]]) -> bool:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
 from fishlens.fisher.kept import VALUES, Search
-from fishlens.fisher.places import Place, put_back, same_content
+from fishlens.fisher.places import Place, put_back, rebound, same_content
 from fishlens.fisher.walk import Held, Tree, look_again, tree_of
 
 Result = TypeVar("Result")
@@ -90,6 +90,7 @@ def _addresses(tensors: list[Tensor]) -> list[int | None]:
         return list(map(_address, tensors))
 
 
+_NOWHERE: frozenset[Any] = VALUES | {Tensor, nn.Parameter}  # what is looked into no further
 _version, _data = attrgetter("_version"), attrgetter("data")
 
 
@@ -114,19 +115,23 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 @dataclass(frozen=True)
 class Layout:
     """Where a model keeps state: `attributes` of its modules and what else is kept in dicts (see `Search`), `contents`
-    of other containers, and other `places`. It is right for as long as attributes and containers hold what they held.
+    of other containers, and other `places`. It is right for as long as attributes and containers hold what they held,
+    and the same objects are bound to the `names` that were followed: of classes, slots, global and enclosing variables.
     """
 
     attributes: Held
     contents: list[tuple[Any, Any]]
     places: list[Place]
+    names: list[tuple[Place, Any]]
 
     def holds(self) -> bool:
-        """Whether the containers hold what they held."""
-        return all(same_content(container, before) for container, before in self.contents)
+        """Whether containers and names hold what they held."""
+        return all(same_content(container, before) for container, before in self.contents) and not any(
+            rebound(place.read(), before, _NOWHERE) for place, before in self.names
+        )
 
     def unchanged(self) -> bool:
-        """Whether attributes and containers do."""
+        """Whether attributes do, too."""
         return self.attributes.unchanged() and self.holds()
 
 
@@ -154,7 +159,7 @@ def _with_other_values(layout: Layout) -> Layout | None:
     changed = layout.attributes.differences(now)
     if changed is None or not all(type(value) in VALUES for value in changed):
         return None
-    return Layout(now, layout.contents, layout.places)
+    return Layout(now, layout.contents, layout.places, layout.names)
 
 
 def _found_layout(tree: Tree) -> Layout:
@@ -168,7 +173,8 @@ def _found_layout(tree: Tree) -> Layout:
     others = [held for held in search.containers.values() if not isinstance(held, dict)]
     contents = [(container, container.copy()) for container in others]
     attributes = Held([*tree.own, *search.attributes.values(), *dicts], len(tree.own))
-    return Layout(attributes, contents, list(search.places.values()))
+    names = [(place, place.read()) for place in search.names.values()]
+    return Layout(attributes, contents, list(search.places.values()), names)
 
 
 class State:

@@ -2,9 +2,11 @@
 collector."""
 
 import gc
+import sys
 import types
 import weakref
 from collections import OrderedDict
+from typing import ClassVar
 from unittest.mock import Mock
 
 import pytest
@@ -234,6 +236,104 @@ def test_a_hook_that_is_registered_between_two_probes_keeps_nothing_of_the_next(
     assert (hook.calls, hook.seen) == (calls, list(range(1, calls + 1)))
     if handle is not None:
         handle.remove()
+
+
+SEEN, BATCH = [], None
+
+
+def note():
+    SEEN.append(1)
+
+
+class Slotted:
+    __slots__ = ("seen",)
+
+    def __init__(self):
+        self.seen = []
+
+
+def counter():
+    seen = []
+
+    def count():
+        seen.append(1)
+
+    def reset():
+        nonlocal seen
+        seen = []
+
+    return count, reset, lambda: seen
+
+
+class Noting(nn.Linear):
+    table: ClassVar = []
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.slots, (self.count, self.reset, self.counted) = Slotted(), counter()
+
+    def forward(self, x):
+        note()
+        self.table.append(1)
+        self.slots.seen.append(1)
+        self.count()
+        return super().forward(x)
+
+    def noted(self):
+        return [len(seen) for seen in (SEEN, self.table, self.slots.seen, self.counted())]
+
+
+ALSO = []
+
+
+def other():
+    ALSO.append(1)
+
+
+def other_forward(self, x):
+    ALSO.append(1)
+    return nn.Linear.forward(self, x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda noting, patch: patch(sys.modules[__name__], "SEEN", []),
+        lambda noting, patch: patch(Noting, "table", []),
+        lambda noting, patch: setattr(noting.slots, "seen", []),
+        lambda noting, patch: noting.reset(),
+        lambda noting, patch: patch(sys.modules[__name__], "note", other),
+        lambda noting, patch: patch(Noting, "forward", other_forward),
+    ],
+)
+def test_what_code_keeps_under_names_that_are_bound_anew_between_two_probes_is_as_before(monkeypatch, change):
+    """Global names, attributes of classes, slots, variables of enclosing functions, and functions themselves."""
+    for owner, name in ((sys.modules[__name__], "SEEN"), (sys.modules[__name__], "ALSO"), (Noting, "table")):
+        monkeypatch.setattr(owner, name, [])
+    model, plan = nn.Sequential(Noting(4, 3)), Plan()
+    for _ in range(3):
+        measured(model, plan)
+    change(model[0], monkeypatch.setattr)
+    for _ in range(3):
+        measured(model, plan)
+        assert model[0].noted() == [0, 0, 0, 0] and ALSO == []
+
+
+class Masked(nn.Linear):
+    def forward(self, x):
+        return super().forward(x if BATCH is None else x * BATCH)
+
+
+def test_a_number_or_tensor_that_is_bound_to_a_global_name_is_no_reason_to_search_again(monkeypatch):
+    searched = []
+    monkeypatch.setattr(state, "Search", lambda: searched.append(None) or Search())
+    model, plan = nn.Sequential(Masked(4, 3)), Plan()
+    measured(model, plan)
+    before = len(searched)
+    for value in (2.0, torch.ones(4), torch.ones(4), None):
+        monkeypatch.setattr(sys.modules[__name__], "BATCH", value)
+        measured(model, plan)
+    assert len(searched) == before > 0
 
 
 class Hooking(nn.Linear):
