@@ -209,15 +209,11 @@ def everything_of(kind: type) -> Place:
     return Place(lambda: dict(vars(kind)), lambda _: None)
 
 
-def rebound(now: Any, before: Any, values: Collection[type]) -> bool:
-    """Whether other objects are bound to the names of a place than were before; from one of `values` to another is none
-    that leads anywhere."""
-    if isinstance(before, dict):
-        if now.keys() != before.keys():
-            return True
-        now, before = now.values(), before.values()
-    pairs = zip(now, before, strict=True)
-    return any(a is not b and not (type(a) in values and type(b) in values) for a, b in pairs)
+def leading(place: Place, nowhere: Collection[type]) -> dict[Any, Any]:
+    """What is bound to the names of a place, but for values of types that lead `nowhere`: those are not held on to."""
+    now = place.read()
+    items = now.items() if isinstance(now, dict) else enumerate(now)
+    return {name: None if type(value) in nowhere else value for name, value in items}
 
 
 def put_back(contents: Iterable[tuple[Any, Any]], states: Iterable[tuple[Place, Any]]) -> bool:

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from fishlens.errors import InputError
 from fishlens.fisher.kept import VALUES, Search
-from fishlens.fisher.places import Place, put_back, rebound, same_content
+from fishlens.fisher.places import Place, leading, put_back, same_content
 from fishlens.fisher.walk import Held, Tree, look_again, tree_of
 
 Result = TypeVar("Result")
@@ -122,13 +122,12 @@ class Layout:
     attributes: Held
     contents: list[tuple[Any, Any]]
     places: list[Place]
-    names: list[tuple[Place, Any]]
+    names: list[tuple[Place, dict[Any, Any]]]
 
     def holds(self) -> bool:
         """Whether containers and names hold what they held."""
-        return all(same_content(container, before) for container, before in self.contents) and not any(
-            rebound(place.read(), before, _NOWHERE) for place, before in self.names
-        )
+        names = ((leading(place, _NOWHERE), before) for place, before in self.names)
+        return all(same_content(now, before) for now, before in (*self.contents, *names))
 
     def unchanged(self) -> bool:
         """Whether attributes do, too."""
@@ -173,7 +172,7 @@ def _found_layout(tree: Tree) -> Layout:
     others = [held for held in search.containers.values() if not isinstance(held, dict)]
     contents = [(container, container.copy()) for container in others]
     attributes = Held([*tree.own, *search.attributes.values(), *dicts], len(tree.own))
-    names = [(place, place.read()) for place in search.names.values()]
+    names = [(place, leading(place, _NOWHERE)) for place in search.names.values()]
     return Layout(attributes, contents, list(search.places.values()), names)
 
 

@@ -336,6 +336,17 @@ def test_a_number_or_tensor_that_is_bound_to_a_global_name_is_no_reason_to_searc
     assert len(searched) == before > 0
 
 
+def test_a_tensor_under_a_global_name_is_not_held_on_to_by_a_plan(monkeypatch):
+    model, plan = nn.Sequential(Masked(4, 3)), Plan()
+    monkeypatch.setattr(sys.modules[__name__], "BATCH", torch.ones(4))
+    gone = weakref.ref(BATCH)
+    for _ in range(2):
+        measured(model, plan)
+    monkeypatch.undo()
+    gc.collect()
+    assert gone() is None
+
+
 class Hooking(nn.Linear):
     """Registers another hook with every call, and never removes one."""
 
