@@ -13,7 +13,7 @@ from fishlens.fisher.interrupts import stop_if_interrupted
 from fishlens.fisher.labels import Draw
 from fishlens.fisher.outputs import BatchLogits
 from fishlens.fisher.passes import Receive, enlarged
-from fishlens.fisher.taps import gradient_of
+from fishlens.fisher.taps import gradient_of, without_autocast
 
 
 def one_at_a_time(
@@ -73,7 +73,7 @@ def _gradients(
         stop_if_interrupted()
         flat, unscale = enlarged(cotangent.reshape(1, -1), half)
         cotangent = flat.view(cotangent.shape)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             more = number + 1 < draw.passes
             gradients = gradient_of(logits, list(parameters.values()), cotangent, retain_graph=more)
         for name, gradient in zip(parameters, gradients, strict=True):

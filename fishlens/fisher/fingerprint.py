@@ -14,10 +14,8 @@ _TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int
 WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 WIDTH = 1021  # a prime, so that tensors of any usual size that change places change columns
 SMALL = 2**18  # bytes of a tensor that is summed together with others
-MOST, MOST_ELSEWHERE = (
-    2**19,
-    2**26,
-)  # bytes of all of them: on a CPU so many that they are summed out of its cache
+MOST = 2**19  # bytes of all of them on a CPU, so many that they are summed out of its cache
+MOST_ELSEWHERE = 2**26
 
 
 @dataclass(frozen=True)

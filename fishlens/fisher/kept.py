@@ -58,9 +58,8 @@ class Search:
         self.attributes: dict[int, dict[str, Any]] = {}
         self.containers: dict[int, Any] = {}
         self.places: dict[Any, Place] = {}
-        self.names: dict[
-            Any, Place
-        ] = {}  # what is bound to names here was followed, and other things may be bound
+        # what is bound to names here was followed, and other things may be bound to them
+        self.names: dict[Any, Place] = {}
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no identity is used twice
         self._classes: set[type] = set()
         self._bytes = 0  # of the arrays found

@@ -148,9 +148,8 @@ class Tally:
             if wrong:
                 raise InputError(f"a label of batch {number} is out of the range of the model's output")
         table = np.zeros((len(self.blocks), self.contributions))
-        places: dict[
-            tuple[int, int], tuple[list[int], list[np.ndarray]]
-        ] = {}  # by the examples: (blocks, numbers)
+        # by the examples: (blocks, numbers)
+        places: dict[tuple[int, int], tuple[list[int], list[np.ndarray]]] = {}
         for norms, values in zip(self.norms, waiting["norms"], strict=True):
             rows = values.reshape(len(norms.names), -1).astype(float)
             blocks, parts = places.setdefault((norms.start, norms.start + rows.shape[1]), ([], []))

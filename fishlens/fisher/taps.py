@@ -280,8 +280,8 @@ class Taps:
             regular = bool(tensors) and all(size and size % self.leading[0] == 0 for size in sizes)
             leading = self.rows | sizes
             node = getattr(output, "grad_fn", None)
-            if not torch.is_grad_enabled() or node is None or not regular:
-                nothing = not torch.is_grad_enabled() or node is None
+            nothing = not torch.is_grad_enabled() or node is None
+            if nothing or not regular:
                 irregular = frozenset[str](() if nothing else inside)
                 self.seen.append(Irregular(next(iter(inside)), irregular, node, _shape_of(output)))
                 return None
